@@ -1,0 +1,120 @@
+"""Cost of matrix products and convolutions."""
+
+from collections.abc import Callable
+from math import prod
+
+from profiler.costs.call import AtenCall, TensorMeta
+from profiler.op import Kind, Op
+
+
+def product_op(
+    call: AtenCall, *, kind: Kind, batch: int, m: int, n: int, k: int, added: int = 0
+) -> Op:
+    """A matrix product `[batch, m, k] x [batch, k, n]` with 2*batch*m*n*k FLOPs and `added` FLOPs of epilogue."""
+    return Op(
+        kind=kind,
+        name=call.name,
+        dtype=call.output.dtype if call.output.dtype != "int32" else next(call.tensors()).dtype,
+        inputs=tuple(tensor.operand() for tensor in call.tensors()),
+        outputs=tuple(tensor.operand() for tensor in call.outputs),
+        sizes=(("batch", batch), ("m", m), ("n", n), ("k", k)),
+        matrix_flops=2 * batch * m * n * k,
+        vector_flops=added,
+    )
+
+
+def _mm(call: AtenCall) -> Op:
+    left, right = call.tensor(0), call.tensor(1)
+    return product_op(call, kind="gemm", batch=1, m=left.shape[0], n=right.shape[1], k=left.shape[1])
+
+
+def _addmm(call: AtenCall) -> Op:
+    left, right = call.tensor(1), call.tensor(2)
+    added = call.output.elements
+    return product_op(call, kind="gemm", batch=1, m=left.shape[0], n=right.shape[1], k=left.shape[1], added=added)
+
+
+def _bmm(call: AtenCall) -> Op:
+    left, right = call.tensor(0), call.tensor(1)
+    batch, m, k = left.shape
+    return product_op(call, kind="gemm", batch=batch, m=m, n=right.shape[2], k=k)
+
+
+def _baddbmm(call: AtenCall) -> Op:
+    left, right = call.tensor(1), call.tensor(2)
+    batch, m, k = left.shape
+    return product_op(call, kind="gemm", batch=batch, m=m, n=right.shape[2], k=k, added=call.output.elements)
+
+
+def _linear(call: AtenCall) -> Op:
+    rows, weight = call.tensor(0), call.tensor(1)
+    n, k = weight.shape if len(weight.shape) == 2 else (1, weight.shape[0])
+    has_bias = isinstance(call.argument(2, "bias"), TensorMeta)
+    added = call.output.elements if has_bias else 0
+    return product_op(call, kind="gemm", batch=1, m=rows.elements // max(1, k), n=n, k=k, added=added)
+
+
+def _matmul(call: AtenCall) -> Op:
+    left, right = call.tensor(0), call.tensor(1)
+    k = left.shape[-1]
+    n = right.shape[-1] if len(right.shape) > 1 else 1
+    if len(right.shape) <= 2:
+        return product_op(call, kind="gemm", batch=1, m=left.elements // max(1, k), n=n, k=k)
+    m = left.shape[-2] if len(left.shape) > 1 else 1
+    batch = call.output.elements // max(1, m * n)
+    return product_op(call, kind="gemm", batch=batch, m=m, n=n, k=k)
+
+
+def _mv(call: AtenCall) -> Op:
+    m, k = call.tensor(0).shape
+    return product_op(call, kind="gemm", batch=1, m=m, n=1, k=k)
+
+
+def _dot(call: AtenCall) -> Op:
+    return product_op(call, kind="gemm", batch=1, m=1, n=1, k=call.tensor(0).elements)
+
+
+def _convolution(call: AtenCall) -> Op:
+    """Implicit GEMM: m = batch x output positions, n = output channels, k = input channels x window, per group.
+
+    A transposed convolution applies each weight once per *input* position.
+    """
+    rows, weight, out = call.tensor(0), call.tensor(1), call.output
+    transposed = bool(call.argument(6, "transposed", False))
+    groups_value = call.argument(8, "groups", 1)
+    groups = groups_value if isinstance(groups_value, int) else 1
+    window = prod(weight.shape[2:])
+    spatial = prod(rows.shape[2:]) if transposed else prod(out.shape[2:])
+    added = out.elements if isinstance(call.argument(2, "bias"), TensorMeta) else 0
+    out_channels = weight.shape[1] if transposed else weight.shape[0] // max(1, groups)
+    in_channels = weight.shape[0] // max(1, groups) if transposed else weight.shape[1]
+    return product_op(
+        call,
+        kind="conv",
+        batch=groups,
+        m=rows.shape[0] * spatial,
+        n=out_channels,
+        k=in_channels * window,
+        added=added,
+    )
+
+
+RULES: dict[str, Callable[[AtenCall], Op]] = {
+    "mm": _mm,
+    "_scaled_mm": _mm,
+    "_int_mm": _mm,
+    "addmm": _addmm,
+    "_addmm_activation": _addmm,
+    "bmm": _bmm,
+    "baddbmm": _baddbmm,
+    "linear": _linear,
+    "matmul": _matmul,
+    "mv": _mv,
+    "dot": _dot,
+    "vdot": _dot,
+    "convolution": _convolution,
+    "_convolution": _convolution,
+    "cudnn_convolution": _convolution,
+    "miopen_convolution": _convolution,
+    "mkldnn_convolution": _convolution,
+}

@@ -1,0 +1,142 @@
+"""Cost of operations over rows: reductions, norms, softmax, sorting, top-k and scans."""
+
+from collections.abc import Callable
+from math import ceil, log2, prod
+
+from profiler.costs.call import AtenCall, TensorMeta, base_name
+from profiler.op import Kind, Op
+
+# FLOPs per input element of each reduction; an argmax compares once.
+_REDUCTIONS = {
+    "sum": 1,
+    "nansum": 1,
+    "mean": 1,
+    "amax": 1,
+    "amin": 1,
+    "max": 1,
+    "min": 1,
+    "aminmax": 2,
+    "argmax": 1,
+    "argmin": 1,
+    "all": 1,
+    "any": 1,
+    "prod": 1,
+    "count_nonzero": 1,
+    "norm": 2,
+    "linalg_vector_norm": 2,
+    "var": 3,
+    "std": 3,
+    "var_mean": 3,
+    "std_mean": 3,
+    "logsumexp": 3,
+    "equal": 1,
+}
+# softmax: running maximum, subtraction, exponential, sum, division.
+_SOFTMAX_FLOPS = 5
+# norms: mean and variance (3), normalize (2), scale and shift (2); RMS norm: square, sum, scale twice.
+_NORM_FLOPS = {
+    "native_layer_norm": 7,
+    "layer_norm": 7,
+    "native_group_norm": 7,
+    "group_norm": 7,
+    "native_batch_norm": 7,
+    "_native_batch_norm_legit": 7,
+    "_native_batch_norm_legit_no_training": 4,
+    "cudnn_batch_norm": 7,
+    "batch_norm": 7,
+    "rms_norm": 4,
+    "_fused_rms_norm": 4,
+}
+_SCANS = ("cumsum", "cumprod", "cummax", "cummin", "logcumsumexp")
+
+
+def row_op(
+    call: AtenCall, kind: Kind, *, columns: int, flops: int, extra: tuple[tuple[str, int], ...] = ()
+) -> Op:
+    """An operation over rows of `columns` elements that moves every operand once."""
+    tensors = tuple(call.tensors())
+    elements = tensors[0].elements if tensors else 0
+    return Op(
+        kind=kind,
+        name=call.name,
+        dtype=tensors[0].dtype if tensors else "float32",
+        inputs=tuple(tensor.operand() for tensor in tensors),
+        outputs=tuple(out.operand() for out in call.outputs),
+        sizes=(("rows", elements // max(1, columns)), ("columns", columns), *extra),
+        vector_flops=flops,
+    )
+
+
+def _reduction(call: AtenCall) -> Op:
+    """Rows are the outputs, columns what each of them reduces; `max(x, y)` of two tensors is elementwise."""
+    tensors = tuple(call.tensors())
+    per_element = _REDUCTIONS[base_name(call.name)]
+    if len(tensors) > 1 and base_name(call.name) in ("max", "min"):
+        elements = call.output.elements
+        return Op(
+            kind="pointwise",
+            name=call.name,
+            dtype=tensors[0].dtype,
+            inputs=tuple(tensor.operand() for tensor in tensors),
+            outputs=tuple(out.operand() for out in call.outputs),
+            sizes=(("elements", elements),),
+            vector_flops=elements,
+        )
+    elements = tensors[0].elements
+    rows = call.outputs[0].elements if call.outputs else 1
+    return row_op(call, "reduction", columns=elements // max(1, rows), flops=per_element * elements)
+
+
+def _softmax(call: AtenCall) -> Op:
+    source = call.tensor(0)
+    return row_op(call, "softmax", columns=_dim_size(source, call.argument(1, "dim", -1)), flops=_SOFTMAX_FLOPS * source.elements)
+
+
+def _norm(call: AtenCall) -> Op:
+    source = call.tensor(0)
+    name = base_name(call.name)
+    shape = call.argument(1, "normalized_shape")
+    if "layer" in name or "rms" in name:
+        lengths = [n for n in shape if isinstance(n, int)] if isinstance(shape, tuple) else []
+        columns = prod(lengths) or source.shape[-1]
+    else:
+        columns = source.elements // max(1, source.shape[0])
+    return row_op(call, "norm", columns=columns, flops=_NORM_FLOPS[name] * source.elements)
+
+
+def _sort(call: AtenCall) -> Op:
+    """A comparison sort: n log2(n) comparisons a row."""
+    source = call.tensor(0)
+    dims = [v for v in (*call.args[1:], *(v for _, v in call.kwargs)) if isinstance(v, int) and not isinstance(v, bool)]
+    columns = _dim_size(source, dims[0] if dims else -1)
+    return row_op(call, "sort", columns=columns, flops=source.elements * max(1, ceil(log2(max(2, columns)))))
+
+
+def _topk(call: AtenCall) -> Op:
+    """One pass of comparisons over the row; the k-element heap that follows is small beside it."""
+    source = call.tensor(0)
+    k_value = call.argument(1, "k", 1)
+    k = k_value if isinstance(k_value, int) else 1
+    columns = _dim_size(source, call.argument(2, "dim", -1))
+    return row_op(call, "topk", columns=columns, flops=source.elements, extra=(("k", k),))
+
+
+def _scan(call: AtenCall) -> Op:
+    source = call.tensor(0)
+    return row_op(call, "scan", columns=_dim_size(source, call.argument(1, "dim", -1)), flops=source.elements)
+
+
+def _dim_size(tensor: TensorMeta, dim: object) -> int:
+    if not tensor.shape:
+        return 1
+    return tensor.shape[dim if isinstance(dim, int) and -len(tensor.shape) <= dim < len(tensor.shape) else -1]
+
+
+RULES: dict[str, Callable[[AtenCall], Op]] = {
+    **dict.fromkeys(_REDUCTIONS, _reduction),
+    **dict.fromkeys(("_softmax", "softmax", "_log_softmax", "log_softmax", "_safe_softmax"), _softmax),
+    **dict.fromkeys(_NORM_FLOPS, _norm),
+    **dict.fromkeys(("sort", "argsort"), _sort),
+    **dict.fromkeys(("topk", "kthvalue"), _topk),
+    **dict.fromkeys(_SCANS, _scan),
+}

@@ -1,0 +1,5 @@
+"""Errors of the simulator folder, caught by the command line and shown as one line."""
+
+
+class SimulationError(ValueError):
+    """A trace that cannot be played on a chip as asked."""

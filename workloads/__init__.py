@@ -1,0 +1,1 @@
+"""What runs: models, samplers and the adapters that bring in other people's programs."""

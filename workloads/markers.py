@@ -1,0 +1,68 @@
+"""Markers that programs put around their parts: phase and step, and roles of tensors.
+
+They cost next to nothing when nobody records, and know nothing of the profiler: the recorder reads
+`current_marker()` at each operation, and `marked_role()` where it meets a tensor's storage for the first time.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import NamedTuple
+
+import torch
+
+from workloads.errors import WorkloadError
+from workloads.roles import ROLES, Role
+
+
+class Marker(NamedTuple):
+    """The part of a program that is running: phase path such as `denoise` and step number."""
+
+    phase: str
+    step: int | None
+
+
+_marker: ContextVar[Marker] = ContextVar("roofscape_marker", default=Marker("", None))
+
+
+@contextmanager
+def phase(name: str, *, step: int | None = None) -> Iterator[None]:
+    """Name the part of the program inside this block.
+
+    Nested phases join with `/` (`generate/denoise`); a step given inside overrides the outer one.
+
+    Args:
+        name: what this part does, for example `prefill`, `decode`, `denoise`.
+        step: which iteration of it this is, counted from 0.
+    """
+    outer = _marker.get()
+    path = f"{outer.phase}/{name}" if outer.phase else name
+    token = _marker.set(Marker(path, outer.step if step is None else step))
+    try:
+        yield
+    finally:
+        _marker.reset(token)
+
+
+def current_marker() -> Marker:
+    """The innermost phase and step that is open in this thread or task."""
+    return _marker.get()
+
+
+def mark_role(tensor: torch.Tensor, role: Role) -> torch.Tensor:
+    """Say what a long-lived tensor is, for example a preallocated KV cache.
+
+    Parameters need no mark. The mark belongs to this tensor object; its views inherit it through their storage.
+    """
+    if role not in ROLES:
+        raise WorkloadError(f"role must be one of {', '.join(ROLES)}, got {role!r}")
+    tensor._roofscape_role = role  # type: ignore[attr-defined]  # a plain attribute survives as long as its tensor
+    return tensor
+
+
+def marked_role(tensor: torch.Tensor) -> Role | None:
+    """The role that `mark_role` gave this tensor, `weights` for a parameter, else None."""
+    if isinstance(tensor, torch.nn.Parameter):
+        return "weights"
+    role: Role | None = getattr(tensor, "_roofscape_role", None)
+    return role
