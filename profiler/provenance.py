@@ -4,6 +4,7 @@ import shlex
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 
 TRACKED_PACKAGES = ("roofscape", "torch", "numpy", "pandas", "transformers", "diffusers", "simpy")
@@ -55,6 +56,7 @@ def record_provenance(
     )
 
 
+@cache
 def installed_versions() -> tuple[tuple[str, str], ...]:
     """(name, version) of those of the tracked packages that are installed."""
     versions = []

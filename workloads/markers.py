@@ -4,10 +4,11 @@ They cost next to nothing when nobody records, and know nothing of the profiler:
 `current_marker()` at each operation, and `marked_role()` where it meets a tensor's storage for the first time.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import NamedTuple
+from weakref import finalize
 
 import torch
 
@@ -44,25 +45,29 @@ def phase(name: str, *, step: int | None = None) -> Iterator[None]:
         _marker.reset(token)
 
 
-def current_marker() -> Marker:
-    """The innermost phase and step that is open in this thread or task."""
-    return _marker.get()
+# The innermost phase and step that is open in this thread or task: `current_marker() -> Marker`. It is the bound method
+# itself, since a recorder asks at every operation.
+current_marker: Callable[[], Marker] = _marker.get
+
+
+_marked_storages: dict[int, Role] = {}
 
 
 def mark_role(tensor: torch.Tensor, role: Role) -> torch.Tensor:
     """Say what a long-lived tensor is, for example a preallocated KV cache.
 
-    Parameters need no mark. The mark belongs to this tensor object; its views inherit it through their storage.
+    Parameters need no mark. The mark belongs to the tensor's storage, so its views share it, and ends with the tensor.
     """
     if role not in ROLES:
         raise WorkloadError(f"role must be one of {', '.join(ROLES)}, got {role!r}")
-    tensor._roofscape_role = role  # type: ignore[attr-defined]  # a plain attribute survives as long as its tensor
+    address = tensor.untyped_storage()._cdata
+    _marked_storages[address] = role
+    finalize(tensor, _marked_storages.pop, address, None)
     return tensor
 
 
-def marked_role(tensor: torch.Tensor) -> Role | None:
-    """The role that `mark_role` gave this tensor, `weights` for a parameter, else None."""
+def marked_role(tensor: torch.Tensor, storage_address: int) -> Role | None:
+    """The role that `mark_role` gave this storage, `weights` for a parameter, else None."""
     if isinstance(tensor, torch.nn.Parameter):
         return "weights"
-    role: Role | None = getattr(tensor, "_roofscape_role", None)
-    return role
+    return _marked_storages.get(storage_address)

@@ -1,0 +1,107 @@
+"""`capture()`: one context around any PyTorch code; the `Recording` it yields holds the trace afterwards."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from profiler.capture.devices import describe_device
+from profiler.capture.function_level import FunctionLevel
+from profiler.capture.nvtx_ranges import nvtx_ranges_if_cuda
+from profiler.capture.recorder import Recorder
+from profiler.capture.timing import CudaEvents, seconds_from_stamps
+from profiler.errors import TraceError
+from profiler.provenance import record_provenance
+from profiler.traces import Calls, Trace
+
+@dataclass(slots=True)
+class Recording:
+    """What `capture` yields; its trace is there once the block has ended."""
+
+    _trace: Trace | None = field(default=None, init=False)
+
+    @property
+    def trace(self) -> Trace:
+        """The recorded trace.
+
+        Raises:
+            TraceError: while the block is still running.
+        """
+        if self._trace is None:
+            raise TraceError("the trace is complete only after the `with capture()` block has ended")
+        return self._trace
+
+
+@contextmanager
+def capture(
+    *, name: str = "program", strict: bool = False, vocab_size: int | None = None, seed: int | None = None
+) -> Iterator[Recording]:
+    """Record every PyTorch operation that runs inside this block, on CPU, CUDA or meta tensors.
+
+    Args:
+        name: name of the trace.
+        strict: raise `UnknownOperationError` at the first operation without a cost rule.
+        vocab_size: width of the logits; found from the largest embedding table where not given.
+        seed: the seed that the program used, for the trace's provenance.
+
+    Example:
+        >>> import torch
+        >>> from profiler.capture import capture, phase
+        >>> with capture() as recording, phase("square"):
+        ...     _ = torch.ones(8, 4) @ torch.ones(4, 2)
+        >>> frame = recording.trace.to_frame()
+        >>> int(frame[frame.kind == "gemm"].flops.iloc[0])
+        128
+    """
+    recording = Recording()
+    events = CudaEvents() if torch.cuda.is_available() else None
+    nvtx = nvtx_ranges_if_cuda()
+    recorder = Recorder(strict=strict, vocab_size=vocab_size, events=events, nvtx=nvtx)
+    with ExitStack() as stack:
+        if nvtx is not None:
+            stack.callback(nvtx.close)
+        recorder.modules.start()
+        stack.callback(recorder.modules.stop)
+        stack.enter_context(FunctionLevel(recorder))
+        stack.enter_context(recorder)
+        yield recording
+    recording._trace = _build_trace(recorder, events, name, seed)
+
+
+def _build_trace(recorder: Recorder, events: CudaEvents | None, name: str, seed: int | None) -> Trace:
+    """Turn what was recorded into columns."""
+    calls = recorder.calls
+    phases, phase_index = _index([call.marker.phase for call in calls])
+    modules, module_index = _index([call.module for call in calls])
+    start_s, duration_s = seconds_from_stamps([call.start for call in calls], [call.end for call in calls], events)
+    device = describe_device(recorder.devices)
+    return Trace(
+        name=name,
+        ops=tuple(recorder.ops),
+        calls=Calls(
+            op=np.array([call.known.op for call in calls], dtype=np.int64),
+            phase=phase_index,
+            step=np.array([-1 if call.marker.step is None else call.marker.step for call in calls], dtype=np.int64),
+            module=module_index,
+            stream=np.zeros(len(calls), dtype=np.int64),
+            start_s=start_s,
+            duration_s=duration_s,
+            energy_j=np.full(len(calls), np.nan),
+            reads=np.array([call.versions[i] for call in calls for i in call.known.read_positions], dtype=np.int64),
+            writes=np.array([version for call in calls for version in call.writes], dtype=np.int64),
+        ),
+        phases=phases,
+        modules=modules,
+        provenance=record_provenance(
+            "capture", device=device.name, clock_hz=device.clock_hz, seed=seed, notes=device.notes
+        ),
+    )
+
+
+def _index(values: list[str]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """Distinct values in order of appearance, and the index of each value among them."""
+    table = {value: i for i, value in enumerate(dict.fromkeys(values))}
+    return tuple(table), np.array([table[value] for value in values], dtype=np.int64)
