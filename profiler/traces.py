@@ -125,7 +125,7 @@ class Trace:
             raise TraceError(f"trace {self.name!r}: view must be eager or fused, got {self.view!r}")
         for column, table in (("op", self.ops), ("phase", self.phases), ("module", self.modules)):
             index = getattr(self.calls, column)
-            if len(index) and not (0 <= index.min() and index.max() < len(table)):
+            if len(index) and not (index.min() >= 0 and index.max() < len(table)):
                 raise TraceError(
                     f"trace {self.name!r}: calls.{column} must lie in 0..{len(table) - 1}, "
                     f"got {index.min()}..{index.max()}"
@@ -162,9 +162,7 @@ class Trace:
         )
         used, new_op = np.unique(calls.op, return_inverse=True)
         kept = mask[self.kernels.call] if len(self.kernels) else np.empty(0, dtype=bool)
-        kernels = Kernels(
-            **{column.name: getattr(self.kernels, column.name)[kept] for column in fields(Kernels)}
-        )
+        kernels = Kernels(**{column.name: getattr(self.kernels, column.name)[kept] for column in fields(Kernels)})
         kernels = replace(kernels, call=(np.cumsum(mask) - 1)[kernels.call])
         return replace(
             self,
@@ -179,15 +177,19 @@ class Trace:
         Unknown FLOPs and bytes are NaN, never zero.
         """
         frame = pd.DataFrame(ops_columns(self.ops)).iloc[self.calls.op].reset_index(drop=True)
-        frame.insert(2, "phase", pd.Categorical.from_codes(self.calls.phase, categories=list(self.phases)))
+        frame.insert(2, "phase", _categories(self.calls.phase, self.phases))
         frame.insert(3, "step", self.calls.step)
-        frame.insert(4, "module", pd.Categorical.from_codes(self.calls.module, categories=list(self.modules)))
+        frame.insert(4, "module", _categories(self.calls.module, self.modules))
         frame.insert(5, "op", self.calls.op)
         frame["stream"] = self.calls.stream
         frame["start_s"] = self.calls.start_s
         frame["duration_s"] = self.calls.duration_s
         frame["energy_j"] = self.calls.energy_j
         return frame
+
+
+def _categories(index: IntArray, names: tuple[str, ...]) -> "pd.Series[str]":
+    return pd.Series(pd.Categorical.from_codes(index.tolist(), categories=pd.Index(names, dtype="str")))
 
 
 def ops_columns(ops: Sequence[Op]) -> dict[str, list[object] | FloatArray]:

@@ -23,7 +23,7 @@ class Marker(NamedTuple):
     step: int | None
 
 
-_marker: ContextVar[Marker] = ContextVar("roofscape_marker", default=Marker("", None))
+_marker: ContextVar[Marker] = ContextVar("roofscape_marker", default=Marker("", None))  # noqa: B039 - immutable
 
 
 @contextmanager

@@ -21,9 +21,7 @@ def describe_device(types: set[str]) -> DeviceDescription:
         return _describe_cuda()
     if "cpu" in types:
         threads = torch.get_num_threads()
-        return DeviceDescription(
-            name=cpu_name(), clock_hz=cpu_clock_hz(), notes=(f"CPU run with {threads} threads",)
-        )
+        return DeviceDescription(name=cpu_name(), clock_hz=cpu_clock_hz(), notes=(f"CPU run with {threads} threads",))
     return DeviceDescription(name="meta", notes=("shapes only: nothing was computed and nothing was timed",))
 
 

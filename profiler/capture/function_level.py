@@ -72,7 +72,9 @@ def _is_basic_index(index: object) -> bool:
     return type(index) in _BASIC
 
 
-def _meta_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *rest: Any, **options: Any) -> torch.Tensor:
+def _meta_attention(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *rest: Any, **options: Any
+) -> torch.Tensor:
     """Output of attention on meta, without the reference path that writes the whole score matrix."""
     if torch.is_grad_enabled():
         return functional.scaled_dot_product_attention(query, key, value, *rest, **options)

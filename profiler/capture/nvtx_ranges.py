@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import torch
+
 from workloads.markers import Marker
 
 
@@ -34,8 +36,6 @@ class NvtxRanges:
 
 def nvtx_ranges_if_cuda() -> NvtxRanges | None:
     """Ranges where there is a CUDA device and the nvtx package, else None."""
-    import torch
-
     if not torch.cuda.is_available():
         return None
     try:

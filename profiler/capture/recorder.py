@@ -56,14 +56,14 @@ class Call(NamedTuple):
     writes: list[int]
 
 
-class Recorder(TorchDispatchMode):
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
     """Records distinct ops and the sequence of calls while it is the active dispatch mode."""
 
     def __init__(
         self, *, strict: bool, vocab_size: int | None, events: CudaEvents | None, nvtx: NvtxRanges | None
     ) -> None:
         """See `profiler.capture.session.capture` for the arguments."""
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self.ops: list[Op] = []
         self.calls: list[Call] = []
         self.modules = ModulePaths()
@@ -109,7 +109,7 @@ class Recorder(TorchDispatchMode):
         """Run one operation and record it. This is the hot path: a repeated operation costs one look-up.
 
         Args:
-            identity: the ATen overload, or the ATen name of a function above dispatch, whose inner operations stay unseen.
+            identity: the ATen overload, or the ATen name of a function whose inner operations stay unseen.
             func: what to call.
             args: its arguments.
             kwargs: its keyword arguments.
@@ -148,9 +148,7 @@ class Recorder(TorchDispatchMode):
         self.calls.append(Call(known, marker, self.modules.current, start, end, versions, writes))
         return result
 
-    def _add_tokens(
-        self, values: Any, key: list[object], tensors: list[torch.Tensor], versions: list[int]
-    ) -> None:
+    def _add_tokens(self, values: Any, key: list[object], tensors: list[torch.Tensor], versions: list[int]) -> None:
         """Append what tells one distinct operation from another; collect the tensors and their versions."""
         for value in values:
             kind = type(value)
@@ -271,7 +269,9 @@ def _replay_plan(
     result: Any, outputs: Sequence[torch.Tensor], tensors: list[torch.Tensor], aliases: tuple[int, ...]
 ) -> tuple[tuple[tuple[int, ...], tuple[int, ...], torch.dtype] | int, ...] | None:
     """How to make the outputs without running the operation; None where it must run."""
-    all_meta = bool(outputs) and all(type(t) in (torch.Tensor, torch.nn.Parameter) and t.is_meta for t in (*outputs, *tensors))
+    all_meta = bool(outputs) and all(
+        type(t) in (torch.Tensor, torch.nn.Parameter) and t.is_meta for t in (*outputs, *tensors)
+    )
     complete = isinstance(result, torch.Tensor) or (isinstance(result, tuple) and len(result) == len(outputs))
     if not (all_meta and complete):
         return None
@@ -291,9 +291,7 @@ def _replay(known: Known, tensors: list[torch.Tensor]) -> Any:
     """The outputs of a repeated operation on meta."""
     assert known.replay is not None
     made = [
-        tensors[spec]
-        if isinstance(spec, int)
-        else torch.empty_strided(spec[0], spec[1], dtype=spec[2], device="meta")
+        tensors[spec] if isinstance(spec, int) else torch.empty_strided(spec[0], spec[1], dtype=spec[2], device="meta")
         for spec in known.replay
     ]
     return tuple(made) if known.returns_tuple else made[0]

@@ -17,6 +17,7 @@ from profiler.errors import TraceError
 from profiler.provenance import record_provenance
 from profiler.traces import Calls, Trace
 
+
 @dataclass(slots=True)
 class Recording:
     """What `capture` yields; its trace is there once the block has ended."""

@@ -19,7 +19,7 @@ class CudaEvents:
 
     def mark(self) -> Any:
         """An event recorded now on the current stream."""
-        event = torch.cuda.Event(enable_timing=True)
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]  # torch leaves it untyped
         event.record()
         return event
 

@@ -34,7 +34,9 @@ def attention_op(call: AtenCall) -> Op:
     """
     query, key, value = (call.tensor(i) for i in range(3))
     if not len(query.shape) == len(key.shape) == len(value.shape) >= 3:
-        raise TraceError(f"{call.name}: Q, K, V must have shapes [..., S, D], got {query.shape}, {key.shape}, {value.shape}")
+        raise TraceError(
+            f"{call.name}: Q, K, V must have shapes [..., S, D], got {query.shape}, {key.shape}, {value.shape}"
+        )
     heads, queries, head_dim = query.shape[-3:]
     kv_heads, keys, _ = key.shape[-3:]
     value_dim = value.shape[-1]

@@ -6,16 +6,17 @@ from math import prod
 from profiler.costs.call import AtenCall, TensorMeta
 from profiler.op import Kind, Op, Operand, dtype_bits
 
-_COPIES = """clone _to_copy contiguous cat concat concatenate stack constant_pad_nd reflection_pad2d replication_pad2d pad
-repeat repeat_interleave roll flip tril triu diag_embed reshape block_diag one_hot
+_COPIES = """clone _to_copy contiguous cat concat concatenate stack constant_pad_nd reflection_pad2d replication_pad2d
+pad repeat repeat_interleave roll flip tril triu diag_embed reshape block_diag one_hot
 upsample_nearest2d upsample_nearest1d _upsample_nearest_exact2d upsample_bilinear2d avg_pool2d max_pool2d_with_indices
 adaptive_avg_pool2d _adaptive_avg_pool2d pixel_shuffle pixel_unshuffle im2col col2im to type_as""".split()
 _FILLS = """zeros zeros_like ones ones_like full full_like fill zero new_zeros new_ones new_full arange linspace eye
 scalar_tensor tril_indices triu_indices""".split()
 _RANDOM = """rand rand_like randn randn_like randint randint_like uniform normal normal_functional bernoulli exponential
 cauchy geometric log_normal random multinomial randperm poisson""".split()
-_COLLECTIVES = """allreduce all_reduce allgather all_gather all_gather_into_tensor _allgather_base allgather_into_tensor_coalesced
-reduce_scatter reduce_scatter_tensor _reduce_scatter_base alltoall all_to_all alltoall_base all_to_all_single broadcast send recv barrier wait_tensor""".split()
+_COLLECTIVES = """allreduce all_reduce allgather all_gather all_gather_into_tensor _allgather_base
+allgather_into_tensor_coalesced reduce_scatter reduce_scatter_tensor _reduce_scatter_base alltoall all_to_all alltoall_base
+all_to_all_single broadcast send recv barrier wait_tensor""".split()
 
 
 def _op(
@@ -49,7 +50,11 @@ def _fill(call: AtenCall) -> Op:
 def _random(call: AtenCall) -> Op:
     """Random numbers: 1 FLOP an element stands for a counter-based generator's rounds, which are integer work."""
     elements = _elements(call)
-    sources = tuple(tensor.operand() for tensor in call.tensors()) if "bernoulli" in call.name or "multinomial" in call.name else ()
+    sources = (
+        tuple(tensor.operand() for tensor in call.tensors())
+        if "bernoulli" in call.name or "multinomial" in call.name
+        else ()
+    )
     return _op(call, "random", sources, _outputs(call), (("elements", elements),), elements)
 
 

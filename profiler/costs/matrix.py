@@ -7,9 +7,7 @@ from profiler.costs.call import AtenCall, TensorMeta
 from profiler.op import Kind, Op
 
 
-def product_op(
-    call: AtenCall, *, kind: Kind, batch: int, m: int, n: int, k: int, added: int = 0
-) -> Op:
+def product_op(call: AtenCall, *, kind: Kind, batch: int, m: int, n: int, k: int, added: int = 0) -> Op:
     """A matrix product `[batch, m, k] x [batch, k, n]` with 2*batch*m*n*k FLOPs and `added` FLOPs of epilogue."""
     return Op(
         kind=kind,

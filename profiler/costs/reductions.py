@@ -50,9 +50,7 @@ _NORM_FLOPS = {
 _SCANS = ("cumsum", "cumprod", "cummax", "cummin", "logcumsumexp")
 
 
-def row_op(
-    call: AtenCall, kind: Kind, *, columns: int, flops: int, extra: tuple[tuple[str, int], ...] = ()
-) -> Op:
+def row_op(call: AtenCall, kind: Kind, *, columns: int, flops: int, extra: tuple[tuple[str, int], ...] = ()) -> Op:
     """An operation over rows of `columns` elements that moves every operand once."""
     tensors = tuple(call.tensors())
     elements = tensors[0].elements if tensors else 0
@@ -89,7 +87,9 @@ def _reduction(call: AtenCall) -> Op:
 
 def _softmax(call: AtenCall) -> Op:
     source = call.tensor(0)
-    return row_op(call, "softmax", columns=_dim_size(source, call.argument(1, "dim", -1)), flops=_SOFTMAX_FLOPS * source.elements)
+    return row_op(
+        call, "softmax", columns=_dim_size(source, call.argument(1, "dim", -1)), flops=_SOFTMAX_FLOPS * source.elements
+    )
 
 
 def _norm(call: AtenCall) -> Op:
