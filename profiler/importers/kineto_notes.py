@@ -1,0 +1,105 @@
+"""What a reader of an imported trace must know: device, versions, and what could and could not be explained."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from profiler.importers.kineto_calls import LaunchedCall
+from profiler.importers.kineto_file import KinetoFile, as_integer
+from profiler.importers.kineto_links import is_graph_launch
+from profiler.importers.summary import union_ps
+from profiler.provenance import TRACKED_PACKAGES
+
+_SECONDS_PER_PICOSECOND = 1e-12
+_PACKAGES = (*TRACKED_PACKAGES, "triton", "vllm", "sglang")
+
+
+def recorded_device(file: KinetoFile) -> str:
+    """Name of the device that ran the kernels, empty where the file does not say or names several."""
+    properties = file.header.get("deviceProperties")
+    found: dict[int | None, str] = {}
+    for entry in properties if isinstance(properties, list) else []:
+        if isinstance(entry, dict) and isinstance(entry.get("name"), str):
+            found[as_integer(entry.get("id"))] = entry["name"]
+    used = {found[kernel.device] for kernel in file.kernels if kernel.device in found}
+    names = used or set(found.values())
+    return names.pop() if len(names) == 1 else ""
+
+
+def recorded_versions(header: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """(name, version) of the driver, runtime and packages that a file names."""
+    versions = []
+    for key in ("cuda_runtime_version", "cuda_driver_version", "hip_runtime_version", "hip_driver_version"):
+        number = as_integer(header.get(key))
+        if number is not None and number >= 0:
+            versions.append((key.removesuffix("_version"), _dotted(key, number)))
+    for key in ("pytorch_version", "torch_version"):
+        if isinstance(header.get(key), str):
+            versions.append(("torch", header[key]))
+    metadata = header.get("metadata")
+    system = metadata.get("system") if isinstance(metadata, dict) else None
+    installed = system.get("pip_packages") if isinstance(system, dict) else None
+    for entry in installed if isinstance(installed, list) else []:
+        package, _, version = str(entry).partition("==")
+        if package in _PACKAGES and version:
+            versions.append((package, version))
+    return tuple(versions)
+
+
+def _dotted(key: str, number: int) -> str:
+    """CUDA writes 12.4 as 12040, HIP writes 7.2 (patch 53211) as 70253211."""
+    if key.startswith("cuda"):
+        return f"{number // 1000}.{number % 1000 // 10}"
+    return f"{number // 10_000_000}.{number // 100_000 % 100}.{number % 100_000}"
+
+
+def describe_import(file: KinetoFile, calls: Sequence[LaunchedCall]) -> tuple[str, ...]:
+    """One sentence each: what was kept, how it was explained, what is unknown, what was skipped."""
+    spans = [(kernel.start_ps, kernel.start_ps + kernel.duration_ps) for kernel in file.kernels]
+    span_ps = max(end for _, end in spans) - min(start for start, _ in spans)
+    total_ps = sum(kernel.duration_ps for kernel in file.kernels)
+    notes = [
+        f"{len(file.kernels)} device events took {_ms(total_ps)} in sum and kept the device busy for "
+        f"{_ms(union_ps(spans))} of the {_ms(span_ps)} from the first start to the last end."
+    ]
+    notes += _describe_attribution(file, calls)
+    replayed = _replayed(file)
+    if replayed:
+        notes.append(f"{replayed} kernels were replayed from a captured graph, which records no ops.")
+    if not any("Input Dims" in op.args or "Input dims" in op.args for op in file.ops):
+        notes.append("No input shapes were recorded (record_shapes=False), so FLOPs and bytes of the ops are unknown.")
+    if len({kernel.device for kernel in file.kernels}) > 1:
+        notes.append("Several devices are in this file; stream numbers are 100000 x device + stream.")
+    if any(operand.role == "weights" for call in calls for operand in call.op.inputs):
+        notes.append("Which tensors are weights is guessed from strides and use; a trace names no parameters.")
+    notes += [f"Skipped {count} events: {reason}." for reason, count in file.skipped]
+    return tuple(notes)
+
+
+def _describe_attribution(file: KinetoFile, calls: Sequence[LaunchedCall]) -> list[str]:
+    counts: dict[str, int] = defaultdict(int)
+    busy_ps: dict[str, int] = defaultdict(int)
+    for call in calls:
+        counts[call.attribution] += len(call.kernels)
+        busy_ps[call.attribution] += sum(file.kernels[index].duration_ps for index in call.kernels)
+    notes = []
+    if counts["repeat"]:
+        notes.append(
+            f"{counts['repeat']} device events ({_ms(busy_ps['repeat'])}) were launched outside the recorded window; "
+            "their ops are inferred from an equal run of kernels inside it."
+        )
+    if counts["unexplained"]:
+        notes.append(
+            f"{counts['unexplained']} device events ({_ms(busy_ps['unexplained'])}) cannot be attached to any op; they "
+            "are kept as calls of their own."
+        )
+    return notes
+
+
+def _replayed(file: KinetoFile) -> int:
+    graphs = {launch.correlation for launch in file.launches if is_graph_launch(launch)} - {None}
+    return sum(kernel.correlation in graphs for kernel in file.kernels)
+
+
+def _ms(picoseconds: int) -> str:
+    return f"{picoseconds * _SECONDS_PER_PICOSECOND * 1e3:.3f} ms"

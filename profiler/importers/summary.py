@@ -1,0 +1,97 @@
+"""Summary of the kernels of an imported trace: how many, how long, and how much of them is explained."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from profiler.op import MATRIX_KINDS
+from profiler.traces import ATTRIBUTIONS, KERNEL_CATEGORIES, Trace
+
+_GEMM_KERNEL = re.compile(r"gemm|nvjet|cutlass|cublas|Cijk_|implicit_convolve|scudnn|hcudnn|gemv", re.IGNORECASE)
+_NOT_GEMM = re.compile(r"flash|fmha|attention|splitKreduce|ReduceSplitK", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelSummary:
+    """Totals over the device events of a trace.
+
+    Attributes:
+        kernel_count: kernels, those of collectives included; copies and fills by the copy engines are not.
+        copy_count: memcpy and memset events.
+        kernel_s: sum of the kernels' durations.
+        copy_s: sum of the copies' durations.
+        busy_s: time in which at least one event ran (on any stream or device).
+        span_s: from the first start to the last end.
+        unexplained_count: kernels that no op explains.
+        unexplained_s: sum of their durations.
+        repeated_count: kernels whose op is inferred from an equal run.
+        repeated_s: sum of their durations.
+        gemm_s: sum of the durations of kernels that are matrix products by name.
+        gemm_explained_ratio: share of `gemm_s` whose op has shapes and FLOPs; None where there is no such kernel.
+    """
+
+    kernel_count: int
+    copy_count: int
+    kernel_s: float
+    copy_s: float
+    busy_s: float
+    span_s: float
+    unexplained_count: int
+    unexplained_s: float
+    repeated_count: int
+    repeated_s: float
+    gemm_s: float
+    gemm_explained_ratio: float | None
+
+
+def is_gemm_kernel(name: str) -> bool:
+    """Whether a kernel of this name is a matrix product (or a convolution as one), judged by its library's naming.
+
+    >>> is_gemm_kernel("nvjet_hsh_128x128_64x5_1x2_h_bz_TNT"), is_gemm_kernel("flash_fwd_kernel<cutlass::half_t>")
+    (True, False)
+    """
+    return _GEMM_KERNEL.search(name) is not None and _NOT_GEMM.search(name) is None
+
+
+def union_ps(spans: Iterable[tuple[int, int]]) -> int:
+    """Time covered by at least one of the spans (start, end).
+
+    >>> union_ps([(0, 10), (5, 12), (20, 21)])
+    13
+    """
+    covered, reached = 0, None
+    for start, end in sorted(spans):
+        begin = start if reached is None else max(start, reached)
+        covered += max(0, end - begin)
+        reached = end if reached is None else max(reached, end)
+    return covered
+
+
+def summarize_kernels(trace: Trace) -> KernelSummary:
+    """Totals over the kernels of an imported trace; all zero where it has none."""
+    kernels = trace.kernels
+    is_copy = np.isin(kernels.category, [KERNEL_CATEGORIES.index("memcpy"), KERNEL_CATEGORIES.index("memset")])
+    is_gemm = np.array([is_gemm_kernel(name) for name in trace.kernel_names], dtype=bool)[kernels.name] & ~is_copy
+    has_flops = np.array([op.kind in MATRIX_KINDS and bool(op.matrix_flops) for op in trace.ops], dtype=bool)
+    is_explained = has_flops[trace.calls.op[kernels.call]]
+    unexplained = (kernels.attribution == ATTRIBUTIONS.index("unexplained")) & ~is_copy
+    repeated = (kernels.attribution == ATTRIBUTIONS.index("repeat")) & ~is_copy
+    ends_s = kernels.start_s + kernels.duration_s
+    spans = zip(np.rint(kernels.start_s * 1e12).astype(int), np.rint(ends_s * 1e12).astype(int), strict=True)
+    gemm_s = float(kernels.duration_s[is_gemm].sum())
+    return KernelSummary(
+        kernel_count=int((~is_copy).sum()),
+        copy_count=int(is_copy.sum()),
+        kernel_s=float(kernels.duration_s[~is_copy].sum()),
+        copy_s=float(kernels.duration_s[is_copy].sum()),
+        busy_s=union_ps((int(start), int(end)) for start, end in spans) * 1e-12,
+        span_s=float(ends_s.max() - kernels.start_s.min()) if len(kernels) else 0.0,
+        unexplained_count=int(unexplained.sum()),
+        unexplained_s=float(kernels.duration_s[unexplained].sum()),
+        repeated_count=int(repeated.sum()),
+        repeated_s=float(kernels.duration_s[repeated].sum()),
+        gemm_s=gemm_s,
+        gemm_explained_ratio=float(kernels.duration_s[is_gemm & is_explained].sum()) / gemm_s if gemm_s else None,
+    )
