@@ -1,0 +1,85 @@
+"""Chip files: list the shipped ones, load one by name or path, save one."""
+
+import os
+import tempfile
+import tomllib
+from difflib import get_close_matches
+from importlib import resources
+from pathlib import Path
+
+from roofline.chip import Chip
+from roofline.chip_parser import parse_chip
+from roofline.chip_writer import chip_toml
+from roofline.errors import ChipError
+
+_CHIPS = resources.files("roofline") / "chips"
+
+
+def list_chips() -> tuple[str, ...]:
+    """Names of the shipped chips, sorted.
+
+    >>> "h100-sxm" in list_chips()
+    True
+    """
+    return tuple(sorted(entry.name.removesuffix(".toml") for entry in _CHIPS.iterdir() if entry.name.endswith(".toml")))
+
+
+def load_chip(name_or_path: str | Path) -> Chip:
+    """Load a chip by the name of a shipped one, else from a `.toml` file.
+
+    Raises:
+        ChipError: one line that says what is wrong, where, and what is allowed.
+
+    >>> round(load_chip("h100-sxm").matrix_flops_per_s("bfloat16") / 1e12)
+    989
+    """
+    text = str(name_or_path)
+    if isinstance(name_or_path, str) and text in list_chips():
+        return _parse((_CHIPS / f"{text}.toml").read_bytes(), f"{text}.toml")
+    path = Path(name_or_path)
+    if isinstance(name_or_path, str) and path.suffix != ".toml" and len(path.parts) == 1 and not path.exists():
+        near = get_close_matches(text, list_chips(), n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ChipError(f"unknown chip {text!r}; {hint}known: {', '.join(list_chips())}; or the path of a .toml file")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ChipError(f"cannot read chip file {text}: {error.strerror or error}") from None
+    return _parse(content, text)
+
+
+def save_chip(chip: Chip, path: str | Path) -> Path:
+    """Write a chip file that loads as an equal chip; a failure leaves no partial file.
+
+    Returns:
+        The path written.
+    """
+    target = Path(path)
+    text = chip_toml(chip)
+    if _parse(text.encode(), str(target)) != chip:
+        raise ChipError(
+            f"chip {chip.name!r} would not load from {target} as it is: a value has no place in a chip file"
+        )
+    try:
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
+    except OSError as error:
+        raise ChipError(f"cannot write chip file {target}: {error.strerror or error}") from None
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(target)
+    except OSError as error:
+        Path(temporary).unlink(missing_ok=True)
+        raise ChipError(f"cannot write chip file {target}: {error.strerror or error}") from None
+    return target
+
+
+def _parse(content: bytes, file: str) -> Chip:
+    try:
+        document = tomllib.loads(content.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise ChipError(f"{file}: not a text file in UTF-8 (byte {error.start})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ChipError(f"{file}: not valid TOML: {' '.join(str(error).split())}") from None
+    return parse_chip(document, file)
