@@ -1,0 +1,50 @@
+"""Autoregressive decoding with prefill and KV cache: one token per forward, greedy or by temperature.
+
+Leaves out top-k and top-p, and never stops early: every sequence gets `gen_length` tokens, as benchmarks want it.
+
+Shape suffixes: B batch, P prompt positions, L prompt and generated positions, V vocabulary.
+"""
+
+import torch
+
+from workloads.errors import WorkloadError
+from workloads.markers import phase
+from workloads.samplers.protocol import Denoiser, Generation, SamplerOptions, make_generator
+
+
+@torch.inference_mode()
+def sample(model: Denoiser, prompt_BP: torch.Tensor, options: SamplerOptions) -> Generation:
+    """Continue each prompt by `options.gen_length` tokens.
+
+    The prefill shows the whole prompt and computes logits for its last row only; each decode step then shows one row.
+    A network without a cache is shown the whole sequence each time.
+    """
+    batch, prompt_length = prompt_BP.shape
+    if prompt_length == 0:
+        raise WorkloadError("autoregressive: the prompt must have at least one token, got none")
+    length = prompt_length + options.gen_length
+    generator = make_generator(prompt_BP.device, options.seed)
+    cache = model.new_cache(batch, length)
+    tokens_BL = prompt_BP.new_empty((batch, length))
+    tokens_BL[:, :prompt_length] = prompt_BP
+    rows = []
+    for step in range(options.gen_length):
+        end = prompt_length + step
+        start = 0 if step == 0 or cache is None else end - 1
+        with phase("prefill") if step == 0 else phase("decode", step=step - 1):
+            logits_B1V = model(tokens_BL[:, start:end], cache=cache, position=start, last_only=True)
+            tokens_BL[:, end] = _choose(logits_B1V[:, -1], options.temperature, generator)
+        rows.append(batch * (end - start))
+    return Generation(
+        tokens=tokens_BL,
+        prompt_length=prompt_length,
+        committed_per_forward=(batch,) * options.gen_length,
+        rows_per_forward=tuple(rows),
+    )
+
+
+def _choose(logits_BV: torch.Tensor, temperature: float, generator: torch.Generator | None) -> torch.Tensor:
+    if temperature == 0:
+        return logits_BV.argmax(dim=-1)
+    probability_BV = torch.softmax(logits_BV.float() / temperature, dim=-1)
+    return torch.multinomial(probability_BV, 1, generator=generator)[:, 0]
