@@ -1,0 +1,337 @@
+"""`OpColumns` and `ChipColumns`: ops and chips as NumPy columns that broadcast against each other.
+
+Ops run along the first axis and chips along the last, so a formula written once costs all ops on all chips.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from profiler.costs.call import base_name
+from profiler.op import DTYPE_BITS, KINDS, SIZES, Op, Operand
+from roofline.chip import Chip
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+SIZE_NAMES: tuple[str, ...] = tuple(dict.fromkeys(name for names in SIZES.values() for name in names))
+DTYPES: tuple[str, ...] = tuple(DTYPE_BITS)
+_SIZE_INDEX = {name: i for i, name in enumerate(SIZE_NAMES)}
+_KIND_INDEX: dict[str, int] = {kind: i for i, kind in enumerate(KINDS)}
+_DTYPE_INDEX = {dtype: i for i, dtype in enumerate(DTYPES)}
+
+
+def _split(names: str) -> list[str]:
+    return names.split()
+
+
+# Elementary functions per output element, which run on special-function units. Activations of the form
+# x / (1 + exp(-x)) need an exponential and a reciprocal.
+_SPECIAL_PER_ELEMENT: dict[str, int] = {
+    **dict.fromkeys(
+        _split("""acos asin atan atan2 cos cosh div divide erf erfc erfinv exp exp2 expm1 lgamma log log10 log1p log2
+        pow reciprocal rsqrt sin sinh sqrt tan tanh true_divide elu celu selu"""),
+        1,
+    ),
+    **dict.fromkeys(_split("sigmoid silu mish softplus gelu glu logit logaddexp polar log_sigmoid_forward"), 2),
+}
+# Elementary functions per element of a row: softmax takes one exponential; a norm takes one root per row.
+_SPECIAL_PER_ROW_ELEMENT = {"softmax": 1}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class OpColumns:
+    """Ops as columns, each [O, 1].
+
+    Attributes:
+        kind: index into `KINDS`.
+        sizes: [O, sizes] in the order of `SIZE_NAMES`, 0 where the kind has no such size.
+        dtype: index into `DTYPES`, the type computed in.
+        input_element_bytes: of the widest of the two largest inputs.
+        output_element_bytes: of the first output.
+        read_bytes: known bytes read (what is unknown is missing here and flagged by `is_partial`).
+        write_bytes: known bytes written, likewise.
+        required_matrix_flops: matrix FLOPs that no kernel can skip.
+        matrix_flops: matrix FLOPs, dense.
+        vector_flops: all other FLOPs.
+        special_flops: elementary functions among them, for the special-function units.
+        collective_passes: how often a ring moves the payload: 2 for an all-reduce, else 1.
+        is_partial: whether FLOPs or bytes are unknown in part, so that the costs are only of what is known.
+    """
+
+    kind: IntArray
+    sizes: FloatArray
+    dtype: IntArray
+    input_element_bytes: FloatArray
+    output_element_bytes: FloatArray
+    read_bytes: FloatArray
+    write_bytes: FloatArray
+    required_matrix_flops: FloatArray
+    matrix_flops: FloatArray
+    vector_flops: FloatArray
+    special_flops: FloatArray
+    collective_passes: FloatArray
+    is_partial: BoolArray
+
+    @classmethod
+    def from_ops(cls, ops: Sequence[Op]) -> "OpColumns":
+        """Columns of a sequence of ops."""
+        rows = [_op_row(op) for op in ops]
+        table = np.array(rows, dtype=np.float64).reshape(len(rows), len(_ROW_FIELDS))
+        columns: dict[str, Any] = {name: table[:, [i]] for i, name in enumerate(_ROW_FIELDS)}
+        for name in ("kind", "dtype"):
+            columns[name] = columns[name].astype(np.int64)
+        columns["is_partial"] = columns["is_partial"].astype(np.bool_)
+        sizes = np.zeros((len(rows), len(SIZE_NAMES)))
+        for i, op in enumerate(ops):
+            for name, value in op.sizes:
+                if name in _SIZE_INDEX:
+                    sizes[i, _SIZE_INDEX[name]] = value
+        return cls(sizes=sizes, **columns)
+
+    def __len__(self) -> int:
+        return len(self.kind)
+
+    def size(self, name: str) -> FloatArray:
+        """One size of every op, [O, 1]."""
+        return self.sizes[:, [_SIZE_INDEX[name]]]
+
+    def take(self, index: IntArray) -> "OpColumns":
+        """The ops at these positions."""
+        return OpColumns(**{column.name: getattr(self, column.name)[index] for column in fields(self)})
+
+    @property
+    def moved_bytes(self) -> FloatArray:
+        """Known bytes that cross the memory interface at least once, [O, 1]."""
+        return self.read_bytes + self.write_bytes
+
+
+_ROW_FIELDS = tuple(column.name for column in fields(OpColumns) if column.name != "sizes")
+
+
+def kind_code(kind: str) -> int:
+    """Index of a kind in `KINDS`."""
+    return _KIND_INDEX[kind]
+
+
+def _op_row(op: Op) -> tuple[float, ...]:
+    """One op in the order of `_ROW_FIELDS`."""
+    reads, reads_known = _sum_known(op.inputs)
+    writes, writes_known = _sum_known(op.outputs)
+    matrix = op.matrix_flops or 0
+    own_bytes = DTYPE_BITS.get(op.dtype, 32) / 8
+    output_bytes = DTYPE_BITS.get(op.outputs[0].dtype, 32) / 8 if op.outputs else own_bytes
+    return (
+        _KIND_INDEX[op.kind],
+        _DTYPE_INDEX.get(op.dtype, _DTYPE_INDEX["float32"]),
+        _input_element_bytes(op) or own_bytes,
+        output_bytes,
+        reads,
+        writes,
+        max(0, matrix - op.skippable_flops),
+        matrix,
+        op.vector_flops or 0,
+        _special_flops(op),
+        2.0 if op.kind == "collective" and base_name(op.name) in ("allreduce", "all_reduce") else 1.0,
+        not (reads_known and writes_known and op.matrix_flops is not None and op.vector_flops is not None),
+    )
+
+
+def _sum_known(operands: Iterable[Operand]) -> tuple[float, bool]:
+    total, is_known = 0.0, True
+    for operand in operands:
+        if operand.moved_bytes is None:
+            is_known = False
+        else:
+            total += operand.moved_bytes
+    return total, is_known
+
+
+def _input_element_bytes(op: Op) -> float:
+    largest = sorted(op.inputs, key=lambda operand: operand.moved_bytes or 0, reverse=True)[:2]
+    return max((DTYPE_BITS.get(operand.dtype, 32) / 8 for operand in largest), default=0.0)
+
+
+def _special_flops(op: Op) -> float:
+    """Elementary functions of an op; a fused op adds those of its pointwise parts, one output element each."""
+    sizes = dict(op.sizes)
+    elements = sizes.get("elements", sizes.get("rows", 0) * sizes.get("columns", 0))
+    if not elements and op.kind in ("gemm", "conv"):
+        elements = sizes["batch"] * sizes["m"] * sizes["n"]
+    per_element = sum(_SPECIAL_PER_ELEMENT.get(base_name(part), 0) for part in op.name.split(" + "))
+    own = elements * _SPECIAL_PER_ROW_ELEMENT.get(op.kind, 0)
+    return float(own + per_element * elements)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ChipColumns:
+    """Chips as columns, each [C]; memory levels are counted from main memory (level 0) inward, [levels, C].
+
+    A chip with fewer levels than another is padded with absent ones. Efficiencies are at most 1: a fitted constant
+    above it (it then stands for something else) must not push a rate above its physical peak.
+
+    Attributes:
+        names: of the chips.
+        clock_hz: clock.
+        cores: number of cores.
+        launch_s: fixed cost of a kernel: calibration `t0_s`, else the chip's `launch_s`.
+        macs: [dtypes, C] multiply-adds per clock per core, of the matrix units where they take the type, else of the
+            vector units.
+        has_matrix: [dtypes, C] whether the matrix units take the type.
+        vector_flops: [dtypes, C] vector FLOPs per clock per core.
+        special_flops: elementary functions per clock per core.
+        level_exists: [levels, C].
+        level_is_core: [levels, C] whether each core has its own part.
+        level_capacity_bytes: [levels, C] whole chip.
+        level_bandwidth: [levels, C] achievable bytes per second: main memory's times `memory_efficiency`.
+        level_peak_bandwidth: [levels, C] bytes per second as the chip describes it.
+        level_latency_s: [levels, C].
+        link_bandwidth: bytes per second of the first link, 0 where there is none.
+        link_latency_s: of that link.
+        matrix_efficiency: achievable part of the matrix peak; default 1.
+        k_step_clocks: latency of one 128-byte step along K; default 0, never binding.
+        ingest: bytes per clock a core can take in; default what its own nearest memory delivers.
+        epilogue: bytes per clock a core can write back at the end of a tile; default as `ingest`.
+        split_k_s: cost of the second pass that a split reduction needs; default `launch_s`, since it is another
+            dependent kernel.
+        wave_s: exposed latency at the start of each wave; default the latency of the memory next to main memory, where
+            the operands of all but the first wave are met.
+        smooth_max_p: exponent of the smooth maximum of core and memory time; default infinity, a plain maximum.
+        cluster_cores: neighboring cores that fetch an operand panel from shared memory once for all of them
+            (thread-block clusters with multicast on Hopper and later); default 1, each core fetches its own.
+        first_access_s: latency of main memory before anything can start; 0 where `t0_s` was fitted, which holds it.
+    """
+
+    names: tuple[str, ...]
+    clock_hz: FloatArray
+    cores: FloatArray
+    launch_s: FloatArray
+    macs: FloatArray
+    has_matrix: BoolArray
+    vector_flops: FloatArray
+    special_flops: FloatArray
+    level_exists: BoolArray
+    level_is_core: BoolArray
+    level_capacity_bytes: FloatArray
+    level_bandwidth: FloatArray
+    level_peak_bandwidth: FloatArray
+    level_latency_s: FloatArray
+    link_bandwidth: FloatArray
+    link_latency_s: FloatArray
+    matrix_efficiency: FloatArray
+    k_step_clocks: FloatArray
+    ingest: FloatArray
+    epilogue: FloatArray
+    split_k_s: FloatArray
+    wave_s: FloatArray
+    smooth_max_p: FloatArray
+    cluster_cores: FloatArray
+    first_access_s: FloatArray
+
+    @classmethod
+    def from_chips(cls, chips: Sequence[Chip]) -> "ChipColumns":
+        """Columns of a sequence of chips."""
+        rows = [_chip_row(chip) for chip in chips]
+        columns: dict[str, Any] = {key: np.array([row[key] for row in rows], dtype=np.float64) for key in rows[0]}
+        levels = _level_columns(chips)
+        macs = np.array(
+            [[chip.matrix_flops_per_s(d) / (2 * chip.cores * chip.clock_hz) for chip in chips] for d in DTYPES]
+        )
+        vector = np.array(
+            [[chip.vector_flops_per_s(d) / (chip.cores * chip.clock_hz) for chip in chips] for d in DTYPES]
+        )
+        has_matrix = np.array([[d in dict(chip.matrix_macs) for chip in chips] for d in DTYPES])
+        return cls(
+            names=tuple(chip.name for chip in chips),
+            macs=macs,
+            has_matrix=has_matrix,
+            vector_flops=vector,
+            **levels,
+            **columns,
+        )
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def levels(self) -> int:
+        """Memory levels of the deepest chip."""
+        return len(self.level_exists)
+
+    @property
+    def last_cache(self) -> FloatArray:
+        """Capacity of the largest memory that all cores share and that is not main memory, 0 where none is, [C]."""
+        shared = self.level_exists[1:] & ~self.level_is_core[1:]
+        capacity = np.where(shared, self.level_capacity_bytes[1:], 0.0)
+        largest: FloatArray = np.max(capacity, axis=0, initial=0.0)
+        return largest
+
+    @property
+    def core_memory_bytes(self) -> FloatArray:
+        """Capacity of one core's own largest memory, infinite where none is described, [C]."""
+        capacity = np.where(self.level_is_core, self.level_capacity_bytes, 0.0).max(axis=0, initial=0.0) / self.cores
+        return np.where(capacity > 0, capacity, np.inf)
+
+    @property
+    def shared_bandwidth(self) -> FloatArray:
+        """Bytes per second of the innermost memory that all cores share, [C]."""
+        innermost = np.max(
+            np.where(self.level_exists & ~self.level_is_core, np.arange(self.levels)[:, None], 0), axis=0
+        )
+        bandwidth: FloatArray = self.level_bandwidth[innermost, np.arange(len(self))]
+        return bandwidth
+
+
+def _chip_row(chip: Chip) -> dict[str, float]:
+    """The columns that hold one number per chip, calibration and its defaults applied."""
+    calibration = dict(chip.calibration)
+    nearest = chip.memories[0]
+    # Without a figure, a core takes in what its own nearest memory delivers; a chip of shared memories only sets none.
+    own = nearest.bandwidth_bytes_per_s / (chip.cores * chip.clock_hz) if nearest.per_core else np.inf
+    ingest = calibration.get("ingest_bytes_per_clock_per_core", own)
+    next_to_main = chip.memories[-2] if len(chip.memories) > 1 else chip.memories[-1]
+    link = chip.links[0] if chip.links else None
+    return {
+        "clock_hz": chip.clock_hz,
+        "cores": chip.cores,
+        "launch_s": calibration.get("t0_s", chip.launch_s),
+        "special_flops": chip.special_flops,
+        "link_bandwidth": link.bandwidth_bytes_per_s if link else 0.0,
+        "link_latency_s": link.latency_s if link else 0.0,
+        "matrix_efficiency": min(1.0, calibration.get("matrix_efficiency", 1.0)),
+        "k_step_clocks": calibration.get("k_step_clocks", 0.0),
+        "ingest": ingest,
+        "epilogue": calibration.get("epilogue_bytes_per_clock_per_core", ingest),
+        "split_k_s": calibration.get("split_k_s", chip.launch_s),
+        "wave_s": calibration.get("wave_s", next_to_main.latency_s),
+        "smooth_max_p": calibration.get("smooth_max_p", np.inf),
+        "cluster_cores": max(1.0, calibration.get("cluster_cores", 1.0)),
+        "first_access_s": 0.0 if "t0_s" in calibration else chip.main_memory.latency_s,
+    }
+
+
+def _level_columns(chips: Sequence[Chip]) -> dict[str, NDArray[Any]]:
+    depth = max(len(chip.memories) for chip in chips)
+    exists = np.zeros((depth, len(chips)), dtype=np.bool_)
+    is_core = np.zeros((depth, len(chips)), dtype=np.bool_)
+    capacity, latency = np.zeros((depth, len(chips))), np.zeros((depth, len(chips)))
+    peak, bandwidth = np.full((depth, len(chips)), np.inf), np.full((depth, len(chips)), np.inf)
+    for c, chip in enumerate(chips):
+        efficiency = min(1.0, dict(chip.calibration).get("memory_efficiency", 1.0))
+        for level, memory in enumerate(reversed(chip.memories)):
+            exists[level, c], is_core[level, c] = True, memory.per_core
+            capacity[level, c], latency[level, c] = memory.capacity_bytes, memory.latency_s
+            peak[level, c] = memory.bandwidth_bytes_per_s
+            bandwidth[level, c] = memory.bandwidth_bytes_per_s * (efficiency if level == 0 else 1.0)
+    return {
+        "level_exists": exists,
+        "level_is_core": is_core,
+        "level_capacity_bytes": capacity,
+        "level_bandwidth": bandwidth,
+        "level_peak_bandwidth": peak,
+        "level_latency_s": latency,
+    }

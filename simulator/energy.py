@@ -1,0 +1,88 @@
+"""Energy of plans: joules per FLOP and per byte of each memory level, and static power over the makespan.
+
+Left out: what clocks and voltage do to these constants, and the energy of instruction issue beyond them.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from roofline.chip import Chip, Energy
+from simulator.columns import DTYPES, FloatArray
+from simulator.plans import PlanTable
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OpEnergy:
+    """Dynamic energy of one call of each op on one chip.
+
+    Attributes:
+        parts: (part, joules [O]): `matrix`, `vector` and each memory level by name.
+        static_w: power that is drawn all the time.
+        notes: constants that the chip lacks and that leave a part out.
+    """
+
+    parts: tuple[tuple[str, FloatArray], ...]
+    static_w: float
+    notes: tuple[str, ...] = ()
+
+    @property
+    def total_j(self) -> FloatArray:
+        """Dynamic joules of one call, [O]."""
+        total: FloatArray = np.sum([joules for _, joules in self.parts], axis=0)
+        return total
+
+
+def op_energy(table: PlanTable, chip: int = 0) -> OpEnergy | str:
+    """Dynamic energy of every op of a plan table on one of its chips.
+
+    Matrix FLOPs cost what their type costs on the matrix units; on a chip whose matrix units do not take the type they
+    are vector FLOPs. Elementary functions count as one vector FLOP each.
+
+    Args:
+        table: the plans.
+        chip: which of its chips.
+
+    Returns:
+        The energy, or the reason why it is unknown.
+    """
+    described = table.chips[chip]
+    constants = described.energy
+    if constants is None:
+        return f"chip {described.name} has no energy constants"
+    matrix_j = _matrix_j(table, described, constants)
+    if isinstance(matrix_j, str):
+        return matrix_j
+    ops = table.op_columns
+    vector = ops.vector_flops[:, 0] + ops.special_flops[:, 0]
+    parts = [("matrix", matrix_j), ("vector", vector * constants.vector_j_per_flop)]
+    per_byte = dict(constants.memory_j_per_byte)
+    notes = []
+    for level, memory in enumerate(reversed(described.memories)):
+        if memory.name in per_byte:
+            parts.append((memory.name, table.columns.traffic_bytes[level, :, chip] * per_byte[memory.name]))
+        elif level == 0:
+            return f"chip {described.name} has no energy per byte of its main memory {memory.name}"
+        else:
+            notes.append(f"energy leaves out {memory.name}: chip {described.name} has no constant for it")
+    return OpEnergy(parts=tuple(parts), static_w=constants.static_w, notes=tuple(notes))
+
+
+def _matrix_j(table: PlanTable, chip: Chip, constants: Energy) -> FloatArray | str:
+    ops = table.op_columns
+    per_flop = dict(constants.matrix_j_per_flop)
+    on_matrix_units = {dtype for dtype, _ in chip.matrix_macs}
+    joules = np.zeros(len(ops))
+    for code in np.unique(ops.dtype[:, 0]):
+        dtype = DTYPES[code]
+        rows = ops.dtype[:, 0] == code
+        flops = ops.required_matrix_flops[rows, 0]
+        if not flops.any():
+            continue
+        if dtype not in on_matrix_units:
+            joules[rows] = flops * constants.vector_j_per_flop
+        elif dtype in per_flop:
+            joules[rows] = flops * per_flop[dtype]
+        else:
+            return f"chip {chip.name} has no energy per {dtype} FLOP of its matrix units"
+    return joules

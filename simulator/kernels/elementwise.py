@@ -1,0 +1,32 @@
+"""Pointwise operations, copies, fills and random numbers: every element once, bound by memory unless there are few."""
+
+import numpy as np
+
+from profiler.op import Kind
+from simulator.columns import ChipColumns, OpColumns, kind_code
+from simulator.stages import PlanColumns, level_traffic, streaming_plan
+
+KINDS: tuple[Kind, ...] = ("pointwise", "copy", "random")
+
+_TILE_ELEMENTS = 1024  # 256 threads of 4 elements (PyTorch's vectorized elementwise kernel)
+# Philox4x32-10 (Salmon et al., SC 2011): 10 rounds of two wide products and four xors and adds, 8 operations, for
+# 4 numbers; integer work on the vector lanes. The transform to a distribution is counted in the op's own FLOPs.
+_RANDOM_OPERATIONS_PER_ELEMENT = 20.0
+
+
+def plan(ops: OpColumns, chips: ChipColumns) -> PlanColumns:
+    """Plan elementwise kernels as one stream through every memory level."""
+    moved = ops.moved_bytes
+    elements = np.maximum(ops.size("elements"), moved / 16.0)
+    zero = np.zeros_like(moved)
+    generated = np.where(ops.kind == kind_code("random"), _RANDOM_OPERATIONS_PER_ELEMENT * ops.size("elements"), 0.0)
+    return streaming_plan(
+        ops,
+        chips,
+        tile=_TILE_ELEMENTS,
+        tiles=np.ceil(elements / _TILE_ELEMENTS),
+        traffic_bytes=level_traffic(chips, compulsory=moved, repeated=zero, far_repeated=zero, working_set=zero),
+        ingested_bytes=moved,
+        vector_flops=ops.vector_flops + generated,
+        special_flops=ops.special_flops,
+    )

@@ -1,0 +1,145 @@
+"""From plans and a timeline of calls to a `SimulationResult`: what both engines share."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+from profiler.provenance import Provenance, installed_versions
+from profiler.traces import Trace
+from roofline.chip import Chip
+from simulator.columns import FloatArray
+from simulator.energy import OpEnergy, op_energy
+from simulator.errors import SimulationError
+from simulator.plans import PlanTable, op_notes, plan_ops
+from simulator.result import SimulationResult
+
+Mode = Literal["graph", "eager"]
+MODES: tuple[Mode, ...] = get_args(Mode)
+_SHOWN_PACKAGES = ("roofscape", "numpy", "simpy")
+
+# Host time of one eager operation where a chip gives none: PyTorch takes about 5 us on a current server CPU from Python
+# through the dispatcher to the kernel launch. A stand-in of the right size, named in the notes whenever it is used.
+DEFAULT_HOST_DISPATCH_S = 5e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """A trace, a chip, its plans and how the host issues calls.
+
+    Attributes:
+        trace: what runs.
+        chip: what it runs on.
+        mode: `graph` or `eager`.
+        table: plans of the trace's ops on this chip.
+        host_dispatch_s: host time per call, 0 in a graph.
+        notes: defaults used and incomplete ops.
+    """
+
+    trace: Trace
+    chip: Chip
+    mode: Mode
+    table: PlanTable
+    host_dispatch_s: float
+    notes: tuple[str, ...]
+
+    @property
+    def op_duration_s(self) -> FloatArray:
+        """Time of one call of each op alone on the chip, [ops]."""
+        return self.table.duration_s[:, 0]
+
+
+def prepare(trace: Trace, chip: Chip, mode: Mode, host_dispatch_s: float | None = None) -> Setting:
+    """Plan a trace's ops on a chip and settle the host's dispatch time.
+
+    Args:
+        trace: what runs.
+        chip: what it runs on.
+        mode: `graph` or `eager`.
+        host_dispatch_s: host time per eager call; None takes the chip's, else the documented default.
+    """
+    if mode not in MODES:
+        raise SimulationError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
+    table = plan_ops(trace.ops, [chip])
+    notes = op_notes(table.op_columns, [op.name for op in trace.ops], chip)
+    dispatch = 0.0
+    if mode == "eager":
+        known = chip.host_dispatch_s if host_dispatch_s is None else host_dispatch_s
+        if known is None:
+            assumed = f"{DEFAULT_HOST_DISPATCH_S * 1e6:g} us per call assumed"
+            notes += (f"chip {chip.name} has no measured host dispatch: {assumed}",)
+        dispatch = DEFAULT_HOST_DISPATCH_S if known is None else known
+    return Setting(trace=trace, chip=chip, mode=mode, table=table, host_dispatch_s=dispatch, notes=notes)
+
+
+def build_result(
+    setting: Setting, engine: str, start_s: FloatArray, duration_s: FloatArray, notes: tuple[str, ...] = ()
+) -> SimulationResult:
+    """The result of a timeline: resources, energy and provenance joined to it."""
+    trace, table, calls = setting.trace, setting.table, setting.trace.calls
+    counts = trace.call_counts.astype(np.float64)
+    makespan_s = float((start_s + duration_s).max(initial=0.0))
+    energy = op_energy(table)
+    parts, total, reason = _energy(energy, counts, makespan_s)
+    energy_notes = energy.notes if isinstance(energy, OpEnergy) else (f"no energy: {energy}",)
+    packages = tuple((name, version) for name, version in installed_versions() if name in _SHOWN_PACKAGES)
+    return SimulationResult(
+        trace=trace.name,
+        chip=setting.chip.name,
+        engine=engine,
+        mode=setting.mode,
+        makespan_s=makespan_s,
+        start_s=start_s,
+        duration_s=duration_s,
+        op=calls.op,
+        phase=calls.phase,
+        step=calls.step,
+        stream=calls.stream,
+        phases=trace.phases,
+        op_names=tuple(op.name for op in trace.ops),
+        op_kinds=tuple(op.kind for op in trace.ops),
+        op_duration_s=setting.op_duration_s,
+        op_bound_s=table.bound_s[:, 0],
+        op_energy_j=energy.total_j if isinstance(energy, OpEnergy) else None,
+        busy_s=_busy_s(setting, counts),
+        energy_j=total,
+        energy_parts_j=parts,
+        energy_reason=reason,
+        notes=setting.notes + energy_notes + notes,
+        provenance=Provenance(source=f"simulate {engine}", device=setting.chip.name, packages=packages),
+    )
+
+
+def _energy(
+    energy: OpEnergy | str, counts: FloatArray, makespan_s: float
+) -> tuple[tuple[tuple[str, float], ...], float | None, str]:
+    if isinstance(energy, str):
+        return (), None, energy
+    parts = tuple((name, float(joules @ counts)) for name, joules in energy.parts)
+    parts += (("static", energy.static_w * makespan_s),)
+    return parts, sum(joules for _, joules in parts), ""
+
+
+def _busy_s(setting: Setting, counts: FloatArray) -> tuple[tuple[str, float], ...]:
+    """Seconds that each resource needs at its peak rate for all calls, so that their part of the makespan is 0-1."""
+    table = setting.table
+    ops, chips, columns = table.op_columns, table.chip_columns, table.columns
+    dtype = ops.dtype[:, 0]
+    clocks = chips.cores * chips.clock_hz
+    products_s = (ops.required_matrix_flops / (2.0 * chips.macs[dtype] * clocks))[:, 0]
+    on_matrix = chips.has_matrix[dtype, 0]
+    vector_s = (ops.vector_flops / (chips.vector_flops[dtype] * clocks))[:, 0]
+    special_s = (ops.special_flops / (chips.special_flops * clocks))[:, 0]
+    busy = [
+        ("matrix", float(np.where(on_matrix, products_s, 0.0) @ counts)),
+        ("vector", float((vector_s + np.where(on_matrix, 0.0, products_s)) @ counts)),
+        ("special", float(special_s @ counts)),
+    ]
+    for level, memory in reversed(list(enumerate(reversed(setting.chip.memories)))):
+        level_s = columns.traffic_bytes[level, :, 0] / memory.bandwidth_bytes_per_s
+        busy.append((memory.name, float(level_s @ counts)))
+    if setting.chip.links:
+        busy.append((setting.chip.links[0].name, float(columns.link_s[:, 0] @ counts)))
+    busy.append(("launch", float(table.launch_s[:, 0] @ counts)))
+    busy.append(("host", setting.host_dispatch_s * float(counts.sum())))
+    return tuple(busy)

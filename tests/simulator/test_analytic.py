@@ -1,0 +1,76 @@
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from simulator.analytic import simulate, start_times_s, sweep
+from simulator.errors import SimulationError
+from simulator.plans import plan_ops
+
+
+@given(
+    durations=st.lists(st.floats(0, 10), max_size=30),
+    dispatch=st.floats(0, 5),
+)
+def test_start_times_solve_the_queue_recursion(durations, dispatch):
+    starts, free = [], 0.0
+    for i, duration in enumerate(durations):
+        starts.append(max(free, (i + 1) * dispatch if dispatch else 0.0))
+        free = starts[-1] + duration
+    np.testing.assert_allclose(start_times_s(np.array(durations), dispatch), starts, rtol=1e-9, atol=1e-9)
+
+
+def test_graph_mode_runs_calls_back_to_back(build):
+    ops = [build.gemm(512, 512, 512), build.pointwise(100_000)]
+    result = simulate(build.trace(ops, [0, 1, 0]), build.chip(launch_s=1e-6))
+    gemm_s, add_s = result.op_duration_s
+    assert result.makespan_s == pytest.approx(2 * gemm_s + add_s, rel=1e-12)
+    assert result.start_s == pytest.approx([0, gemm_s, gemm_s + add_s])
+
+
+def test_eager_mode_is_bound_by_the_host_where_kernels_are_short(build):
+    result = simulate(build.trace([build.pointwise(10)], [0] * 100), build.chip(), mode="eager", host_dispatch_s=1e-3)
+    assert result.makespan_s == pytest.approx(0.1, rel=1e-3)
+    assert dict(result.busy_s)["host"] == pytest.approx(0.1)
+
+
+def test_missing_host_dispatch_is_named(build):
+    trace = build.trace([build.pointwise(10)], [0])
+    assert any("host dispatch" in note for note in simulate(trace, build.chip(), mode="eager").notes)
+    known = simulate(trace, build.chip(host_dispatch_s=1e-5), mode="eager")
+    assert not any("host dispatch" in note for note in known.notes)
+
+
+def test_incomplete_ops_and_missing_calibration_are_named(build):
+    result = simulate(build.trace([build.unknown(10)], [0]), build.chip())
+    assert any("my::op" in note for note in result.notes)
+    assert any("no calibration" in note for note in result.notes)
+
+
+def test_unknown_mode_lists_the_known(build):
+    with pytest.raises(SimulationError, match="graph, eager"):
+        simulate(build.trace([build.pointwise(10)], [0]), build.chip(), mode="lazy")
+
+
+def test_empty_trace_takes_no_time(build):
+    result = simulate(build.trace([], []), build.chip(), mode="eager")
+    assert result.makespan_s == 0
+    assert result.to_frame().empty
+
+
+def test_sweep_costs_every_op_on_every_chip(build):
+    ops = [build.gemm(64, 64, 64), build.pointwise(1000)]
+    chips = [build.chip(cores=cores, name=f"c{cores}") for cores in (10, 20, 40)]
+    assert (sweep(ops, chips) == plan_ops(ops, chips).duration_s).all()
+    assert sweep(ops, chips).shape == (2, 3)
+
+
+def test_three_hundred_thousand_calls_take_well_under_half_a_second(build):
+    ops = [build.gemm(m, 4096, 4096) for m in range(1, 200)] + [build.pointwise(n) for n in range(1, 100)]
+    trace = build.trace(ops, np.arange(300_000) % len(ops))
+    simulate(trace, build.chip())
+    begin_s = time.perf_counter()
+    simulate(trace, build.chip(), mode="eager")
+    assert time.perf_counter() - begin_s < 0.5
