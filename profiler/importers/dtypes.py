@@ -92,7 +92,8 @@ def category(dtype: str) -> int:
 
 
 def promote(values: Sequence[object]) -> str | None:
-    """PyTorch's type promotion of tensors, zero-dimensional tensors and Python numbers; None without a tensor.
+    """PyTorch's type promotion of tensors, zero-dimensional tensors and Python numbers; None without a tensor
+    (or for half-precision complex).
 
     A lower class of operand changes the result only where its category is higher (torch.result_type).
 
@@ -117,7 +118,9 @@ def promote(values: Sequence[object]) -> str | None:
         for dtype in dtypes[1:]:
             joined = _join(joined, dtype)
         if not result or category(joined) > category(result):
-            result = joined
+            if joined == "complex64" and result == "float16":
+                return None  # complex32, which is no dtype here
+            result = "complex128" if joined == "complex64" and result == "float64" else joined
     return result
 
 
@@ -133,6 +136,8 @@ def _join(left: str, right: str) -> str:
     """The smaller type that holds both, within PyTorch's lattice."""
     if left == right:
         return left
+    if {left, right} == {"complex64", "float64"}:
+        return "complex128"
     if category(left) != category(right):
         return left if category(left) > category(right) else right
     if {left, right} == {"float16", "bfloat16"}:

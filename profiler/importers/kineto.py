@@ -30,24 +30,26 @@ def import_kineto(path: Path, *, name: str | None = None, strict: bool = False) 
     Args:
         path: a `.json` or `.json.gz` file written by `torch.profiler`.
         name: name of the trace; the file's name where not given.
-        strict: raise where an op has no cost rule or a kernel cannot be explained.
+        strict: raise where the FLOPs or bytes of any op or kernel are unknown.
 
     Raises:
         TraceError: where the file is broken or is no such trace.
         UnknownOperationError: in strict mode, for what is unknown.
     """
     file = read_kineto(path)
-    calls = build_calls(file, strict=strict)
+    trace = _assemble(name or re.sub(r"\.json(\.gz)?$", "", path.name), file, build_calls(file))
     if strict:
-        _refuse_unexplained(path, file, calls)
-    return _assemble(name or re.sub(r"\.json(\.gz)?$", "", path.name), file, calls)
+        _refuse_unknown(path, trace)
+    return trace
 
 
-def _refuse_unexplained(path: Path, file: KinetoFile, calls: Sequence[LaunchedCall]) -> None:
-    lost = [file.kernels[call.kernels[0]].name for call in calls if call.attribution == "unexplained"]
-    if lost:
+def _refuse_unknown(path: Path, trace: Trace) -> None:
+    """Strict mode: every op must have known FLOPs and bytes."""
+    unknown = trace.unknown_ops
+    if unknown:
         raise UnknownOperationError(
-            f"{path}: {len(lost)} kernels cannot be attached to any op, and strict mode is on; first: {lost[0][:99]!r}"
+            f"{path}: {len(unknown)} of {len(trace.ops)} ops have unknown FLOPs or bytes, and strict mode is on; "
+            f"first: {unknown[0].name[:80]!r}"
         )
 
 

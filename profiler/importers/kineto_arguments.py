@@ -22,7 +22,6 @@ _OUT_POSITION = {
     "add": 3,
     "sub": 3,
     "cat": 2,
-    "arange": 3,
     "index_select": 3,
 }
 

@@ -26,11 +26,15 @@ class LaunchedCall:
     mark: Mark
 
 
-def build_calls(file: KinetoFile, *, strict: bool = False) -> list[LaunchedCall]:
+# The call of each kernel, and which of the call's kernels it is.
+_Home = dict[int, tuple[LaunchedCall, int]]
+
+
+def build_calls(file: KinetoFile) -> list[LaunchedCall]:
     """All calls of a file, in the order of their first kernels; every kernel belongs to exactly one."""
     ops = Nesting(file.ops)
     links = link_kernels(file, ops)
-    builder = OpBuilder(ops, strict=strict)
+    builder = OpBuilder(ops)
     marks = MarkFinder(file)
     before_ps = min((file.launches[link.launch].start_ps for link in links if link.launch != NONE), default=None)
     explained: list[LaunchedCall] = []
@@ -48,7 +52,7 @@ def build_calls(file: KinetoFile, *, strict: bool = False) -> list[LaunchedCall]
         op = builder.build(link.anchor, [file.kernels[index] for index in group])
         call = LaunchedCall(op=op, kernels=group, attribution=link.attribution, mark=mark)
         (orphans if link.anchor == NONE and link.launch == NONE else explained).append(call)
-    calls = explained + _explain_by_repetition(file.kernels, links, explained, orphans)
+    calls = explained + _explain_by_repetition(file.kernels, explained, orphans)
     return sorted(calls, key=lambda call: call.kernels[0])
 
 
@@ -61,7 +65,7 @@ def _group(links: list[Link]) -> list[tuple[int, ...]]:
 
 
 def _explain_by_repetition(
-    kernels: tuple[DeviceSpan, ...], links: list[Link], explained: list[LaunchedCall], orphans: list[LaunchedCall]
+    kernels: tuple[DeviceSpan, ...], explained: list[LaunchedCall], orphans: list[LaunchedCall]
 ) -> list[LaunchedCall]:
     """The orphans, with the ops of an equal run of kernels on their stream where one was recorded.
 
@@ -69,58 +73,64 @@ def _explain_by_repetition(
     and where all places at which it occurs mean the same ops. Calls that the run's ends cut stay unexplained.
     """
     by_kernel = {call.kernels[0]: call for call in orphans}
-    home = {index: call for call in explained if call.attribution != "unexplained" for index in call.kernels}
-    streams: dict[tuple[int, int], list[int]] = defaultdict(list)
+    known = [call for call in explained if call.attribution != "unexplained"]
+    home = {index: (call, place) for call in known for place, index in enumerate(call.kernels)}
+    orders: dict[tuple[int, int], list[int]] = defaultdict(list)
     for index, kernel in enumerate(kernels):
-        streams[(kernel.device, kernel.stream)].append(index)
+        orders[(kernel.device, kernel.stream)].append(index)
     repeated: list[LaunchedCall] = []
-    for order in streams.values():
-        sequence: list[Hashable] = [_signature(kernels[index]) if index in home else None for index in order]
-        for start, end in _runs([index in by_kernel for index in order]):
-            if end - start >= SHORTEST_REPEAT_COUNT:
-                repeated += _repeat(kernels, order, sequence, (start, end), home, by_kernel)
+    for order in orders.values():
+        runs = [run for run in _runs([index in by_kernel for index in order]) if len(run) >= SHORTEST_REPEAT_COUNT]
+        if runs and any(index in home for index in order):
+            stream = _Stream.build(order, kernels, home)
+            for run in runs:
+                repeated += _repeat(run, stream, home, by_kernel)
     done = {index for call in repeated for index in call.kernels}
     return repeated + [call for call in orphans if call.kernels[0] not in done]
 
 
-def _repeat(
-    kernels: tuple[DeviceSpan, ...],
-    order: list[int],
-    sequence: list[Hashable],
-    run: tuple[int, int],
-    home: dict[int, LaunchedCall],
-    by_kernel: dict[int, LaunchedCall],
-) -> list[LaunchedCall]:
-    """Calls for the kernels at positions `run` of a stream, as far as an equal run explains them."""
-    members = order[run[0] : run[1]]
-    wanted = [_signature(kernels[index]) for index in members]
-    meanings = [_meaning(index, home) for index in order]
-    at = match_run(wanted, sequence, meanings)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stream:
+    """Kernels of one stream in order: indices, what each looks like, and what each stands for where that is known."""
+
+    order: tuple[int, ...]
+    looks: tuple[int, ...]
+    known_looks: tuple[int | None, ...]
+    meanings: tuple[Hashable, ...]
+    modules: tuple[str, ...]
+
+    @classmethod
+    def build(cls, order: list[int], kernels: tuple[DeviceSpan, ...], home: _Home) -> "_Stream":
+        codes: dict[Hashable, int] = {}
+        looks = tuple(codes.setdefault(_signature(kernels[index]), len(codes)) for index in order)
+        places = [home.get(index) for index in order]
+        return cls(
+            order=tuple(order),
+            looks=looks,
+            known_looks=tuple(look if place else None for look, place in zip(looks, places, strict=True)),
+            meanings=tuple((place[0].op, place[1], len(place[0].kernels)) if place else None for place in places),
+            modules=tuple(place[0].mark.module if place else "" for place in places),
+        )
+
+
+def _repeat(run: range, stream: _Stream, home: _Home, by_kernel: dict[int, LaunchedCall]) -> list[LaunchedCall]:
+    """Calls for the kernels at the positions `run` of a stream, as far as an equal run explains them."""
+    looks = stream.looks[run.start : run.stop]
+    at = match_run(looks, stream.known_looks, stream.meanings)
     if at is None:
         return []
-    with_modules = [
-        (meaning, home[i].mark.module if i in home else "") for i, meaning in zip(order, meanings, strict=True)
-    ]
-    has_module = match_run(wanted, sequence, with_modules) is not None
+    has_module = match_run(looks, stream.known_looks, stream.modules) is not None
     groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    for offset, index in enumerate(members):
-        groups[home[order[at + offset]].kernels].append(index)
+    for offset, position in enumerate(run):
+        groups[home[stream.order[at + offset]][0].kernels].append(stream.order[position])
     calls = []
     for original, group in groups.items():
         if len(group) != len(original):
             continue
-        source = home[original[0]]
+        source = home[original[0]][0]
         mark = by_kernel[group[0]].mark._replace(module=source.mark.module if has_module else "")
         calls.append(LaunchedCall(op=source.op, kernels=tuple(group), attribution="repeat", mark=mark))
     return calls
-
-
-def _meaning(index: int, home: dict[int, LaunchedCall]) -> Hashable:
-    """What a kernel stands for: the op of its call and which of the call's kernels it is."""
-    if index not in home:
-        return None
-    call = home[index]
-    return call.op, call.kernels.index(index), len(call.kernels)
 
 
 def _signature(kernel: DeviceSpan) -> Hashable:
@@ -128,12 +138,12 @@ def _signature(kernel: DeviceSpan) -> Hashable:
     return (kernel.name, *map(repr, shape))
 
 
-def _runs(flags: list[bool]) -> list[tuple[int, int]]:
-    """First and one past the last position of each run of true flags."""
-    runs: list[tuple[int, int]] = []
+def _runs(flags: list[bool]) -> list[range]:
+    """Positions of each unbroken run of true flags."""
+    runs: list[range] = []
     for position, flag in enumerate(flags):
-        if flag and runs and runs[-1][1] == position:
-            runs[-1] = (runs[-1][0], position + 1)
+        if flag and runs and runs[-1].stop == position:
+            runs[-1] = range(runs[-1].start, position + 1)
         elif flag:
-            runs.append((position, position + 1))
+            runs.append(range(position, position + 1))
     return runs

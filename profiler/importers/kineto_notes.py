@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from profiler.importers.kineto_arguments import has_shapes
 from profiler.importers.kineto_calls import LaunchedCall
 from profiler.importers.kineto_file import KinetoFile, as_integer
 from profiler.importers.kineto_links import is_graph_launch
@@ -66,13 +67,13 @@ def describe_import(file: KinetoFile, calls: Sequence[LaunchedCall]) -> tuple[st
     replayed = _replayed(file)
     if replayed:
         notes.append(f"{replayed} kernels were replayed from a captured graph, which records no ops.")
-    if not any("Input Dims" in op.args or "Input dims" in op.args for op in file.ops):
+    if file.ops and not any(has_shapes(op.args) for op in file.ops):
         notes.append("No input shapes were recorded (record_shapes=False), so FLOPs and bytes of the ops are unknown.")
     if len({kernel.device for kernel in file.kernels}) > 1:
         notes.append("Several devices are in this file; stream numbers are 100000 x device + stream.")
     if any(operand.role == "weights" for call in calls for operand in call.op.inputs):
         notes.append("Which tensors are weights is guessed from strides and use; a trace names no parameters.")
-    notes += [f"Skipped {count} events: {reason}." for reason, count in file.skipped]
+    notes += [f"Skipped {count} event{'s' if count > 1 else ''}: {reason}." for reason, count in file.skipped]
     return tuple(notes)
 
 

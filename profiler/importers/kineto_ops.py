@@ -34,9 +34,8 @@ _OPAQUE_WIDTH = re.compile(r"OpaqueType<(\d{1,2})u?>")
 class OpBuilder:
     """Builds ops of one trace, each distinct recorded call once."""
 
-    def __init__(self, ops: Nesting, *, strict: bool = False) -> None:
+    def __init__(self, ops: Nesting) -> None:
         self._ops = ops
-        self._strict = strict
         self._built: dict[tuple[str, ...], Op] = {}
         self._dtypes = _recorded_dtypes(ops.spans)
         self._vocabulary_rows = _vocabulary_rows(ops.spans)
@@ -90,24 +89,18 @@ class OpBuilder:
         try:
             outputs = infer_outputs(name, args)
             if not has_rule(name) or outputs is None:
-                return self._opaque(call, known_rule=has_rule(name))
+                return opaque_op(name, tuple(call.tensors()))
             if out is not None:
                 outputs = (replace(outputs[0], dtype=out.dtype), *outputs[1:])
             columns = outputs[0].shape[-1] if outputs and outputs[0].shape else 0
             role = output_role(name, columns, self._vocabulary_rows)
             outputs = tuple(replace(output, role=role) for output in outputs)
-            op = build_op(replace(call, outputs=outputs), strict=self._strict)
+            op = build_op(replace(call, outputs=outputs))
         except (TraceError, ValueError, IndexError, TypeError, ZeroDivisionError):
             # The inputs are a stranger's and need not fit the schema that a rule expects of this op.
-            return self._opaque(call, known_rule=True)
+            return opaque_op(name, tuple(call.tensors()))
         counts = (op.flops, op.read_bytes(), op.write_bytes())
         return op if all(count is None or count <= _LARGEST_COUNT for count in counts) else opaque_op(name)
-
-    def _opaque(self, call: AtenCall, *, known_rule: bool) -> Op:
-        """Keeps the recorded inputs; strict mode raises where there is no rule."""
-        if not known_rule and self._strict:
-            build_op(call, strict=True)
-        return opaque_op(call.name, tuple(call.tensors()))
 
     def _list_dtype(self, kernels: Sequence[DeviceSpan]) -> str | None:
         """The dtype of tensors in lists: the only recorded dtype as wide as the elements that a copy kernel names."""

@@ -25,7 +25,8 @@ def _reduction(name: str, args: Args) -> Outputs | None:
     if name in ("max", "min") and tensor_at(args, 1) is not None:
         return _elementwise_pair(args)
     rest = args[2:] if name in ("norm", "linalg_vector_norm") else args[1:]
-    alone = len(rest) == 0 or (len(rest) == 1 and name in ("sum", "mean", "prod", "nansum"))
+    is_dtype = len(rest) == 1 and name in ("sum", "mean", "prod", "nansum") and not isinstance(rest[0], tuple)
+    alone = len(rest) == 0 or is_dtype
     dims = None if alone else rest[0]
     shape = _reduced(source.shape, dims, keeps_dims=_keeps_dims(name, rest))
     dtype = _reduced_dtype(name, source.dtype, rest)
@@ -67,7 +68,7 @@ def _reduced_dtype(name: str, dtype: str, rest: Args) -> str | None:
     if name in ("all", "any", "equal"):
         return "uint8" if dtype == "uint8" and name != "equal" else "bool"
     if name in ("sum", "mean", "prod", "nansum", "norm", "linalg_vector_norm"):
-        asked = rest[0] if len(rest) == 1 else rest[2] if len(rest) > 2 else None
+        asked = rest[0] if len(rest) == 1 and not isinstance(rest[0], tuple) else rest[2] if len(rest) > 2 else None
         if isinstance(asked, int):
             return numbered_dtype(asked)
         return "int64" if name in ("sum", "prod") and category(dtype) < 2 else dtype
