@@ -75,10 +75,15 @@ def _is_basic_index(index: object) -> bool:
 def _meta_attention(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *rest: Any, **options: Any
 ) -> torch.Tensor:
-    """Output of attention on meta, without the reference path that writes the whole score matrix."""
+    """Output of attention on meta, without the reference path that writes the whole score matrix.
+
+    Flash kernels write [B, S, H, D] and show it transposed, so that joining the heads afterwards is a view.
+    """
     if torch.is_grad_enabled():
-        return functional.scaled_dot_product_attention(query, key, value, *rest, **options)
-    return torch.empty((*query.shape[:-1], value.shape[-1]), dtype=query.dtype, device="meta")
+        output = functional.scaled_dot_product_attention(query, key, value, *rest, **options)
+        return output.transpose(-3, -2).contiguous().transpose(-3, -2)
+    *batch, heads, queries, _ = query.shape
+    return torch.empty((*batch, queries, heads, value.shape[-1]), dtype=query.dtype, device="meta").transpose(-3, -2)
 
 
 _META: dict[Any, Any] = {functional.scaled_dot_product_attention: _meta_attention}

@@ -15,8 +15,8 @@ scalar_tensor tril_indices triu_indices""".split()
 _RANDOM = """rand rand_like randn randn_like randint randint_like uniform normal normal_functional bernoulli exponential
 cauchy geometric log_normal random multinomial randperm poisson""".split()
 _COLLECTIVES = """allreduce all_reduce allgather all_gather all_gather_into_tensor _allgather_base
-allgather_into_tensor_coalesced reduce_scatter reduce_scatter_tensor _reduce_scatter_base alltoall all_to_all alltoall_base
-all_to_all_single broadcast send recv barrier wait_tensor""".split()
+allgather_into_tensor_coalesced reduce_scatter reduce_scatter_tensor _reduce_scatter_base alltoall all_to_all
+alltoall_base all_to_all_single broadcast send recv barrier wait_tensor""".split()
 
 
 def _op(

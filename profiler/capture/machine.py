@@ -1,0 +1,59 @@
+"""What the system says of this machine: caches and memory. Virtual machines often tell of their host."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from profiler.measurements import CacheSize
+
+_SYSFS_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
+
+
+def cpu_caches(folder: Path = _SYSFS_CACHES) -> tuple[CacheSize, ...]:
+    """Data and unified caches of the first core, nearest first; empty where the system does not tell.
+
+    Args:
+        folder: the core's `cache` folder in Linux' sysfs.
+    """
+    caches = []
+    for index in sorted(folder.glob("index[0-9]*")):
+        level, kind, size, shared = (_read(index / name) for name in ("level", "type", "size", "shared_cpu_list"))
+        match = re.fullmatch(r"(\d+)([KMG]?)", size)
+        if match and level and kind in ("Data", "Unified"):
+            capacity = int(match[1]) * _UNITS[match[2]]
+            caches.append(CacheSize(name=f"l{level}", capacity_bytes=capacity, per_core=shared.isdigit()))
+    return tuple(sorted(caches, key=lambda cache: cache.name))
+
+
+def cuda_caches(properties: Any) -> tuple[CacheSize, ...]:
+    """L1 with shared memory and L2 of a GPU, as far as torch's device properties tell."""
+    shared = int(getattr(properties, "shared_memory_per_multiprocessor", 0))
+    l2 = int(getattr(properties, "L2_cache_size", 0))
+    caches = (
+        CacheSize(name="l1", capacity_bytes=shared, per_core=True),
+        CacheSize(name="l2", capacity_bytes=l2, per_core=False),
+    )
+    return tuple(cache for cache in caches if cache.capacity_bytes > 0)
+
+
+def host_memory_bytes() -> int:
+    """Memory of this machine."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def free_memory_bytes(device: str) -> int:
+    """Memory that is free now, of this machine or of the current GPU."""
+    if device == "cuda":
+        return int(torch.cuda.mem_get_info()[0])
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""

@@ -1,0 +1,250 @@
+"""Capture of real PyTorch code on CPU and meta: what is recorded, with answers worked out by hand."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
+
+from profiler.capture import capture, mark_role, phase
+from profiler.errors import TraceError, UnknownOperationError
+
+DEVICES = ("cpu", "meta")
+
+
+class Toy(torch.nn.Module):
+    """Embedding, one attention block and a language head: 50 tokens, width 16, 2 heads."""
+
+    def __init__(self, device):
+        super().__init__()
+        with torch.device(device):
+            self.embedding = torch.nn.Embedding(50, 16)
+            self.qkv = torch.nn.Linear(16, 48, bias=False)
+            self.norm = torch.nn.RMSNorm(16)
+            self.head = torch.nn.Linear(16, 50, bias=False)
+
+    def forward(self, tokens):
+        x = self.norm(self.embedding(tokens))
+        q, k, v = self.qkv(x).view(*tokens.shape, 3, 2, 8).permute(2, 0, 3, 1, 4).unbind(0)
+        x = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return self.head(x.transpose(1, 2).reshape(*tokens.shape, 16))
+
+
+def run_toy(device, context=torch.no_grad):
+    model = Toy(device)
+    tokens = torch.zeros(2, 6, dtype=torch.long, device=device)
+    with context(), capture(name="toy") as recording, phase("forward", step=3):
+        model(tokens)
+    return recording.trace
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_calls_of_a_small_model_have_the_costs_worked_out_by_hand(device):
+    frame = run_toy(device).to_frame()
+    assert list(frame.kind) == ["gather", "norm", "gemm", "attention", "gemm"]
+    # 12 rows x 48 x 16, heads 2 x 2 x 6 x 6 x 8 twice, 12 rows x 50 x 16
+    assert list(frame.matrix_flops) == [0, 0, 2 * 12 * 48 * 16, 2 * 2 * (2 * 2) * 6 * 6 * 8, 2 * 12 * 50 * 16]
+    assert frame.read_weights_bytes.tolist() == [12 * 16 * 4, 16 * 4, 48 * 16 * 4, 0, 50 * 16 * 4]
+    # Q, K, V read once, the output written once; the 6 x 6 scores never reach memory.
+    attention = frame.iloc[3]
+    assert attention.read_bytes == 3 * 2 * 6 * 16 * 4
+    assert attention.write_bytes == 2 * 6 * 16 * 4
+    assert frame.write_logits_bytes.tolist() == [0, 0, 0, 0, 12 * 50 * 4]
+    assert set(frame.phase) == {"forward"}
+    assert set(frame.step) == {3}
+    assert list(frame.module) == ["Toy.embedding", "Toy.norm", "Toy.qkv", "Toy", "Toy.head"]
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+def test_meta_trace_equals_cpu_trace(context):
+    cpu, meta = run_toy("cpu", context), run_toy("meta", context)
+    assert cpu.ops == meta.ops
+    assert np.array_equal(cpu.calls.op, meta.calls.op)
+    assert np.array_equal(cpu.calls.reads, meta.calls.reads)
+    assert np.array_equal(cpu.calls.writes, meta.calls.writes)
+
+
+def test_only_a_real_run_is_timed():
+    cpu, meta = run_toy("cpu"), run_toy("meta")
+    assert np.isfinite(cpu.calls.duration_s).all()
+    assert (cpu.calls.duration_s > 0).all()
+    ends = cpu.calls.start_s + cpu.calls.duration_s
+    assert (cpu.calls.start_s[1:] >= ends[:-1]).all()
+    assert np.isnan(meta.calls.duration_s).all()
+    assert not meta.is_measured
+
+
+def test_capture_changes_no_result():
+    model = Toy("cpu")
+    tokens = torch.randint(0, 50, (2, 6))
+    with torch.no_grad():
+        expected = model(tokens)
+        with capture():
+            recorded = model(tokens)
+    assert torch.equal(expected, recorded)
+
+
+def test_gradients_flow_through_a_captured_program():
+    weight = torch.nn.Parameter(torch.randn(4, 4))
+    x = torch.randn(3, 4)
+    with capture() as recording:
+        functional.silu(functional.linear(x, weight)).sum().backward()
+    captured = weight.grad.clone()
+    weight.grad = None
+    functional.silu(functional.linear(x, weight)).sum().backward()
+    assert torch.allclose(captured, weight.grad)
+    # forward product, and the weight's gradient; x needs none
+    assert recording.trace.to_frame().query("kind == 'gemm'").matrix_flops.tolist() == [96, 96]
+
+
+@pytest.mark.parametrize("grad", [torch.no_grad, torch.inference_mode])
+def test_matrix_flops_equal_the_flop_counter_of_torch(grad):
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(8 * 64, 10)
+    ).to("meta")
+    x = torch.empty(2, 3, 8, 8, device="meta")
+    with grad():
+        with FlopCounterMode(display=False) as counter:
+            model(x)
+        with capture() as recording:
+            model(x)
+    assert recording.trace.to_frame().matrix_flops.sum() == counter.get_total_flops()
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_grouped_queries_read_each_kv_head_once(device):
+    q = torch.zeros(1, 8, 4, 16, device=device)
+    k = torch.zeros(1, 2, 4, 16, device=device)
+    with torch.no_grad(), capture() as recording:
+        out = functional.scaled_dot_product_attention(q, k, k, enable_gqa=True)
+    (op,) = recording.trace.ops
+    assert out.shape == q.shape
+    assert (op.size("heads"), op.size("kv_heads")) == (8, 2)
+    assert op.read_bytes() == (8 + 2 + 2) * 4 * 16 * 4
+    assert op.matrix_flops == 2 * 2 * 8 * 4 * 4 * 16
+
+
+def test_attention_with_more_keys_than_queries_reads_a_kv_cache():
+    q, kv = torch.zeros(1, 2, 1, 8), torch.zeros(1, 2, 5, 8)
+    with torch.no_grad(), capture() as recording:
+        functional.scaled_dot_product_attention(q, kv, kv)
+        torch.cat([kv, kv[:, :, :1]], 2)
+    frame = recording.trace.to_frame()
+    assert frame.read_kv_cache_bytes.tolist() == [2 * 2 * 5 * 8 * 4, (5 + 1) * 2 * 8 * 4]
+    assert frame.write_kv_cache_bytes.tolist() == [0, 6 * 2 * 8 * 4]
+
+
+def test_marked_storage_keeps_its_role_through_views():
+    cache = mark_role(torch.zeros(4, 8), "kv_cache")
+    with torch.inference_mode(), capture() as recording:
+        cache[1:3].copy_(torch.ones(2, 8))
+        _ = cache[:2] + 1
+    frame = recording.trace.to_frame().query("kind != 'copy' or write_kv_cache_bytes > 0")
+    assert frame.write_kv_cache_bytes.tolist() == [2 * 8 * 4, 0]
+    assert frame.read_kv_cache_bytes.tolist() == [0, 2 * 8 * 4]
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+def test_weight_used_through_a_view_is_still_a_weight(context):
+    weight = torch.nn.Parameter(torch.randn(8, 4))
+    with context(), capture() as recording:
+        torch.randn(3, 8).matmul(weight)
+        torch.randn(3, 4) @ weight.t()
+    assert recording.trace.to_frame().query("kind == 'gemm'").read_weights_bytes.tolist() == [128, 128]
+
+
+def test_expanded_tensor_moves_its_distinct_bytes():
+    row = torch.ones(1, 8)
+    with torch.no_grad(), capture() as recording:
+        row.expand(4, 8).exp()
+    (op,) = recording.trace.ops
+    assert (op.read_bytes(), op.write_bytes()) == (32, 128)
+
+
+def test_views_and_metadata_are_dropped():
+    x = torch.zeros(4, 4)
+    with torch.no_grad(), capture() as recording:
+        x.view(16)[2:].unsqueeze(0).expand(3, 14).transpose(0, 1)
+        torch.empty_like(x).size()
+        x.detach().chunk(2)
+    assert len(recording.trace.calls) == 0
+
+
+@pytest.fixture
+def strange_operation():
+    with torch.library._scoped_library("roofscape_test", "DEF") as library:
+        library.define("strange(Tensor x) -> Tensor")
+        library.impl("strange", lambda x: x * 2, "CompositeExplicitAutograd")
+        yield torch.ops.roofscape_test.strange
+
+
+def test_operation_without_rule_keeps_its_traffic_and_is_named(strange_operation):
+    x = torch.zeros(4)
+    with torch.no_grad(), capture() as recording:
+        strange_operation(x)
+    frame = recording.trace.to_frame()
+    assert frame.kind.tolist() == ["unknown"]
+    assert frame.flops.isna().all()
+    assert (frame.read_bytes.tolist(), frame.write_bytes.tolist()) == ([16], [16])
+    assert [op.name for op in recording.trace.unknown_ops] == ["roofscape_test::strange"]
+
+
+def test_strict_capture_raises_at_an_operation_without_rule(strange_operation):
+    with pytest.raises(UnknownOperationError, match="roofscape_test::strange: no cost rule"), torch.no_grad():
+        with capture(strict=True):
+            strange_operation(torch.zeros(4))
+
+
+def test_program_that_raises_is_left_alone_and_hooks_are_removed():
+    with pytest.raises(ZeroDivisionError), capture() as recording:
+        raise ZeroDivisionError
+    with pytest.raises(TraceError, match="complete only after"):
+        _ = recording.trace
+    assert not torch.nn.modules.module._global_forward_pre_hooks
+    assert not torch.nn.modules.module._global_forward_hooks
+
+
+def test_dataflow_ids_join_producer_and_consumer():
+    with torch.no_grad(), capture() as recording:
+        a = torch.ones(4)
+        b = a * 2
+        b.add_(a)
+        _ = b.exp()
+    calls = recording.trace.calls
+    ones, product, sum_, _ = calls.writes.tolist()
+    assert calls.reads.tolist() == [ones, product, ones, sum_]
+
+
+def test_repeated_program_adds_calls_but_no_ops():
+    model = Toy("meta")
+    tokens = torch.zeros(1, 4, dtype=torch.long, device="meta")
+    with torch.no_grad(), capture() as recording:
+        for step in range(10):
+            with phase("denoise", step=step):
+                model(tokens)
+    trace = recording.trace
+    assert (len(trace.ops), len(trace.calls)) == (5, 50)
+    assert trace.call_counts.tolist() == [10] * 5
+    assert trace.calls.step.tolist() == [step for step in range(10) for _ in range(5)]
+
+
+def test_nested_phases_join_and_inherit_the_step():
+    with torch.no_grad(), capture() as recording, phase("generate", step=2), phase("sample"):
+        torch.ones(2).exp()
+    frame = recording.trace.to_frame()
+    assert set(frame.phase) == {"generate/sample"}
+    assert set(frame.step) == {2}
+
+
+@pytest.mark.gpu
+def test_cuda_calls_are_timed_by_events():
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device, and there is none")
+    x = torch.randn(2048, 2048, device="cuda", dtype=torch.bfloat16)
+    with torch.no_grad(), capture() as recording:
+        for _ in range(5):
+            _ = x @ x
+    frame = recording.trace.to_frame().query("kind == 'gemm'")
+    assert len(frame) == 5
+    assert (frame.duration_s > 2 * 2048**3 / 5e15).all()  # no GPU reaches 5 PFLOP/s in bf16
+    assert (frame.duration_s < 0.1).all()

@@ -1,0 +1,142 @@
+"""Cost rules on calls as recorded, with answers worked out by hand."""
+
+import pytest
+
+from profiler.costs.call import AtenCall, TensorMeta
+from profiler.costs.rules import RULES, build_op, is_free
+from profiler.errors import UnknownOperationError
+
+
+def f32(*shape, **more):
+    return TensorMeta(shape=shape, dtype="float32", **more)
+
+
+def op(name, *args, out=None, **kwargs):
+    outputs = () if out is None else out if isinstance(out, tuple) else (out,)
+    return build_op(AtenCall(name=f"aten::{name}", args=args, kwargs=tuple(kwargs.items()), outputs=outputs))
+
+
+@pytest.mark.parametrize(
+    ("built", "matrix", "vector", "read", "written"),
+    [
+        (op("mm", f32(2, 3), f32(3, 4), out=f32(2, 4)), 48, 0, 4 * (6 + 12), 4 * 8),
+        (op("addmm", f32(4), f32(2, 3), f32(3, 4), out=f32(2, 4)), 48, 8, 4 * (4 + 6 + 12), 4 * 8),
+        (op("bmm", f32(5, 2, 3), f32(5, 3, 4), out=f32(5, 2, 4)), 240, 0, 4 * (30 + 60), 4 * 40),
+        (op("linear", f32(7, 2, 3), f32(4, 3), f32(4), out=f32(7, 2, 4)), 336, 56, 4 * (42 + 12 + 4), 4 * 56),
+        (op("mv", f32(5, 3), f32(3), out=f32(5)), 30, 0, 4 * 18, 4 * 5),
+        (op("add", f32(4, 4), f32(4), out=f32(4, 4)), 0, 16, 4 * 20, 4 * 16),
+        (op("silu", f32(10), out=f32(10)), 0, 40, 40, 40),
+        (op("sum", f32(4, 8), (-1,), out=f32(4)), 0, 32, 128, 16),
+        (op("_softmax", f32(4, 8), -1, False, out=f32(4, 8)), 0, 160, 128, 128),
+        (op("native_layer_norm", f32(4, 8), (8,), f32(8), f32(8), 1e-5, out=f32(4, 8)), 0, 224, 4 * 48, 128),
+        (op("rms_norm", f32(4, 8), (8,), f32(8), out=f32(4, 8)), 0, 128, 4 * 40, 128),
+        (op("sort", f32(2, 8), out=(f32(2, 8), f32(2, 8))), 0, 16 * 3, 64, 128),
+        (op("topk", f32(2, 8), 3, out=(f32(2, 3), f32(2, 3))), 0, 16, 64, 48),
+        (op("cat", (f32(2, 3), f32(2, 5)), 1, out=f32(2, 8)), 0, 0, 64, 64),
+        (op("copy_", f32(4), f32(4), out=f32(4)), 0, 0, 16, 16),
+        (op("zeros_like", f32(4), out=f32(4)), 0, 0, 0, 16),
+        (op("cumsum", f32(2, 4), 1, out=f32(2, 4)), 0, 8, 32, 32),
+    ],
+)
+def test_costs_worked_out_by_hand(built, matrix, vector, read, written):
+    assert (built.matrix_flops, built.vector_flops) == (matrix, vector)
+    assert (built.read_bytes(), built.write_bytes()) == (read, written)
+
+
+def test_embedding_reads_the_rows_asked_for():
+    index = TensorMeta(shape=(3,), dtype="int64")
+    built = op("embedding", f32(1000, 8, role="weights"), index, out=f32(3, 8))
+    assert built.read_bytes("weights") == 3 * 8 * 4
+    assert built.read_bytes() == 3 * 8 * 4 + 24
+    assert (built.size("rows"), built.size("row_bytes")) == (3, 32)
+
+
+def test_in_place_scatter_moves_what_it_puts():
+    index = TensorMeta(shape=(3, 1), dtype="int64")
+    target = f32(3, 100)
+    in_place = op("scatter_", target, 1, index, f32(3, 1), out=target)
+    copied = op("scatter", target, 1, index, f32(3, 1), out=target)
+    assert (in_place.read_bytes(), in_place.write_bytes()) == (24 + 12, 12)
+    assert (copied.read_bytes(), copied.write_bytes()) == (1200 + 24 + 12, 1200)
+
+
+def test_convolution_is_an_implicit_product():
+    built = op(
+        "convolution",
+        f32(2, 3, 8, 8),
+        f32(16, 3, 3, 3),
+        None,
+        (1, 1),
+        (1, 1),
+        (1, 1),
+        False,
+        (0, 0),
+        1,
+        out=f32(2, 16, 8, 8),
+    )
+    assert [built.size(name) for name in ("m", "n", "k")] == [128, 16, 27]
+    assert built.matrix_flops == 2 * 128 * 16 * 27
+
+
+def test_grouped_convolution_divides_its_channels():
+    built = op(
+        "convolution",
+        f32(1, 8, 4, 4),
+        f32(8, 1, 3, 3),
+        None,
+        (1, 1),
+        (1, 1),
+        (1, 1),
+        False,
+        (0, 0),
+        8,
+        out=f32(1, 8, 4, 4),
+    )
+    assert [built.size(name) for name in ("batch", "m", "n", "k")] == [8, 16, 1, 9]
+    assert built.matrix_flops == 2 * 8 * 16 * 9
+
+
+def test_transposed_convolution_counts_input_positions():
+    built = op(
+        "convolution",
+        f32(1, 4, 5, 5),
+        f32(4, 6, 2, 2),
+        None,
+        (2, 2),
+        (0, 0),
+        (1, 1),
+        True,
+        (0, 0),
+        1,
+        out=f32(1, 6, 10, 10),
+    )
+    assert built.matrix_flops == 2 * 25 * 4 * 6 * 4
+
+
+def test_causal_attention_may_skip_the_masked_pairs():
+    q = f32(1, 2, 4, 8)
+    built = op("scaled_dot_product_attention", q, q, q, None, 0.0, True, out=q)
+    assert built.flops == 2 * 2 * 2 * 4 * 4 * 8
+    assert built.required_flops == 2 * 2 * 2 * (4 * 5 // 2) * 8
+
+
+def test_causal_flag_of_one_query_masks_nothing_that_decoding_needs():
+    q, k = f32(1, 2, 1, 8), f32(1, 2, 9, 8)
+    built = op("scaled_dot_product_attention", q, k, k, None, 0.0, False, out=q)
+    assert built.required_flops == built.flops == 2 * 2 * 2 * 9 * 8
+    assert built.read_bytes("kv_cache") == 2 * 2 * 9 * 8 * 4
+
+
+def test_unknown_operation_is_unknown_and_never_zero():
+    built = op("no_such_operation", f32(4), out=f32(2))
+    assert (built.kind, built.flops) == ("unknown", None)
+    assert (built.read_bytes(), built.write_bytes()) == (16, 8)
+
+
+def test_strict_mode_refuses_unknown_operations():
+    with pytest.raises(UnknownOperationError, match="aten::no_such_operation: no cost rule"):
+        build_op(AtenCall(name="aten::no_such_operation"), strict=True)
+
+
+def test_no_operation_is_both_free_and_costed():
+    assert not [name for name in RULES if is_free(f"aten::{name}") and name not in ("reshape", "to", "contiguous")]
