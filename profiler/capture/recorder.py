@@ -4,10 +4,10 @@ Costs are worked out once per distinct operation; a repeated one costs a look-up
 not run again: its outputs are made anew from the shapes that the first run gave.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter_ns
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -27,6 +27,10 @@ from workloads.roles import Role
 _FREE = "free"
 _DECOMPOSE = "decompose"
 _OBSERVE = "observe"
+# Looked up at every operation, so by the shortest way.
+_TENSOR = torch.Tensor
+_PARAMETER = torch.nn.Parameter
+_DisableTorchDispatch = torch._C._DisableTorchDispatch
 _NO_KWARGS: dict[str, Any] = {}
 # Composite operations kept whole because real devices have one kernel for them.
 WHOLE = frozenset({"scaled_dot_product_attention", "rms_norm", "linear"})
@@ -42,18 +46,12 @@ class Known:
     cached_positions: tuple[int, ...]  # inputs now known to be a KV cache
     replay: tuple[tuple[tuple[int, ...], tuple[int, ...], torch.dtype] | int, ...] | None
     returns_tuple: bool
+    on_meta: bool
 
 
-class Call(NamedTuple):
-    """One recorded call; `versions` are those of all tensors among its arguments."""
-
-    known: Known
-    marker: Marker
-    module: str
-    start: Stamp
-    end: Stamp
-    versions: list[int]
-    writes: list[int]
+# One recorded call: what is known of it, marker, module path, start, end, the versions of all tensors among its
+# arguments, and those of its outputs. A plain tuple, since hundreds of thousands are made while a program is timed.
+Call = tuple[Known, Marker, str, Stamp, Stamp, list[int], list[int]]
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
@@ -75,7 +73,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         self._strict = strict
         self._vocab_size = vocab_size
         self._vocab_given = vocab_size is not None
-        self._events = events
+        self._stamp: Callable[[], Stamp] = perf_counter_ns if events is None else events.mark
         self._nvtx = nvtx
         self._marker = Marker("", None)
 
@@ -120,7 +118,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         self._add_tokens(args, key, tensors, versions)
         if kwargs:
             key.extend(kwargs)
-            self._add_tokens(tuple(kwargs.values()), key, tensors, versions)
+            self._add_tokens(kwargs.values(), key, tensors, versions)
         key_tuple = tuple(key)
         known = self._known.get(key_tuple)
         marker = current_marker()
@@ -131,37 +129,48 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         if known is not None and known.replay is not None and not torch.is_grad_enabled():
             result = _replay(known, tensors)
         else:
-            stamp = perf_counter_ns if self._events is None else self._events.mark
-            with torch._C._DisableTorchDispatch():  # below dispatch it is off already
+            stamp = self._stamp
+            with _DisableTorchDispatch():  # below dispatch it is off already
                 start = stamp()
                 result = func(*args, **kwargs)
                 end = stamp()
-        outputs = (result,) if isinstance(result, torch.Tensor) else _tensors_in(result)
+        outputs = (result,) if type(result) is _TENSOR else _tensors_in(result)
         if known is None:
             known = self._known[key_tuple] = self._learn(identity, args, kwargs, result, outputs, tensors)
-        write = self._storages.write
-        writes = [write(output, role) for output, role in zip(outputs, known.output_roles, strict=True)]
-        if outputs and outputs[0].is_meta:
+        if known.on_meta:
             start = end = None
         for position in known.cached_positions:
             self._storages.set_role(tensors[position], "kv_cache")
-        self.calls.append(Call(known, marker, self.modules.current, start, end, versions, writes))
+        writes = self._storages.write(outputs, known.output_roles)
+        self.calls.append((known, marker, self.modules.current, start, end, versions, writes))
         return result
 
-    def _add_tokens(self, values: Any, key: list[object], tensors: list[torch.Tensor], versions: list[int]) -> None:
+    def _add_tokens(
+        self, values: Iterable[Any], key: list[object], tensors: list[torch.Tensor], versions: list[int]
+    ) -> None:
         """Append what tells one distinct operation from another; collect the tensors and their versions."""
+        storages = self._storages
         for value in values:
             kind = type(value)
-            if kind is torch.Tensor or kind is torch.nn.Parameter or isinstance(value, torch.Tensor):
-                role, version = self._storages.read(value)
+            if kind is _TENSOR or kind is _PARAMETER:
+                entry = storages.entries.get(value.untyped_storage()._cdata)
+                if entry is None or (kind is _PARAMETER and entry[0] != "weights"):
+                    entry = storages.read(value)
                 tensors.append(value)
-                versions.append(version)
-                key += (value.shape, _strides(value), value.dtype, role)
+                versions.append(entry[1])
+                key += (value.shape, value.stride(), value.dtype, entry[0])
+            elif kind is int or value is None:
+                key.append(value)
+            elif kind is float or kind is bool:
+                key += (kind, value)  # 1 == 1.0 == True, yet they are different arguments
             elif kind is list or kind is tuple:
                 key.append(len(value))
                 self._add_tokens(value, key, tensors, versions)
-            elif kind is float or kind is bool:
-                key += (kind, value)  # 1 == 1.0 == True, yet they are different arguments
+            elif isinstance(value, torch.Tensor):
+                role, version = storages.read(value)
+                tensors.append(value)
+                versions.append(version)
+                key += (value.shape, _strides(value), value.dtype, role)
             else:
                 key.append(value)
 
@@ -207,6 +216,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
             cached_positions=tuple(i for i in cached_inputs(op) if roles[id(tensors[i])] == "activations"),
             replay=_replay_plan(result, outputs, tensors, aliases),
             returns_tuple=isinstance(result, tuple),
+            on_meta=bool(outputs) and outputs[0].is_meta,
         )
 
     def _note_vocabulary(self, call: AtenCall) -> None:
@@ -239,6 +249,8 @@ def _strides(tensor: torch.Tensor) -> object:
 
 
 def _tensors_in(result: Any) -> list[torch.Tensor]:
+    if isinstance(result, torch.Tensor):
+        return [result]
     if isinstance(result, list | tuple):
         return [item for item in result if isinstance(item, torch.Tensor)]
     return []

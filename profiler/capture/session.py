@@ -1,6 +1,6 @@
 """`capture()`: one context around any PyTorch code; the `Recording` it yields holds the trace afterwards."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
@@ -74,25 +74,29 @@ def capture(
 
 def _build_trace(recorder: Recorder, events: CudaEvents | None, name: str, seed: int | None) -> Trace:
     """Turn what was recorded into columns."""
-    calls = recorder.calls
-    phases, phase_index = _index([call.marker.phase for call in calls])
-    modules, module_index = _index([call.module for call in calls])
-    start_s, duration_s = seconds_from_stamps([call.start for call in calls], [call.end for call in calls], events)
+    known, markers, paths, starts, ends, versions, writes = (
+        zip(*recorder.calls, strict=True) if recorder.calls else [()] * 7
+    )
+    phases, phase_index = _index([marker.phase for marker in markers])
+    modules, module_index = _index(paths)
+    start_s, duration_s = seconds_from_stamps(starts, ends, events)
     device = describe_device(recorder.devices)
     return Trace(
         name=name,
         ops=tuple(recorder.ops),
         calls=Calls(
-            op=np.array([call.known.op for call in calls], dtype=np.int64),
+            op=np.array([each.op for each in known], dtype=np.int64),
             phase=phase_index,
-            step=np.array([-1 if call.marker.step is None else call.marker.step for call in calls], dtype=np.int64),
+            step=np.array([-1 if marker.step is None else marker.step for marker in markers], dtype=np.int64),
             module=module_index,
-            stream=np.zeros(len(calls), dtype=np.int64),
+            stream=np.zeros(len(known), dtype=np.int64),
             start_s=start_s,
             duration_s=duration_s,
-            energy_j=np.full(len(calls), np.nan),
-            reads=np.array([call.versions[i] for call in calls for i in call.known.read_positions], dtype=np.int64),
-            writes=np.array([version for call in calls for version in call.writes], dtype=np.int64),
+            energy_j=np.full(len(known), np.nan),
+            reads=np.array(
+                [ids[i] for each, ids in zip(known, versions, strict=True) for i in each.read_positions], dtype=np.int64
+            ),
+            writes=np.array([version for ids in writes for version in ids], dtype=np.int64),
         ),
         phases=phases,
         modules=modules,
@@ -102,7 +106,7 @@ def _build_trace(recorder: Recorder, events: CudaEvents | None, name: str, seed:
     )
 
 
-def _index(values: list[str]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+def _index(values: Sequence[str]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
     """Distinct values in order of appearance, and the index of each value among them."""
     table = {value: i for i, value in enumerate(dict.fromkeys(values))}
     return tuple(table), np.array([table[value] for value in values], dtype=np.int64)

@@ -1,6 +1,7 @@
 """Start and end of calls: the host's monotonic clock on CPU, CUDA events where the tensors are on a GPU."""
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ Stamp = Any  # int (host clock, ns) or a CUDA event
 
 
 def seconds_from_stamps(
-    starts: list[Stamp], ends: list[Stamp], events: CudaEvents | None
+    starts: Sequence[Stamp], ends: Sequence[Stamp], events: CudaEvents | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(start_s counted from the first call, duration_s), [calls]; NaN where a stamp is None.
 

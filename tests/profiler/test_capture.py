@@ -190,9 +190,9 @@ def test_operation_without_rule_keeps_its_traffic_and_is_named(strange_operation
 
 
 def test_strict_capture_raises_at_an_operation_without_rule(strange_operation):
-    with pytest.raises(UnknownOperationError, match="roofscape_test::strange: no cost rule"), torch.no_grad():
-        with capture(strict=True):
-            strange_operation(torch.zeros(4))
+    refused = pytest.raises(UnknownOperationError, match="roofscape_test::strange: no cost rule")
+    with refused, torch.no_grad(), capture(strict=True):
+        strange_operation(torch.zeros(4))
 
 
 def test_program_that_raises_is_left_alone_and_hooks_are_removed():
