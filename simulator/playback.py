@@ -1,0 +1,142 @@
+"""`Playback`: host, launch queues and streams as SimPy processes that play a trace's calls."""
+
+from collections.abc import Generator
+from typing import Literal
+
+import simpy
+
+from roofline.chip import Chip
+from simulator.kernel_process import Device, KernelWork, isolated_ps, play_kernel
+
+_Events = Generator[simpy.Event, object, None]
+_State = Literal["ready", "running", "starved", "blocked", "finished"]
+
+
+class Playback:
+    """One run of a sequence of calls.
+
+    The host issues calls in order, each after its dispatch time, into the queue of the call's stream, and stops while
+    that queue is full. A stream runs its calls in order, each as soon as it is issued and the calls on other streams
+    that it depends on are done. A kernel that nothing can meet takes its known time alone; otherwise it is played wave
+    by wave against the others. Stream states: `starved` waits for the host, `blocked` for another stream.
+    """
+
+    def __init__(
+        self,
+        *,
+        chip: Chip,
+        works: list[KernelWork],
+        op: list[int],
+        stream: list[int],
+        dependencies: dict[int, tuple[int, ...]],
+        dispatch_ps: int,
+        queue_depth: int,
+    ) -> None:
+        self._env = simpy.Environment()
+        self._device = Device(self._env, chip)
+        self._works, self._op, self._stream = works, op, stream
+        self._alone_ps = [isolated_ps(work, chip) for work in works]
+        self._dependencies = dependencies
+        self._dispatch_ps, self._queue_depth = dispatch_ps, queue_depth
+        self._issued = 0 if dispatch_ps > 0 else len(op)
+        self._queued = dict.fromkeys(stream, 0)
+        self._state: dict[int, _State] = dict.fromkeys(self._queued, "ready")
+        self._wake_stream: dict[int, simpy.Event] = {}
+        self._wake_host: tuple[int, simpy.Event] | None = None
+        self._finished = [False] * len(op)
+        self._waiters: dict[int, list[tuple[int, simpy.Event]]] = {}
+        self._next_other = _next_on_other_stream(stream) if len(self._queued) > 1 else []
+        self.start_ps = [0] * len(op)
+        self.end_ps = [0] * len(op)
+
+    def run(self) -> None:
+        """Play all calls; `start_ps` and `end_ps` then hold their times."""
+        calls_of: dict[int, list[int]] = {stream: [] for stream in self._queued}
+        for call, stream in enumerate(self._stream):
+            calls_of[stream].append(call)
+        if self._dispatch_ps > 0:
+            self._env.process(self._host())
+        for stream, calls in calls_of.items():
+            self._env.process(self._run_stream(stream, calls))
+        self._env.run()
+
+    def _host(self) -> _Events:
+        env = self._env
+        for call, stream in enumerate(self._stream):
+            yield env.timeout(self._dispatch_ps)
+            while self._queued[stream] >= self._queue_depth:
+                slot = env.event()
+                self._wake_host = (stream, slot)
+                yield slot
+            self._queued[stream] += 1
+            self._issued = call + 1
+            if self._state[stream] == "starved":
+                self._state[stream] = "ready"
+                self._wake_stream.pop(stream).succeed()
+
+    def _run_stream(self, stream: int, calls: list[int]) -> _Events:
+        env, works, ops = self._env, self._works, self._op
+        has_host = self._dispatch_ps > 0
+        for call in calls:
+            if call >= self._issued:
+                self._state[stream] = "starved"
+                self._wake_stream[stream] = env.event()
+                yield self._wake_stream[stream]
+            for source in self._dependencies.get(call, ()):
+                if not self._finished[source]:
+                    self._state[stream] = "blocked"
+                    done = env.event()
+                    self._waiters.setdefault(source, []).append((stream, done))
+                    yield done
+            if has_host:
+                self._take(stream)
+            self._state[stream] = "running"
+            self.start_ps[call] = int(env.now)
+            op = ops[call]
+            if self._is_alone(stream, self._alone_ps[op]):
+                yield env.timeout(self._alone_ps[op])
+            else:
+                yield from play_kernel(self._device, works[op])
+            self._finish(call, stream)
+        self._state[stream] = "finished"
+
+    def _take(self, stream: int) -> None:
+        """Take a call from a stream's queue, and let the host go on if it waits for that."""
+        self._queued[stream] -= 1
+        if self._wake_host is not None and self._wake_host[0] == stream:
+            _, slot = self._wake_host
+            self._wake_host = None
+            slot.succeed()
+
+    def _finish(self, call: int, stream: int) -> None:
+        self.end_ps[call] = int(self._env.now)
+        self._finished[call] = True
+        self._state[stream] = "ready"
+        for waiting, done in self._waiters.pop(call, ()):
+            self._state[waiting] = "ready"
+            done.succeed()
+
+    def _is_alone(self, stream: int, duration_ps: int) -> bool:
+        """Whether no kernel of another stream can start or run before a kernel of this duration ends.
+
+        Another stream that is blocked stays so, since nothing else runs that it could wait for; one that is starved
+        stays so until the host has dispatched everything before its next call.
+        """
+        if len(self._state) == 1:
+            return True
+        if any(state in ("ready", "running") for other, state in self._state.items() if other != stream):
+            return False
+        if self._issued >= len(self._op):
+            return True
+        following = self._issued
+        if self._stream[following] == stream:
+            following = self._next_other[following]
+        return (following - self._issued) * self._dispatch_ps >= duration_ps or following >= len(self._op)
+
+
+def _next_on_other_stream(stream: list[int]) -> list[int]:
+    """For each call the next one on a different stream, or the number of calls where there is none."""
+    following = [len(stream)] * len(stream)
+    for call in range(len(stream) - 2, -1, -1):
+        following[call] = call + 1 if stream[call + 1] != stream[call] else following[call + 1]
+    return following
