@@ -1,7 +1,9 @@
-"""What the system says of this machine: caches and memory. Virtual machines often tell of their host."""
+"""What the system says of this machine: caches, memory, and who uses it. Virtual machines often tell of their host."""
 
 import os
 import re
+import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import torch
 from profiler.measurements import CacheSize
 
 _SYSFS_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
+_PROC_STAT = Path("/proc/stat")
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 
 
@@ -50,6 +53,37 @@ def free_memory_bytes(device: str) -> int:
     if device == "cuda":
         return int(torch.cuda.mem_get_info()[0])
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessorUse:
+    """Processor seconds used up to now by this process and by everything, a hypervisor's theft included."""
+
+    wall_s: float
+    own_s: float
+    busy_s: float | None
+
+    def others_share(self, later: "ProcessorUse") -> float | None:
+        """Share of one processor that others used until `later`; None where the system does not tell.
+
+        >>> early = ProcessorUse(wall_s=0.0, own_s=0.0, busy_s=10.0)
+        >>> early.others_share(ProcessorUse(wall_s=2.0, own_s=1.5, busy_s=12.5))
+        0.5
+        """
+        if self.busy_s is None or later.busy_s is None or later.wall_s <= self.wall_s:
+            return None
+        others_s = (later.busy_s - self.busy_s) - (later.own_s - self.own_s)
+        return max(0.0, others_s / (later.wall_s - self.wall_s))
+
+
+def processor_use(stat: Path = _PROC_STAT) -> ProcessorUse:
+    """Processor use up to now; the first line of Linux' `/proc/stat` counts clock ticks of all processors together."""
+    fields = _read(stat).partition("\n")[0].split()
+    busy_s = None
+    if len(fields) > 8 and fields[0] == "cpu":
+        user, nice, system, _idle, _waiting, irq, softirq, steal = (int(value) for value in fields[1:9])
+        busy_s = (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+    return ProcessorUse(wall_s=time.monotonic(), own_s=time.process_time(), busy_s=busy_s)
 
 
 def _read(path: Path) -> str:

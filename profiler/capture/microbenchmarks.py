@@ -1,6 +1,5 @@
 """Micro-benchmarks of the machine at hand: what its compute units, caches and memory reach under torch."""
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from profiler.capture.devices import describe_device
-from profiler.capture.machine import cpu_caches, cuda_caches, free_memory_bytes, host_memory_bytes
+from profiler.capture.machine import cpu_caches, cuda_caches, free_memory_bytes, host_memory_bytes, processor_use
 from profiler.capture.timers import Timer, follow_chain, time_behind_long_kernel, time_on_cuda, time_on_host
 from profiler.errors import TraceError
 from profiler.measurements import BandwidthPoint, MachineMeasurements, Measurement, measurement_from_times
@@ -36,9 +35,12 @@ _CUDA_ONLY = ("tfloat32", "float8_e4m3fn")
 _MATMUL_SIZES = {"cpu": (512, 1024, 2048, 4096), "cuda": (2048, 4096, 8192, 16384)}
 _RUNS = {"brief": (5, 15), "full": (9, 40)}  # least and most timed runs of one measurement
 _MATMUL_BUDGET_S = {"brief": 0.9, "full": 5.0}  # per dtype
-_BANDWIDTH_BUDGET_S = {"brief": 0.08, "full": 0.4}  # per working set, reading and writing each
+_BANDWIDTH_BUDGET_S = {"brief": 0.06, "full": 0.4}  # per working set, reading and writing each
+_TRAFFIC_BYTES = {"cpu": 64 * MIB, "cuda": 2 * GIB}  # least that one reading call goes through
 _LATENCY_SETS = (16 * KIB, 512 * KIB, 8 * MIB, 32 * MIB, 256 * MIB)
 _LEAST_RUN_S = 1e-3  # a timed run repeats its operation until it lasts this long
+_DISTURBED_SHARE = 0.1  # others' share of one processor above which a step is repeated
+_REPEAT_UNTIL_S = {"brief": 9.0, "full": 60.0}  # no repeats after this long
 _HIDDEN_BY_DISPATCH = 20  # a call this many times longer than a bare dispatch shows the memory
 
 
@@ -89,17 +91,24 @@ class MicrobenchmarkRun:
     def __iter__(self) -> Iterator[Progress]:
         """Run step by step; each step is named before it runs."""
         bench = self._bench = _Bench(self._bench.mode, self.device)
-        notes = _load_notes(self.device)
+        start = time.monotonic()
         before = describe_device({self.device})
+        disturbed: dict[str, float] = {}
         steps = _steps(bench)
         for index, (name, step) in enumerate(steps):
             yield Progress(name=name, index=index, count=len(steps))
-            with torch.inference_mode():
-                step()
+            share = _run_undisturbed(bench, step, until_s=start + _REPEAT_UNTIL_S[bench.mode])
+            if share > _DISTURBED_SHARE and self.device == "cpu":
+                disturbed[name] = share
         after = describe_device({self.device})
         if before.clock_hz and after.clock_hz and abs(after.clock_hz / before.clock_hz - 1) > 0.05:
-            notes.append(f"the clock moved from {before.clock_hz:.4g} Hz to {after.clock_hz:.4g} Hz")
-        self._result = _assemble(bench, after.name, after.clock_hz, tuple(notes + bench.notes))
+            bench.notes.append(f"the clock moved from {before.clock_hz:.4g} Hz to {after.clock_hz:.4g} Hz")
+        if disturbed:
+            bench.notes.append(
+                f"other programs used up to {100 * max(disturbed.values()):.0f} % of one processor meanwhile, "
+                f"so these may be too slow: {', '.join(disturbed)}"
+            )
+        self._result = _assemble(bench, after.name, after.clock_hz)
 
     @property
     def result(self) -> MachineMeasurements:
@@ -123,6 +132,10 @@ class _Bench:
         self.working_sets = _working_sets(mode, device)
         self._buffer: torch.Tensor | None = None
 
+    def found(self) -> tuple[list[object], ...]:
+        """The lists that steps append to."""
+        return (self.notes, self.matmul, self.bandwidth, self.latency)  # type: ignore[return-value]  # only cut, never read
+
     def buffer(self) -> torch.Tensor:
         """Ones, as large as the largest working set."""
         if self._buffer is None:
@@ -139,6 +152,24 @@ class _Bench:
         runs = int(min(most, max(least, budget_s / (calls * once_s))))
         clock(run, calls)
         return np.array([clock(run, calls) / calls for _ in range(runs)])
+
+
+def _run_undisturbed(bench: _Bench, step: Callable[[], None], *, until_s: float) -> float:
+    """Run a step, twice more at most while others use the processor; returns their share of one processor."""
+    lists = bench.found()
+    lengths = [len(each) for each in lists]
+    share = 0.0
+    for attempt in range(3):
+        if attempt:
+            for each, length in zip(lists, lengths, strict=True):
+                del each[length:]
+        before = processor_use()
+        with torch.inference_mode():
+            step()
+        share = before.others_share(processor_use()) or 0.0
+        if share <= _DISTURBED_SHARE or time.monotonic() > until_s:
+            break
+    return share
 
 
 def _steps(bench: _Bench) -> tuple[tuple[str, Callable[[], None]], ...]:
@@ -246,10 +277,9 @@ def _measure_bandwidth(bench: _Bench, working_set_bytes: int) -> None:
     The repeats are rows of an expanded view, so that one call reads the set many times: one call per pass would show
     the dispatch instead of a small cache.
     """
-    on_cpu = bench.device == "cpu"
-    parts = torch.get_num_threads() if on_cpu else 1
+    parts = torch.get_num_threads() if bench.device == "cpu" else 1
     columns = working_set_bytes // 4 // parts
-    rows = max(1, (64 * MIB if on_cpu else 2 * GIB) // (columns * 4 * parts))
+    rows = max(1, _TRAFFIC_BYTES[bench.device] // (columns * 4 * parts))
     view = bench.buffer()[: parts * columns].view(parts, 1, columns).expand(parts, rows, columns)
     budget_s = _BANDWIDTH_BUDGET_S[bench.mode]
     label = format_bytes(working_set_bytes)
@@ -278,7 +308,7 @@ def _measure_latency(bench: _Bench, working_set_bytes: int) -> None:
     order = np.random.default_rng(lines).permutation(lines) * 8
     chain = np.zeros(lines * 8, dtype=np.int64)
     chain[order] = np.roll(order, -1)
-    cells = memoryview(chain)
+    cells = chain.data
     hops = 50_000 if bench.mode == "brief" else 200_000
     position = follow_chain(cells, 0, hops)
     times = []
@@ -291,14 +321,8 @@ def _measure_latency(bench: _Bench, working_set_bytes: int) -> None:
     bench.latency.append((working_set_bytes, measurement))
 
 
-def _load_notes(device: str) -> list[str]:
-    load = os.getloadavg()[0]
-    if device == "cpu" and load > 0.5:
-        return [f"the load average was {load:.1f} at the start: other programs took part of the machine"]
-    return []
-
-
-def _assemble(bench: _Bench, device_name: str, clock_hz: float | None, notes: tuple[str, ...]) -> MachineMeasurements:
+def _assemble(bench: _Bench, device_name: str, clock_hz: float | None) -> MachineMeasurements:
+    notes = tuple(bench.notes)
     if bench.device == "cuda":
         properties = torch.cuda.get_device_properties(torch.cuda.current_device())
         cores, memory_bytes = int(properties.multi_processor_count), int(properties.total_memory)

@@ -31,7 +31,7 @@ def time_on_cuda(run: Callable[[], object], calls: int) -> float:
 
 
 def time_behind_long_kernel(run: Callable[[], object], calls: int) -> float:
-    """Seconds on the device of calls that were all queued before the first could start, so the host cannot bound them."""
+    """Seconds on the device of calls that were queued before the first could start, so that no host bounds them."""
     return _between_events(run, calls, blocked=True)
 
 
@@ -40,7 +40,7 @@ def _between_events(run: Callable[[], object], calls: int, *, blocked: bool) -> 
     end = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]  # likewise
     torch.cuda.synchronize()
     if blocked:
-        torch.cuda._sleep(_LONG_KERNEL_CYCLES)
+        torch.cuda._sleep(_LONG_KERNEL_CYCLES)  # type: ignore[no-untyped-call]  # likewise
     start.record()
     for _ in range(calls):
         run()
