@@ -59,7 +59,7 @@ class TraceSummary:
 def summarize(trace: Trace) -> TraceSummary:
     """Totals of a trace."""
     totals = totals_by(trace, "kind")
-    moved = float(totals["read_bytes"].sum() + totals["write_bytes"].sum())
+    moved = float((totals["read_bytes"] + totals["write_bytes"]).sum())
     frame = trace.to_frame()
     unknown = {id(op) for op in trace.unknown_ops}
     counts: dict[str, int] = {}
@@ -90,13 +90,13 @@ def summarize(trace: Trace) -> TraceSummary:
 def totals_by(trace: Trace, *columns: str) -> pd.DataFrame:
     """Calls and summed FLOPs, bytes and measured time for each value of `kind`, `phase`, `step`, `name` or `module`.
 
-    Unknown figures are left out of the sums; `unknown_calls` counts the calls that have one.
+    Unknown figures are left out of the sums, and a sum of nothing but unknown figures is NaN; `unknown_calls` counts
+    the calls that have one.
     """
     frame = trace.to_frame()
     frame["unknown_calls"] = frame[["flops", "read_bytes", "write_bytes"]].isna().any(axis=1)
     grouped = frame.groupby(list(columns), observed=True, sort=False)
-    totals = grouped[[*_SUMMED, "unknown_calls"]].sum()
+    totals = grouped[list(_SUMMED)].sum(min_count=1)
+    totals["unknown_calls"] = grouped["unknown_calls"].sum()
     totals.insert(0, "calls", grouped.size())
-    if not trace.is_measured:
-        totals["duration_s"] = np.nan
     return totals

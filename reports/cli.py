@@ -1,0 +1,55 @@
+"""The command `roofscape`: every command lives in its own file under `reports/commands/`."""
+
+import sys
+
+import typer
+
+from profiler.errors import TraceError
+from reports.commands.calibrate import calibrate
+from reports.commands.capture import capture
+from reports.commands.catalog import chips, models, samplers
+from reports.commands.demo import demo
+from reports.commands.importing import import_trace
+from reports.commands.report import report
+from reports.commands.roofline import roofline
+from reports.commands.simulate import simulate
+from reports.console import ERR, printable
+from reports.errors import ReportError
+from roofline.errors import ChipError
+from simulator.errors import SimulationError
+from workloads.errors import WorkloadError
+
+app = typer.Typer(
+    name="roofscape",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help=(
+        "Profile generative models and simulate them on real and imagined chips.\n\n"
+        "Start with `roofscape demo`. Then capture a program of yours, and look at it under a chip's roofline:\n\n"
+        "  roofscape capture llada-8b --device meta -o llada.parquet\n\n"
+        "  roofscape roofline llada.parquet --chip h100-sxm\n\n"
+        "  roofscape simulate llada.parquet --chip h100-sxm\n\n"
+        "  roofscape report llada.parquet --chip h100-sxm -o llada.html"
+    ),
+)
+for command in (capture, calibrate, chips, models, samplers, roofline, simulate, report, demo):
+    app.command()(command)
+app.command("import")(import_trace)
+
+
+def main() -> None:
+    """Run the command line; an error of ours is one line on standard error and exit code 2."""
+    try:
+        app()
+    except (WorkloadError, TraceError, ChipError, SimulationError, ReportError) as error:
+        _fail(str(error))
+
+
+def _fail(message: str) -> None:
+    ERR.print(f"[bold red]error:[/] {printable(' '.join(message.split()))}", highlight=False, soft_wrap=True)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""`roofscape calibrate`: measure this machine and write its chip file."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reports.commands.options import AsJson
+
+
+def calibrate(
+    output: Annotated[Path, typer.Option("--output", "-o", help="The chip file to write.")] = Path(
+        "out/this-machine.toml"
+    ),
+    brief: Annotated[bool, typer.Option("--brief", help="About 15 seconds instead of a minute or more.")] = False,
+    device: Annotated[str, typer.Option(help="cpu, or cuda for the current GPU.")] = "cpu",
+    as_json: AsJson = False,
+) -> None:
+    """Measure this machine's ceilings and write them as a chip file, to be used wherever a chip is asked for.
+
+    Matrix peak per type, bandwidth against working-set size for each cache level and main memory, launch overhead:
+    warmed up, repeated, median and spread of all runs.
+    """
+    from dataclasses import asdict
+
+    from reports import formatting
+    from reports.commands.measuring import measure_machine
+    from reports.console import print_json, print_line, print_table, remark
+    from roofline.ceilings import ceilings
+    from roofline.chipfile import save_chip
+
+    calibration = measure_machine(brief=brief, name=output.stem, device=device)
+    chip = calibration.chip
+    save_chip(chip, output)
+    if as_json:
+        print_json({**asdict(chip), "notes": list(calibration.notes), "file": str(output)})
+        return
+    rows = [
+        (
+            ceiling.label,
+            formatting.format_flops_per_s(ceiling.flops_per_s)
+            if ceiling.flops_per_s is not None
+            else formatting.format_bytes_per_s(ceiling.bytes_per_s),
+        )
+        for ceiling in ceilings(chip)
+    ]
+    print_table(f"{chip.title}: measured ceilings", ("ceiling", "rate"), rows)
+    print_line(f"launch overhead {formatting.format_seconds(chip.launch_s)} per operation")
+    for note in calibration.notes:
+        remark(f"note: {note}")
+    print_line(f"wrote {output}")
+    remark(f"next: roofscape capture ar-100m -o out/ar.parquet && roofscape roofline out/ar.parquet --chip {output}")

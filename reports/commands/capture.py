@@ -1,0 +1,169 @@
+"""`roofscape capture`: run a program and record what it did."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from reports.commands.options import AsJson, default_output
+
+if TYPE_CHECKING:
+    from profiler.traces import Trace
+
+_HELP = "Generation"
+
+
+def capture(
+    program: Annotated[
+        str,
+        typer.Argument(
+            help="MODEL (its usual sampler), MODEL@forward, MODEL@SAMPLER or MODEL@file.py, hf:config.json, "
+            "py:script.py or py:script.py:function."
+        ),
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where to save the trace [default: out/PROGRAM.parquet].")
+    ] = None,
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda, or meta: shapes only, for models that fit nowhere; nothing is timed.")
+    ] = "cpu",
+    dtype: Annotated[
+        str | None, typer.Option(help="float32, bfloat16, ... [default: float32 on cpu, else bfloat16].")
+    ] = None,
+    batch: Annotated[int, typer.Option(help="Sequences at a time.")] = 1,
+    seq_len: Annotated[int | None, typer.Option(help="Tokens of a single forward.")] = None,
+    prompt_length: Annotated[int | None, typer.Option(help="Tokens of each prompt.", rich_help_panel=_HELP)] = None,
+    gen_length: Annotated[int | None, typer.Option(help="Tokens to generate.", rich_help_panel=_HELP)] = None,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps.", rich_help_panel=_HELP)] = None,
+    block_length: Annotated[int | None, typer.Option(help="Tokens per block.", rich_help_panel=_HELP)] = None,
+    sampler: Annotated[str | None, typer.Option(help="A sampler's name or file.", rich_help_panel=_HELP)] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", metavar="KEY=VALUE", help="Any further knob of the sampler.", rich_help_panel=_HELP),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of weights, prompt and sampling.")] = 0,
+    vocab_size: Annotated[int | None, typer.Option(help="Width of the logits, where it is not found.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail at the first op without a cost rule.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run a program and record every operation: FLOPs, bytes by role, phases, modules, and times where it really ran.
+
+    Nothing is downloaded. Examples:
+
+      roofscape capture llada-8b --device meta --prompt-length 128 --gen-length 256 --steps 256
+
+      roofscape capture ar-100m --gen-length 32
+
+      roofscape capture hf:config.json --device meta --seq-len 1024
+
+      roofscape capture py:my_model.py:generate
+    """
+    from profiler.capture import capture as record
+    from profiler.storage import save_trace
+    from reports.console import print_json, progress, remark
+    from workloads.errors import WorkloadError
+    from workloads.programs import resolve_program
+
+    options: dict[str, object] = {}
+    for text in option or []:
+        key, separator, value = text.partition("=")
+        if not separator or not key:
+            raise WorkloadError(f"--option must be KEY=VALUE, got {text!r}")
+        options[key] = value
+    with progress(f"building {program}"):
+        ready = resolve_program(
+            program,
+            device=device,
+            dtype=dtype,
+            batch=batch,
+            seq_len=seq_len,
+            prompt_length=prompt_length,
+            gen_length=gen_length,
+            steps=steps,
+            block_length=block_length,
+            sampler=sampler,
+            seed=seed,
+            sampler_options=options,
+        )
+    if device != "meta" and ready.preset is not None:
+        with progress("warming up"):
+            ready.run()
+    with (
+        progress(f"running {ready.description}"),
+        record(name=ready.name, strict=strict, vocab_size=vocab_size or ready.vocab, seed=seed) as recording,
+    ):
+        ready.run()
+    path = output or default_output(ready.name)
+    save_trace(recording.trace, path)
+    if as_json:
+        print_json(trace_json(recording.trace, path))
+        return
+    show(recording.trace, path)
+    remark(f"next: roofscape roofline {path} --chip h100-sxm")
+
+
+def show(trace: "Trace", path: Path) -> None:
+    """Print the summary of a saved trace."""
+    from profiler.summary import summarize, totals_by
+    from reports import formatting
+    from reports.console import name_counts, print_line, print_table
+
+    summary = summarize(trace)
+    by_kind = totals_by(trace, "kind")
+    by_phase = totals_by(trace, "phase")
+    rows = [
+        (
+            str(kind),
+            formatting.format_count(row.calls),
+            formatting.format_flops(row.flops),
+            formatting.format_bytes(row.read_bytes),
+            formatting.format_bytes(row.write_bytes),
+            formatting.format_seconds(row.duration_s) if trace.is_measured else "-",
+        )
+        for kind, row in by_kind.iterrows()
+    ]
+    print_table(f"{trace.name} on {summary.device}", ("kind", "calls", "FLOPs", "read", "written", "measured"), rows)
+    print_table(
+        "by phase",
+        ("phase", "calls", "FLOPs", "bytes", "intensity", "measured"),
+        [
+            (
+                str(phase) or "(none)",
+                formatting.format_count(row.calls),
+                formatting.format_flops(row.flops),
+                formatting.format_bytes(row.read_bytes + row.write_bytes),
+                formatting.format_intensity(_intensity(row)),
+                formatting.format_seconds(row.duration_s) if trace.is_measured else "-",
+            )
+            for phase, row in by_phase.iterrows()
+        ],
+    )
+    shares = ", ".join(
+        f"{role} {formatting.format_ratio(moved / summary.moved_bytes)}" for role, moved in summary.role_bytes if moved
+    )
+    print_line(f"bytes by role: {shares or 'none'}")
+    if summary.unknown_ops:
+        print_line(f"unknown FLOPs or bytes, not counted as zero: {name_counts(summary.unknown_ops)}")
+    print_line(f"saved {formatting.format_count(summary.calls)} calls of {summary.distinct_ops} distinct ops to {path}")
+
+
+def _intensity(row: Any) -> float | None:
+    moved = float(row.read_bytes + row.write_bytes)
+    return float(row.required_flops) / moved if moved > 0 else None
+
+
+def trace_json(trace: "Trace", path: Path) -> dict[str, Any]:
+    """Summary of a saved trace for scripts."""
+    from dataclasses import asdict
+
+    from profiler.summary import summarize, totals_by
+
+    summary = summarize(trace)
+    return {
+        **asdict(summary),
+        "role_bytes": dict(summary.role_bytes),
+        "unknown_ops": dict(summary.unknown_ops),
+        "by_kind": totals_by(trace, "kind").reset_index().to_dict("records"),
+        "by_phase": totals_by(trace, "phase").reset_index().to_dict("records"),
+        "trace": str(path),
+    }

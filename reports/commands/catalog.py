@@ -1,0 +1,112 @@
+"""`roofscape chips`, `models` and `samplers`: what is there to choose from."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from reports.commands.options import AsJson
+
+
+def chips(
+    name: Annotated[str | None, typer.Argument(help="A chip's name or TOML file, for its figures and sources.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the chips, or show one chip's figures and where each comes from.
+
+    A chip is one TOML file: copy one, change it, and give its path wherever a chip is asked for.
+    """
+    from reports import formatting
+    from reports.console import print_json, print_line, print_table
+    from roofline.ceilings import ceilings
+    from roofline.chipfile import list_chips, load_chip
+
+    if name is None:
+        loaded = [load_chip(each) for each in list_chips()]
+        if as_json:
+            print_json([asdict(chip) for chip in loaded])
+            return
+        rows = [
+            (
+                chip.name,
+                chip.title,
+                str(chip.cores),
+                formatting.format_flops_per_s(chip.matrix_flops_per_s("bfloat16")),
+                formatting.format_bytes(chip.main_memory.capacity_bytes),
+                formatting.format_bytes_per_s(chip.main_memory.bandwidth_bytes_per_s),
+                formatting.format_intensity(chip.ridge_flops_per_byte("bfloat16")),
+                formatting.format_watts(chip.tdp_w),
+            )
+            for chip in loaded
+        ]
+        columns = ("name", "chip", "cores", "bf16 peak", "memory", "bandwidth", "ridge point", "TDP")
+        print_table("Published peaks, dense", columns, rows, left=2)
+        return
+    chip = load_chip(name)
+    if as_json:
+        print_json(asdict(chip))
+        return
+    lines = [
+        (
+            ceiling.label,
+            formatting.format_flops_per_s(ceiling.flops_per_s)
+            if ceiling.flops_per_s is not None
+            else formatting.format_bytes_per_s(ceiling.bytes_per_s),
+        )
+        for ceiling in ceilings(chip)
+    ]
+    label = "measured" if chip.is_measured else "derived from published figures"
+    print_table(f"{chip.title}: ceilings, {label}", ("ceiling", "rate"), lines)
+    for where, source in chip.sources:
+        print_line(f"{where}: {source}")
+
+
+def models(
+    name: Annotated[str | None, typer.Argument(help="A model's name, for its dimensions and their source.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the models that can be run or captured by name, or show one model's dimensions."""
+    from reports import formatting
+    from reports.console import print_json, print_line, print_table
+    from workloads.presets import list_presets, load_preset, parameter_count
+
+    if name is not None:
+        preset = load_preset(name)
+        values = {**asdict(preset), "parameters": parameter_count(preset)}
+        if as_json:
+            print_json(values)
+            return
+        for key, value in values.items():
+            print_line(f"{key}: {value}")
+        return
+    loaded = [load_preset(each) for each in list_presets()]
+    if as_json:
+        print_json([{**asdict(preset), "parameters": parameter_count(preset)} for preset in loaded])
+        return
+    rows = [
+        (
+            preset.name,
+            preset.kind,
+            formatting.format_count(parameter_count(preset)),
+            str(preset.layers),
+            str(preset.d_model),
+            f"{preset.heads}/{preset.kv_heads} x {preset.head_dim}",
+            str(preset.ffn),
+            str(preset.vocab),
+        )
+        for preset in loaded
+    ]
+    columns = ("name", "kind", "parameters", "layers", "width", "heads/kv x dim", "ffn", "vocabulary")
+    print_table("Models", columns, rows, left=2)
+
+
+def samplers(as_json: AsJson = False) -> None:
+    """List the samplers; one of your own is a Python file, given as MODEL@path/to/file.py."""
+    from reports.console import print_json, print_table
+    from workloads.samplers.registry import list_samplers
+
+    found = list_samplers()
+    if as_json:
+        print_json([asdict(listing) for listing in found])
+        return
+    print_table("Samplers", ("name", "what it does"), [(each.name, each.summary) for each in found], left=2)

@@ -1,0 +1,60 @@
+"""`roofscape import`: turn another profiler's file into a trace."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reports.commands.options import AsJson, default_output
+
+
+def import_trace(
+    format_name: Annotated[str, typer.Argument(metavar="FORMAT", help="kineto: JSON(.gz) of the PyTorch profiler.")],
+    file: Annotated[Path, typer.Argument(help="The file to import.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where to save the trace [default: out/FILE.parquet].")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail where a kernel or an op cannot be explained.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Import a trace that another profiler recorded on a real device.
+
+    Kernels are attached to the operations that launched them; what cannot be explained is kept, timed and counted.
+
+      roofscape import kineto trace.json.gz -o trace.parquet
+
+      roofscape roofline trace.parquet --chip h100-sxm
+    """
+    from dataclasses import asdict
+
+    from profiler.importers.registry import find_importer
+    from profiler.importers.summary import summarize_kernels
+    from profiler.storage import save_trace
+    from reports import formatting
+    from reports.commands.capture import show, trace_json
+    from reports.console import print_json, print_line, progress, remark
+
+    importer = find_importer(format_name)
+    with progress(f"reading {file}"):
+        trace = importer(file, strict=strict)
+    path = output or default_output(file.name.partition(".")[0])
+    save_trace(trace, path)
+    kernels = summarize_kernels(trace)
+    if as_json:
+        print_json({**trace_json(trace, path), "kernels": asdict(kernels), "notes": list(trace.provenance.notes)})
+        return
+    show(trace, path)
+    seconds = formatting.format_seconds
+    print_line(
+        f"{formatting.format_count(kernels.kernel_count)} kernels, {seconds(kernels.kernel_s)} of kernel time, "
+        f"device busy {seconds(kernels.busy_s)} of {seconds(kernels.span_s)} with copies; "
+        f"{kernels.unexplained_count} unexplained ({seconds(kernels.unexplained_s)})"
+    )
+    if kernels.gemm_explained_ratio is not None:
+        print_line(
+            f"matrix products: {seconds(kernels.gemm_s)} of kernel time, "
+            f"{formatting.format_ratio(kernels.gemm_explained_ratio)} explained by ops with shapes and FLOPs"
+        )
+    for note in trace.provenance.notes:
+        remark(f"note: {note}")
+    remark(f"next: roofscape roofline {path} --chip h100-sxm")

@@ -1,0 +1,41 @@
+"""Options that several commands share, and how they are read."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from profiler.traces import Trace
+
+TraceFile = Annotated[Path, typer.Argument(help="A trace that `roofscape capture` or `roofscape import` wrote.")]
+ChipName = Annotated[str, typer.Option("--chip", "-c", help="A chip's name (see `roofscape chips`) or its TOML file.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script instead of tables.")]
+
+
+class View(StrEnum):
+    """How a trace's memory traffic is counted."""
+
+    eager = "eager"
+    fused = "fused"
+
+
+ViewOption = Annotated[
+    View, typer.Option("--view", help="eager: each op moves its tensors; fused: chains of pointwise ops as one kernel.")
+]
+
+
+def read_trace(path: Path, view: View = View.eager) -> "Trace":
+    """Load a trace in the view asked for."""
+    from profiler.fusion import fuse
+    from profiler.storage import load_trace
+
+    trace = load_trace(path)
+    return fuse(trace) if view is View.fused else trace
+
+
+def default_output(name: str) -> Path:
+    """`out/<name>.parquet` with whatever a file name cannot hold replaced."""
+    slug = "".join(character if character.isalnum() or character in "-_." else "-" for character in name)
+    return Path("out") / f"{slug.strip('-.') or 'trace'}.parquet"

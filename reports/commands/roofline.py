@@ -1,0 +1,102 @@
+"""`roofscape roofline`: a trace under the roofline of a chip."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from reports.commands.options import AsJson, ChipName, TraceFile, View, ViewOption, read_trace
+
+if TYPE_CHECKING:
+    from roofline.points import RooflinePoint
+
+
+class Grouping(StrEnum):
+    """What one row of the table stands for."""
+
+    op = "op"
+    kind = "kind"
+    phase = "phase"
+    step = "step"
+    module = "module"
+    trace = "trace"
+
+
+def roofline(
+    trace_file: TraceFile,
+    chip: ChipName = "h100-sxm",
+    by: Annotated[Grouping, typer.Option("--by", "-b", help="What one row stands for.")] = Grouping.kind,
+    view: ViewOption = View.eager,
+    top: Annotated[int, typer.Option(help="Show this many rows, those with the largest bound first.")] = 30,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="Draw the roofline with every op into an .svg, .png or .html file.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Place a trace under a chip's roofline: the least time each part can take, what binds it, how far it is from that.
+
+    The bound is a lower bound with cold caches: FLOPs at the peak of their type, each byte once through each memory.
+    Measured times, where the trace has any, belong to the device that it was recorded on.
+    """
+    from profiler.summary import summarize
+    from reports.console import name_counts, print_json, print_line, remark
+    from roofline.analysis import analyze
+    from roofline.chipfile import load_chip
+    from roofline.points import points_frame
+
+    loaded_chip = load_chip(chip)
+    trace = read_trace(trace_file, view)
+    points = sorted(analyze(trace, loaded_chip, by=by.value), key=lambda point: -(point.bound_s or 0.0))
+    if plot is not None:
+        _draw(trace_file, view, chip, plot)
+    if as_json:
+        print_json(
+            {
+                "trace": trace.name,
+                "view": trace.view,
+                "chip": loaded_chip.name,
+                "ridge_flops_per_byte": loaded_chip.ridge_flops_per_byte("bfloat16"),
+                "points": points_frame(tuple(points)).to_dict("records"),
+            }
+        )
+        return
+    whole = analyze(trace, loaded_chip, by="trace")
+    _print(trace.name, loaded_chip.title, by.value, [*points[:top], *(whole if by is not Grouping.trace else ())])
+    summary = summarize(trace)
+    if len(points) > top:
+        remark(f"{len(points) - top} more rows; --top {len(points)} shows all, --json gives every figure")
+    if summary.unknown_ops:
+        print_line(f"unknown FLOPs or bytes, not counted as zero: {name_counts(summary.unknown_ops)}")
+    if plot is not None:
+        print_line(f"wrote {plot}")
+
+
+def _print(trace: str, chip: str, by: str, points: "list[RooflinePoint]") -> None:
+    from reports import formatting
+    from reports.console import print_table
+
+    rows = [
+        (
+            point.label or "(none)",
+            formatting.format_count(point.calls),
+            formatting.format_flops(point.required_flops),
+            formatting.format_bytes(point.bytes),
+            formatting.format_intensity(point.intensity),
+            formatting.format_seconds(point.bound_s),
+            point.bound_by,
+            formatting.format_seconds(point.measured_s) if point.measured_calls else "-",
+            formatting.format_ratio(point.efficiency) if point.measured_calls else "-",
+        )
+        for point in points
+    ]
+    columns = (by, "calls", "FLOPs", "bytes", "intensity", "bound", "bound by", "measured", "efficiency")
+    print_table(f"{trace} under the roofline of {chip} (bound: predicted, lower limit)", columns, rows)
+
+
+def _draw(trace_file: Path, view: View, chip: str, path: Path) -> None:
+    from reports.charts.drawing import draw_roofline
+    from reports.console import progress
+
+    with progress(f"drawing {path}"):
+        draw_roofline(read_trace(trace_file, view), chip, path)

@@ -1,0 +1,95 @@
+"""`roofscape simulate`: what a trace costs on a chip."""
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from reports.commands.options import AsJson, ChipName, TraceFile, View, ViewOption, read_trace
+
+if TYPE_CHECKING:
+    from simulator.result import SimulationResult
+
+
+class Engine(StrEnum):
+    """Which engine plays the plans."""
+
+    analytic = "analytic"
+    event = "event"
+
+
+class Mode(StrEnum):
+    """How kernels are issued."""
+
+    graph = "graph"
+    eager = "eager"
+
+
+def simulate(
+    trace_file: TraceFile,
+    chip: ChipName = "h100-sxm",
+    engine: Annotated[
+        Engine, typer.Option(help="analytic: closed form, at once; event: SimPy, sees queueing and overlap.")
+    ] = Engine.analytic,
+    mode: Annotated[
+        Mode, typer.Option(help="graph: kernels back to back; eager: the host dispatches each of them.")
+    ] = Mode.graph,
+    view: ViewOption = View.eager,
+    as_json: AsJson = False,
+) -> None:
+    """Simulate a trace on a chip: time, energy, what each unit did; predicted, not measured."""
+    from reports.console import print_json, progress
+    from roofline.chipfile import load_chip
+    from simulator import analytic
+
+    loaded_chip = load_chip(chip)
+    trace = read_trace(trace_file, view)
+    with progress(f"simulating {trace.name} on {loaded_chip.name}"):
+        if engine is Engine.event:
+            from simulator import event
+
+            result = event.simulate(trace, loaded_chip, mode=mode.value)
+        else:
+            result = analytic.simulate(trace, loaded_chip, mode=mode.value)
+    if as_json:
+        print_json({**result.to_json(), "parts": result.summary().to_dict("records")})
+        return
+    _print(result)
+
+
+def _print(result: "SimulationResult") -> None:
+    from reports import formatting
+    from reports.console import print_line, print_table, remark
+
+    rows = [
+        (
+            f"{row.phase or '(none)'} / {row.kind}",
+            formatting.format_count(row.calls),
+            formatting.format_seconds(row.duration_s),
+            formatting.format_seconds(row.bound_s),
+            formatting.format_ratio(row.efficiency),
+            formatting.format_joules(row.dynamic_energy_j),
+        )
+        for row in result.summary().itertuples()
+    ]
+    columns = ("phase / kind", "calls", "simulated", "roofline bound", "bound / simulated", "dynamic energy")
+    print_table(
+        f"{result.trace} on {result.chip}: predicted, {result.engine} engine, {result.mode} mode", columns, rows
+    )
+    band = (
+        f"{formatting.format_seconds(result.low_s)} to {formatting.format_seconds(result.high_s)}"
+        if result.low_s is not None
+        else result.band_reason
+    )
+    print_line(
+        f"time {formatting.format_seconds(result.makespan_s)} ({band}); "
+        f"roofline bound {formatting.format_seconds(result.bound_s)}"
+    )
+    energy = (
+        formatting.format_joules(result.energy_j) if result.energy_j is not None else f"unknown: {result.energy_reason}"
+    )
+    print_line(f"energy {energy}; average power {formatting.format_watts(result.average_power_w)}")
+    busy = ", ".join(f"{name} {formatting.format_ratio(share)}" for name, share in result.utilization if share)
+    print_line(f"utilization at peak rates: {busy or 'none'}")
+    for note in result.notes:
+        remark(f"note: {note}")

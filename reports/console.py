@@ -1,0 +1,85 @@
+"""Where the command line prints: results to standard output, progress and remarks to standard error."""
+
+import json
+import math
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+# A file or a pipe has no width of its own; wide enough that no figure of a table is cut.
+_PIPE_WIDTH = 160
+
+OUT = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+ERR = Console(stderr=True)
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> None:
+    """Print a table; the first `left` columns are text, the others are aligned as numbers."""
+    table = Table(title=printable(title), title_justify="left", title_style="bold", header_style="dim", box=SIMPLE_HEAD)
+    for number, column in enumerate(columns):
+        if number < left:
+            table.add_column(column, overflow="fold", min_width=12)
+        else:
+            table.add_column(column, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(printable(cell) for cell in row))
+    OUT.print(table)
+
+
+def print_line(text: str) -> None:
+    """Print one line of result."""
+    OUT.print(printable(text), highlight=False, soft_wrap=True)
+
+
+def remark(text: str) -> None:
+    """Say something beside the result: a note, a warning, what to type next."""
+    ERR.print(printable(text), highlight=False, soft_wrap=True, style="dim")
+
+
+def name_counts(counts: Sequence[tuple[str, int]], *, shown: int = 6, width: int = 48) -> str:
+    """Names with their counts, the most frequent first; long names are cut and long lists counted.
+
+    >>> name_counts([("aten::strange", 2), ("kernel", 5)])
+    'kernel (5x), aten::strange (2x)'
+    """
+    ordered = sorted(counts, key=lambda item: -item[1])
+    named = [
+        f"{name if len(name) <= width else name[: width - 1] + '\N{HORIZONTAL ELLIPSIS}'} ({count}x)"
+        for name, count in ordered[:shown]
+    ]
+    if len(ordered) > shown:
+        named.append(f"and {len(ordered) - shown} more")
+    return ", ".join(named)
+
+
+def print_json(value: Any) -> None:
+    """Print a result for scripts; NaN and infinities become null."""
+    sys.stdout.write(json.dumps(_finite(value), indent=2, allow_nan=False) + "\n")
+
+
+@contextmanager
+def progress(text: str) -> Iterator[None]:
+    """Show a spinner while something takes long, on standard error, and only to a person."""
+    with ERR.status(printable(text)):
+        yield
+
+
+def printable(text: str) -> str:
+    """Text from a trace without markup or control characters, which could command a terminal."""
+    return escape("".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
