@@ -49,10 +49,7 @@ def name_counts(counts: Sequence[tuple[str, int]], *, shown: int = 6, width: int
     'kernel (5x), aten::strange (2x)'
     """
     ordered = sorted(counts, key=lambda item: -item[1])
-    named = [
-        f"{name if len(name) <= width else name[: width - 1] + '\N{HORIZONTAL ELLIPSIS}'} ({count}x)"
-        for name, count in ordered[:shown]
-    ]
+    named = [f"{name if len(name) <= width else name[:width] + '...'} ({count}x)" for name, count in ordered[:shown]]
     if len(ordered) > shown:
         named.append(f"and {len(ordered) - shown} more")
     return ", ".join(named)

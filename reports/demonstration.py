@@ -13,6 +13,7 @@ from reports.errors import ReportError
 from reports.subject import Paradigm, Subject
 from roofline.chip import Chip
 from simulator.analytic import simulate
+from simulator.timeline import Mode
 from workloads.programs import resolve_program
 from workloads.samplers.protocol import Generation
 
@@ -114,7 +115,7 @@ def run_exhibit(exhibit: Exhibit, folder: Path) -> tuple[Trace, Generation]:
 
 def subject_of(exhibit: Exhibit, trace: Trace, generation: Generation, chip: Chip) -> Subject:
     """The exhibit on a chip, simulated; a real run counts as measured on the chip file made from this machine."""
-    mode = "eager" if exhibit.device != "meta" else "graph"
+    mode: Mode = "eager" if exhibit.device != "meta" else "graph"
     return Subject(
         label=exhibit.label,
         trace=trace,

@@ -49,6 +49,6 @@ class Storages:
 def _address(tensor: torch.Tensor) -> int:
     """Identity of a tensor's storage; a tensor without one (sparse, wrapper) stands for itself."""
     try:
-        return tensor.untyped_storage()._cdata
+        return int(tensor.untyped_storage()._cdata)
     except (NotImplementedError, RuntimeError):
         return id(tensor)

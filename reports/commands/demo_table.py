@@ -1,12 +1,13 @@
 """The tables that the demonstration prints: what one step does, and what one token costs."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reports import formatting
 from reports.console import print_table
 
 
-def print_demo_tables(phases: list[dict[str, Any]], summary: list[dict[str, Any]]) -> None:
+def print_demo_tables(phases: Sequence[Mapping[Any, Any]], summary: Sequence[Mapping[Any, Any]]) -> None:
     """Print one row per generating phase and one row per program, from the report's own tables.
 
     Args:

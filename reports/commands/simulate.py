@@ -70,7 +70,7 @@ def _print(result: "SimulationResult") -> None:
             formatting.format_ratio(row.efficiency),
             formatting.format_joules(row.dynamic_energy_j),
         )
-        for row in result.summary().itertuples()
+        for _, row in result.summary().iterrows()
     ]
     columns = ("phase / kind", "calls", "simulated", "roofline bound", "bound / simulated", "dynamic energy")
     print_table(
