@@ -46,7 +46,7 @@ class Program:
         parameters_count: parameters of its network, None where unknown.
         vocab: width of its logits, None where unknown.
         preset: the model preset, where there is one.
-        seed: seed of weights, prompt and sampling.
+        seed: seed of weights and prompt, and of sampling where the sampler's options give it no other.
     """
 
     name: str

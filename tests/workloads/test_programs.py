@@ -1,0 +1,199 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from workloads import memory
+from workloads.errors import WorkloadError
+from workloads.markers import current_marker
+from workloads.presets import PRESETS_FOLDER, parameter_count
+from workloads.programs import Program, resolve_program
+from workloads.samplers.protocol import Generation
+
+SCRIPT = """
+import neighbor
+import torch
+
+WEIGHT = torch.ones(4, 4)
+
+
+def main():
+    return WEIGHT @ WEIGHT * neighbor.FACTOR
+
+
+def other():
+    return "other"
+"""
+
+
+@pytest.fixture
+def tiny_preset(tmp_path: Path) -> Path:
+    text = (PRESETS_FOLDER / "diffusion-100m.toml").read_text()
+    for line, replacement in (
+        ("layers = 12", "layers = 1"),
+        ("d_model = 768", "d_model = 16"),
+        ("ffn = 2048", "ffn = 16"),
+        ("vocab = 32768", "vocab = 20"),
+        ("mask_id = 32767", "mask_id = 7"),
+        ("max_length = 4096", "max_length = 64"),
+    ):
+        assert line in text
+        text = text.replace(line, replacement)
+    file = tmp_path / "tiny.toml"
+    file.write_text(text)
+    return file
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    (tmp_path / "neighbor.py").write_text("FACTOR = 2.0\n")
+    file = tmp_path / "script.py"
+    file.write_text(SCRIPT)
+    return file
+
+
+def run(program: Program) -> Generation:
+    result = program.run()
+    assert isinstance(result, Generation)
+    return result
+
+
+def test_preset_is_run_by_the_sampler_of_its_kind(tiny_preset: Path) -> None:
+    program = resolve_program(
+        str(tiny_preset), batch=2, prompt_length=6, gen_length=8, steps=4, block_length=4, sampler_options={"seed": 3}
+    )
+
+    first, again = run(program), run(program)
+
+    assert first.tokens.shape == (2, 14)
+    assert first.nfe == 4
+    assert torch.equal(first.tokens, again.tokens)
+    assert not (first.tokens == 7).any()
+    assert program.preset is not None
+    assert program.parameters_count == parameter_count(program.preset)
+    assert (program.device, program.dtype, program.vocab) == ("cpu", "float32", 20)
+
+
+def test_a_sampler_can_be_named_behind_the_preset_or_apart(tiny_preset: Path) -> None:
+    behind = resolve_program(f"{tiny_preset}@autoregressive", prompt_length=4, gen_length=5)
+    apart = resolve_program(str(tiny_preset), sampler="autoregressive", prompt_length=4, gen_length=5)
+
+    assert run(behind).rows_per_forward == (4, 1, 1, 1, 1)
+    assert torch.equal(run(behind).tokens, run(apart).tokens)
+
+
+def test_single_forward_of_a_preset(tiny_preset: Path) -> None:
+    program = resolve_program(f"{tiny_preset}@forward", batch=3, seq_len=9)
+    logits = program.run()
+    assert isinstance(logits, torch.Tensor)
+    assert logits.shape == (3, 9, 20)
+    assert "one forward over 3 x 9 tokens" in program.description
+
+
+def test_prompts_are_the_same_on_every_run_and_follow_the_seed(tiny_preset: Path) -> None:
+    prompts = [
+        run(resolve_program(str(tiny_preset), prompt_length=30, gen_length=2, seed=seed)).tokens[:, :30]
+        for seed in (1, 1, 2)
+    ]
+    assert torch.equal(prompts[0], prompts[1])
+    assert not torch.equal(prompts[0], prompts[2])
+
+
+def test_full_size_model_is_ready_on_meta() -> None:
+    program = resolve_program("LLaDA-8B", device="meta", prompt_length=16, gen_length=4, steps=1)
+    assert program.dtype == "bfloat16"
+    assert run(program).tokens.device.type == "meta"
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_hugging_face_model_runs_one_forward(tmp_path: Path, device: str) -> None:
+    pytest.importorskip("transformers")
+    file = tmp_path / "config.json"
+    table = {
+        "model_type": "llama",
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "vocab_size": 100,
+        "max_position_embeddings": 16,
+    }
+    file.write_text(json.dumps(table))
+    program = resolve_program(f"hf:{file}", device=device, batch=2, seq_len=16)
+    phases = []
+
+    handle = torch.nn.modules.module.register_module_forward_pre_hook(
+        lambda _module, _inputs: phases.append(current_marker().phase)
+    )
+    try:
+        output = program.run()
+    finally:
+        handle.remove()
+
+    assert output.logits.shape == (2, 16, 100)  # type: ignore[attr-defined]
+    assert output.logits.device.type == device  # type: ignore[attr-defined]
+    assert set(phases) == {"forward"}
+    with pytest.raises(WorkloadError, match="the model has 16 positions, got seq_len = 17"):
+        resolve_program(f"hf:{file}", device="meta", seq_len=17)
+    with pytest.raises(WorkloadError, match="a single forward takes no prompt_length, gen_length"):
+        resolve_program(f"hf:{file}", device="meta", prompt_length=4, gen_length=4)
+
+
+def test_script_runs_its_main_or_the_named_function(script: Path) -> None:
+    result = resolve_program(f"py:{script}").run()
+    assert isinstance(result, torch.Tensor)
+    assert result.tolist() == [[8.0] * 4] * 4
+    assert resolve_program(f"py:{script}:other").run() == "other"
+
+
+def test_script_makes_its_tensors_on_the_device_of_the_program(script: Path) -> None:
+    result = resolve_program(f"py:{script}", device="meta").run()
+    assert isinstance(result, torch.Tensor)
+    assert result.device.type == "meta"
+
+
+def test_script_errors_are_one_line_and_its_own_exceptions_pass(script: Path, tmp_path: Path) -> None:
+    with pytest.raises(WorkloadError, match=r"has no function 'mian'; it has: main, other"):
+        resolve_program(f"py:{script}:mian")
+    with pytest.raises(WorkloadError, match=r"absent\.py: cannot be read"):
+        resolve_program(f"py:{tmp_path / 'absent.py'}")
+    with pytest.raises(WorkloadError, match="a script takes no seq_len"):
+        resolve_program(f"py:{script}", seq_len=4)
+    failing = tmp_path / "failing.py"
+    failing.write_text("def main():\n    return 1 / 0\n")
+    with pytest.raises(ZeroDivisionError):
+        resolve_program(f"py:{failing}").run()
+
+
+@pytest.mark.parametrize(
+    ("spec", "options", "message"),
+    [
+        ("llada-9b", {}, r"unknown program 'llada-9b'; give a model preset \(.*llada-8b.*\), PRESET@forward"),
+        ("hf:", {}, r"unknown program 'hf:'"),
+        ("ar-100m@lada", {}, r"unknown sampler 'lada'; known: autoregressive"),
+        ("ar-100m@llada", {"sampler": "autoregressive"}, r"names 'llada', but sampler says 'autoregressive'"),
+        ("ar-100m", {"steps": 4}, r"sampler 'autoregressive' has no option 'steps'"),
+        ("ar-100m", {"seq_len": 4}, r"takes no seq_len"),
+        ("ar-100m@forward", {"gen_length": 4}, r"a single forward takes no gen_length"),
+        ("ar-100m", {"device": "tpu"}, r"device must be cpu, cuda, cuda:N or meta, got 'tpu'"),
+        ("ar-100m", {"dtype": "fp8"}, r"dtype must be one of bfloat16, float16, float32, float64, got 'fp8'"),
+        ("ar-100m", {"batch": 0}, r"batch must be > 0, got 0"),
+        ("ar-100m", {"prompt_length": -1}, r"prompt_length must be > 0, got -1"),
+        ("ar-100m", {"prompt_length": 4096}, r"ar-100m has 4096 positions, got 4224 tokens"),
+        ("diffusion-100m", {"gen_length": 10, "block_length": 3}, r"block_length must divide gen_length = 10"),
+    ],
+)
+def test_what_cannot_be_built_is_one_line(spec: str, options: dict[str, object], message: str) -> None:
+    with pytest.raises(WorkloadError, match=message) as error:
+        resolve_program(spec, **options)  # type: ignore[arg-type]
+    assert "\n" not in str(error.value)
+
+
+def test_weights_larger_than_the_machine_are_refused_before_they_are_allocated(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "_capacity_bytes", lambda _device: 10**9)
+    with pytest.raises(WorkloadError, match=r"its weights take 32\.1 GB, cpu has 1\.0 GB; use device meta"):
+        resolve_program("llada-8b")
