@@ -39,8 +39,8 @@ _BANDWIDTH_BUDGET_S = {"brief": 0.06, "full": 0.4}  # per working set, reading a
 _TRAFFIC_BYTES = {"cpu": 64 * MIB, "cuda": 2 * GIB}  # least that one reading call goes through
 _LATENCY_SETS = (16 * KIB, 512 * KIB, 8 * MIB, 32 * MIB, 256 * MIB)
 _LEAST_RUN_S = 1e-3  # a timed run repeats its operation until it lasts this long
-_DISTURBED_SHARE = 0.1  # others' share of one processor above which a step is repeated
-_REPEAT_UNTIL_S = {"brief": 9.0, "full": 60.0}  # no repeats after this long
+_DISTURBED_SHARE = 0.1  # others' share of one processor above which a step runs again at the end
+_REPEAT_UNTIL_S = {"brief": 12.0, "full": 75.0}  # no repeat starts after this long
 _HIDDEN_BY_DISPATCH = 20  # a call this many times longer than a bare dispatch shows the memory
 
 
@@ -93,21 +93,21 @@ class MicrobenchmarkRun:
         bench = self._bench = _Bench(self._bench.mode, self.device)
         start = time.monotonic()
         before = describe_device({self.device})
-        disturbed: dict[str, float] = {}
-        steps = _steps(bench)
-        for index, (name, step) in enumerate(steps):
+        steps = dict(_steps(bench))
+        shares: dict[str, float] = {}
+        for index, (name, step) in enumerate(steps.items()):
             yield Progress(name=name, index=index, count=len(steps))
-            share = _run_undisturbed(bench, step, until_s=start + _REPEAT_UNTIL_S[bench.mode])
-            if share > _DISTURBED_SHARE and self.device == "cpu":
-                disturbed[name] = share
+            shares[name] = _run_step(step)
+        disturbed = [name for name, share in shares.items() if share > _DISTURBED_SHARE]
+        for index, name in enumerate(disturbed):
+            if time.monotonic() > start + _REPEAT_UNTIL_S[bench.mode]:
+                break
+            yield Progress(name=f"{name}, again", index=len(steps) + index, count=len(steps) + len(disturbed))
+            shares[name] = _run_step(steps[name])
+        bench.notes += _disturbance_notes(shares)
         after = describe_device({self.device})
         if before.clock_hz and after.clock_hz and abs(after.clock_hz / before.clock_hz - 1) > 0.05:
             bench.notes.append(f"the clock moved from {before.clock_hz:.4g} Hz to {after.clock_hz:.4g} Hz")
-        if disturbed:
-            bench.notes.append(
-                f"other programs used up to {100 * max(disturbed.values()):.0f} % of one processor meanwhile, "
-                f"so these may be too slow: {', '.join(disturbed)}"
-            )
         self._result = _assemble(bench, after.name, after.clock_hz)
 
     @property
@@ -119,22 +119,19 @@ class MicrobenchmarkRun:
 
 
 class _Bench:
-    """Budgets, the shared buffer, and what was measured so far."""
+    """Budgets, the shared buffer, and what was measured so far; a step that runs again replaces what it found."""
 
     def __init__(self, mode: Mode, device: str) -> None:
         self.mode = mode
         self.device = device
         self.notes: list[str] = []
-        self.matmul: list[tuple[str, Measurement]] = []
-        self.bandwidth: list[BandwidthPoint] = []
-        self.latency: list[tuple[int, Measurement]] = []
+        self.missing: dict[str, str] = {}  # dtype to why its product could not be measured
+        self.matmul: dict[tuple[str, int], Measurement] = {}  # by dtype and size
+        self.bandwidth: dict[int, BandwidthPoint] = {}  # by working set, as is latency
+        self.latency: dict[int, Measurement] = {}
         self.single: dict[str, Measurement] = {}
         self.working_sets = _working_sets(mode, device)
         self._buffer: torch.Tensor | None = None
-
-    def found(self) -> tuple[list[object], ...]:
-        """The lists that steps append to."""
-        return (self.notes, self.matmul, self.bandwidth, self.latency)  # type: ignore[return-value]  # only cut, never read
 
     def buffer(self) -> torch.Tensor:
         """Ones, as large as the largest working set."""
@@ -154,22 +151,22 @@ class _Bench:
         return np.array([clock(run, calls) / calls for _ in range(runs)])
 
 
-def _run_undisturbed(bench: _Bench, step: Callable[[], None], *, until_s: float) -> float:
-    """Run a step, twice more at most while others use the processor; returns their share of one processor."""
-    lists = bench.found()
-    lengths = [len(each) for each in lists]
-    share = 0.0
-    for attempt in range(3):
-        if attempt:
-            for each, length in zip(lists, lengths, strict=True):
-                del each[length:]
-        before = processor_use()
-        with torch.inference_mode():
-            step()
-        share = before.others_share(processor_use()) or 0.0
-        if share <= _DISTURBED_SHARE or time.monotonic() > until_s:
-            break
-    return share
+def _run_step(step: Callable[[], None]) -> float:
+    """Run a step; returns the share of one processor that other programs used meanwhile, 0 where nobody tells."""
+    before = processor_use()
+    with torch.inference_mode():
+        step()
+    return before.others_share(processor_use()) or 0.0
+
+
+def _disturbance_notes(shares: dict[str, float]) -> list[str]:
+    disturbed = {name: share for name, share in shares.items() if share > _DISTURBED_SHARE}
+    if not disturbed:
+        return []
+    return [
+        f"other programs used up to {100 * max(disturbed.values()):.0f} % of one processor meanwhile, "
+        f"so these may be too slow: {', '.join(disturbed)}"
+    ]
 
 
 def _steps(bench: _Bench) -> tuple[tuple[str, Callable[[], None]], ...]:
@@ -228,12 +225,11 @@ def _measure_matmul(bench: _Bench, dtype: str) -> None:
         try:
             times = _matmul_times_s(bench, dtype, size, budget_s / 2)
         except (RuntimeError, NotImplementedError) as error:
-            bench.notes.append(f"matmul {dtype} of {size}: not measured: {str(error).splitlines()[0]}")
+            bench.missing[dtype] = f"matmul {dtype} of {size}: not measured: {str(error).splitlines()[0]}"
             return
-        measurement = measurement_from_times(
+        bench.matmul[dtype, size] = measurement_from_times(
             f"matmul {dtype}", times, amount=2.0 * size**3, unit="flops_per_s", conditions=f"{size}^3, x W^T"
         )
-        bench.matmul.append((dtype, measurement))
         budget_s -= time.perf_counter() - start
         if 8 * float(np.median(times)) * (_RUNS[bench.mode][0] + 4) > max(budget_s, 0.0):
             return
@@ -299,7 +295,9 @@ def _measure_bandwidth(bench: _Bench, working_set_bytes: int) -> None:
         read_write = measurement_from_times(
             f"read and write {label}", times, amount=12.0 * third, unit="bytes_per_s", conditions=what
         )
-    bench.bandwidth.append(BandwidthPoint(working_set_bytes=working_set_bytes, read=read, read_write=read_write))
+    bench.bandwidth[working_set_bytes] = BandwidthPoint(
+        working_set_bytes=working_set_bytes, read=read, read_write=read_write
+    )
 
 
 def _measure_latency(bench: _Bench, working_set_bytes: int) -> None:
@@ -317,12 +315,13 @@ def _measure_latency(bench: _Bench, working_set_bytes: int) -> None:
         position = follow_chain(cells, position, hops)
         times.append((time.perf_counter() - start) / hops)
     name = f"latency {format_bytes(working_set_bytes)}"
-    measurement = measurement_from_times(name, np.array(times), conditions=f"{hops} dependent reads by one core")
-    bench.latency.append((working_set_bytes, measurement))
+    bench.latency[working_set_bytes] = measurement_from_times(
+        name, np.array(times), conditions=f"{hops} dependent reads by one core"
+    )
 
 
 def _assemble(bench: _Bench, device_name: str, clock_hz: float | None) -> MachineMeasurements:
-    notes = tuple(bench.notes)
+    notes = (*bench.notes, *bench.missing.values())
     if bench.device == "cuda":
         properties = torch.cuda.get_device_properties(torch.cuda.current_device())
         cores, memory_bytes = int(properties.multi_processor_count), int(properties.total_memory)
@@ -336,10 +335,10 @@ def _assemble(bench: _Bench, device_name: str, clock_hz: float | None) -> Machin
         cores=cores,
         clock_hz=clock_hz,
         main_memory_bytes=memory_bytes,
-        matmul=tuple(bench.matmul),
+        matmul=tuple((dtype, found) for (dtype, _), found in bench.matmul.items()),
         exponential=bench.single["exponential"],
-        bandwidth=tuple(bench.bandwidth),
-        latency=tuple(bench.latency),
+        bandwidth=tuple(bench.bandwidth.values()),
+        latency=tuple(bench.latency.items()),
         dispatch=bench.single["dispatch"],
         launch=bench.single.get("launch"),
         caches=caches,
