@@ -1,0 +1,196 @@
+"""The command line as a person or a script meets it: results, and one clear line for broken input."""
+
+import gzip
+import json
+import subprocess
+import sys
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from profiler.capture import capture, phase
+from profiler.storage import load_trace, save_trace
+from reports.cli import app, main
+
+
+@pytest.fixture
+def trace_file(tmp_path):
+    with torch.no_grad(), capture(name="small") as recording, phase("forward"):
+        torch.softmax((torch.ones(64, 32) @ torch.ones(32, 16)).exp(), -1)
+    save_trace(recording.trace, tmp_path / "small.parquet")
+    return tmp_path / "small.parquet"
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+def fails(capsys, monkeypatch, *arguments):
+    """Run as the installed command does; give the one line that it prints."""
+    monkeypatch.setattr(sys, "argv", ["roofscape", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "Traceback" not in err
+    assert len(err.strip().splitlines()) == 1
+    return err
+
+
+def test_every_command_has_help_that_teaches():
+    names = [command.name or command.callback.__name__ for command in app.registered_commands]
+    assert set(names) == {
+        "capture", "import", "calibrate", "chips", "models", "samplers", "roofline", "simulate", "report", "demo"
+    }  # fmt: skip
+    for name in names:
+        result = run(name, "--help")
+        assert result.exit_code == 0
+        assert len(result.output) > 300
+
+
+def test_help_loads_no_torch():
+    code = "import sys, reports.cli; sys.exit('torch' in sys.modules or 'pandas' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_analyzing_a_saved_trace_loads_no_torch(trace_file):
+    code = (
+        "import sys; from reports.cli import app\n"
+        f"app(['simulate', {str(trace_file)!r}], standalone_mode=False)\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize("command", ["chips", "models", "samplers"])
+def test_catalogs_list_and_print_json(command):
+    assert run(command).exit_code == 0
+    assert len(json.loads(run(command, "--json").output)) >= 2
+
+
+def test_chip_shows_where_its_figures_come_from():
+    output = run("chips", "h100-sxm").output
+    assert "989 TFLOP/s" in output
+    assert "3.35 TB/s" in output
+
+
+def test_capture_of_a_script_saves_its_trace(tmp_path):
+    script = tmp_path / "program.py"
+    script.write_text("import torch\ndef main():\n    return torch.ones(8, 4) @ torch.ones(4, 2)\n")
+    result = run("capture", f"py:{script}", "-o", tmp_path / "t.parquet", "--json")
+    assert result.exit_code == 0
+    summary = json.loads(result.output)
+    assert summary["matmul_flops"] == 128
+    assert load_trace(tmp_path / "t.parquet").to_frame().matrix_flops.sum() == 128
+
+
+def test_roofline_prints_a_table_and_json(trace_file):
+    assert "gemm" in run("roofline", trace_file).output
+    points = json.loads(run("roofline", trace_file, "--by", "kind", "--json").output)["points"]
+    gemm = next(point for point in points if point["label"] == "gemm")
+    assert gemm["flops"] == 2 * 64 * 32 * 16
+    assert gemm["bytes"] == 4 * (64 * 32 + 32 * 16 + 64 * 16)
+
+
+@pytest.mark.parametrize("engine", ["analytic", "event"])
+def test_simulate_prints_a_table_and_json(trace_file, engine):
+    assert "predicted" in run("simulate", trace_file, "--engine", engine).output
+    result = json.loads(run("simulate", trace_file, "--engine", engine, "--json").output)
+    assert result["makespan_s"] >= result["bound_s"] > 0
+    assert result["low_s"] is None
+    assert "no band yet" in result["band_reason"]
+
+
+def test_fused_view_moves_less(trace_file):
+    def moved(view):
+        (point,) = json.loads(run("roofline", trace_file, "--by", "trace", "--view", view, "--json").output)["points"]
+        return point["bytes"]
+
+    assert moved("fused") < moved("eager")
+
+
+def test_report_is_written(trace_file, tmp_path):
+    result = run("report", trace_file, "-o", tmp_path / "r" / "report.html")
+    assert result.exit_code == 0
+    assert "small" in (tmp_path / "r" / "report.html").read_text(encoding="utf-8")
+
+
+def kineto(path, content):
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        gzip.compress(b'{"traceEvents": []}' * 50)[:-20],
+        b"\x1f\x8b not gzip",
+        b'{"traceEvents": [',
+        b"[1, 2]",
+        b"{}",
+        b"",
+    ],
+    ids=["truncated gzip", "broken gzip", "cut JSON", "a list", "no events", "empty"],
+)
+def test_broken_profiler_files_give_one_line(content, tmp_path, capsys, monkeypatch):
+    source = kineto(tmp_path / "broken.json.gz", content)
+    line = fails(capsys, monkeypatch, "import", "kineto", source, "-o", tmp_path / "t.parquet")
+    assert "broken.json.gz" in line
+    assert [path.name for path in tmp_path.iterdir()] == ["broken.json.gz"]
+
+
+def test_unknown_importer_lists_the_known(tmp_path, capsys, monkeypatch):
+    assert "kineto" in fails(capsys, monkeypatch, "import", "nothing", tmp_path / "x.json")
+
+
+def test_parquet_of_another_schema_gives_one_line(tmp_path, capsys, monkeypatch):
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "other.parquet")
+    assert "not a Roofscape trace" in fails(capsys, monkeypatch, "roofline", tmp_path / "other.parquet")
+
+
+def test_unknown_chip_lists_the_known(trace_file, capsys, monkeypatch):
+    assert "h100-sxm" in fails(capsys, monkeypatch, "roofline", trace_file, "--chip", "h100")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("bandwidth_bytes_per_s = ", "bandwidth_bytes_per_s = -", "bandwidth_bytes_per_s"),
+        ("clock_hz = ", "clock_hz = nan # ", "clock_hz"),
+        ("launch_s = ", "lunch_s = ", "launch_s"),
+        ("cores = ", "cores = ]", ""),
+    ],
+    ids=["negative bandwidth", "NaN", "misspelled key", "no TOML"],
+)
+def test_broken_chip_files_give_one_line(old, new, said, trace_file, tmp_path, capsys, monkeypatch):
+    from roofline.chipfile import load_chip, save_chip
+
+    chip = save_chip(load_chip("h100-sxm"), tmp_path / "mine.toml")
+    text = chip.read_text(encoding="utf-8")
+    assert old in text
+    chip.write_text(text.replace(old, new, 1), encoding="utf-8")
+    line = fails(capsys, monkeypatch, "simulate", trace_file, "--chip", chip)
+    assert "mine" in line
+    assert said in line
+
+
+def test_unknown_program_lists_what_can_be_run(capsys, monkeypatch):
+    assert "llada-8b" in fails(capsys, monkeypatch, "capture", "no-such-model")
+
+
+def test_option_without_value_is_explained(capsys, monkeypatch):
+    assert "KEY=VALUE" in fails(capsys, monkeypatch, "capture", "ar-100m", "--option", "temperature")
+
+
+def test_names_of_a_trace_cannot_command_the_terminal(tmp_path):
+    with torch.no_grad(), capture(name="[red]\x1b[31mevil\x1b]0;title\x07") as recording:
+        torch.ones(2).exp()
+    save_trace(recording.trace, tmp_path / "evil.parquet")
+    output = run("roofline", tmp_path / "evil.parquet").output
+    assert "\x1b" not in output
+    assert "\x07" not in output
+    assert "[red]" in output
