@@ -101,7 +101,7 @@ def _op_quantities(trace: Trace, bounds: OpBounds) -> dict[str, FloatArray]:
         "bound_s": np.nan_to_num(bounds.bound_s),
         "compute_s": bounds.compute_s,
         "counted_flops": np.where(counted, columns["required_flops"], 0.0),
-        "counted_bytes": np.where(counted, bounds.level_bytes[:, -1], 0.0),
+        "counted_bytes": np.where(counted, bounds.moved_bytes, 0.0),
     }
 
 

@@ -30,8 +30,8 @@ class RooflinePoint:
         level_bytes: (memory, bytes that cross it), nearest first.
         read_bytes: (role, bytes read).
         write_bytes: (role, bytes written).
-        intensity: required FLOPs per byte of main memory, over the calls that have both known; None where no call
-            has, or where no byte crosses main memory.
+        intensity: required FLOPs per byte moved (main memory's traffic with cold caches), over the calls that have
+            both known; None where no call has, or where none moves a byte.
         bound_s: sum of the calls' bounds; None where no call has one.
         bound_by: the resource whose calls have the largest share of `bound_s`: `compute` (matrix units), `vector`,
             or a memory; `none` where nothing takes time, `unknown` where no call has a bound.

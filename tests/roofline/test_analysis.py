@@ -96,6 +96,15 @@ def test_unknown_bytes_do_not_dilute_the_intensity(toy_chip, build_trace, gemm, 
     assert point.bytes == 6_291_456 + 1_000_000
 
 
+def test_intensity_does_not_depend_on_the_caches(toy_chip, build_trace, gemm):
+    trace = build_trace([gemm(64, 64, 64)], [(0, "", -1)])
+    (cold,), (warm,) = (analyze(trace, toy_chip, by="trace", caches=caches) for caches in ("cold", "warm"))
+    assert cold.intensity == warm.intensity == pytest.approx(64 / 3)
+    assert dict(warm.level_bytes)["hbm"] == 0
+    # 24,576 bytes: 246 ns from HBM, 52 ns of matrix units, 25 ns from L2
+    assert (cold.bound_by, warm.bound_by) == ("hbm", "compute")
+
+
 def test_measured_time_gives_efficiency_and_gap_of_the_same_calls(toy_chip, build_trace, gemm):
     trace = build_trace([gemm(1024, 1024, 1024)], [(0, "", -1)] * 3, duration_s=[400e-6, np.nan, 500e-6])
     (point,) = analyze(trace, toy_chip, by="trace")
