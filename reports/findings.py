@@ -1,0 +1,160 @@
+"""Findings: plain sentences with figures, each computed from the tables."""
+
+import pandas as pd
+
+from reports.formatting import (
+    format_bytes,
+    format_count,
+    format_factor,
+    format_flops,
+    format_intensity,
+    format_joules,
+    format_ratio,
+    format_seconds,
+)
+from reports.frames import ratio
+from reports.tables import Tables
+
+# Phases with a smaller share of a subject's bound are set-up work and get no sentence.
+_MAIN_SHARE = 0.02
+_SHOWN_NAMES = 8
+
+
+def phase_findings(tables: Tables) -> tuple[str, ...]:
+    """One sentence per subject and main phase: intensity, what binds it, and what its bytes are.
+
+    A subject whose phases have no names of their own gets one sentence as a whole.
+    """
+    phases = tables.phases
+    share = phases["bound_s"] / phases.groupby("subject")["bound_s"].transform("sum")
+    named = phases[(share >= _MAIN_SHARE) & ~phases["phase"].str.startswith("(")]
+    sentences = []
+    for _, whole in tables.summary.iterrows():
+        rows = named[named["subject"] == whole["subject"]]
+        sentences += [_phase_sentence(row) for _, row in rows.iterrows()]
+        if not len(rows):
+            sentences.append(_intensity_sentence(f"{whole['subject']} as a whole", whole, whole["bytes"]))
+    return tuple(sentences)
+
+
+def _phase_sentence(row: pd.Series) -> str:
+    step = "step" if row["steps"] > 1 else "phase"
+    return _intensity_sentence(f"One {row['phase']} {step} of {row['subject']}", row, row["bytes_per_step"])
+
+
+def _intensity_sentence(what: str, row: pd.Series, moved_bytes: float) -> str:
+    sentence = f"{what} has {format_intensity(row['intensity'])} on {row['chip']}: {bound_text(str(row['bound_by']))}; "
+    if row["origin"].startswith("import"):
+        return f"{sentence}it moves {format_bytes(moved_bytes)} (the trace does not record which bytes are weights)."
+    sentence += f"weights are {format_ratio(row['weights_share'])} of its {format_bytes(moved_bytes)}"
+    if row["kv_cache_share"] > 0:
+        sentence += f", the KV cache {format_ratio(row['kv_cache_share'])}"
+    return f"{sentence}."
+
+
+def bound_text(bound_by: str) -> str:
+    """What binds, in words.
+
+    >>> bound_text("compute"), bound_text("hbm")
+    ('compute-bound', 'memory-bound (hbm)')
+    """
+    words = {
+        "compute": "compute-bound",
+        "vector": "compute-bound (vector units)",
+        "none": "nothing takes time",
+        "unknown": "its bound is unknown",
+    }
+    return words.get(bound_by, f"memory-bound ({bound_by})")
+
+
+def paradigm_findings(tables: Tables) -> tuple[str, ...]:
+    """How one token and one forward of diffusion compare with those of autoregressive decoding, on each chip."""
+    sentences: list[str] = []
+    for chip, group in tables.summary.groupby("chip", sort=False):
+        pairs = [
+            group[(group["paradigm"] == name) & group["tokens"].notna()] for name in ("autoregressive", "diffusion")
+        ]
+        if all(len(rows) for rows in pairs):
+            sentences += _pair_sentences(str(chip), pairs[0].iloc[0], pairs[1].iloc[0])
+    return tuple(sentences)
+
+
+def _pair_sentences(chip: str, autoregressive: pd.Series, diffusion: pd.Series) -> list[str]:
+    sentences = []
+    times = [ratio(row["simulated_s"], row["tokens"]) for row in (autoregressive, diffusion)]
+    if None not in times:
+        text = (
+            f"Per generated token on {chip}, simulated: {diffusion['subject']} takes {format_seconds(times[1])}; "
+            f"{autoregressive['subject']} takes {format_seconds(times[0])} (diffusion over autoregressive: "
+            f"{format_factor(ratio(times[1], times[0]))})"
+        )
+        joules = [row["j_per_token"] for row in (autoregressive, diffusion)]
+        if not any(pd.isna(each) for each in joules):
+            text += f", with {format_joules(joules[1])} against {format_joules(joules[0])}"
+        sentences.append(f"{text}.")
+    flops = [ratio(row["flops"], row["nfe"]) for row in (autoregressive, diffusion)]
+    if None not in flops:
+        sentences.append(
+            f"One network evaluation costs {format_flops(flops[1])} in {diffusion['subject']} and "
+            f"{format_flops(flops[0])} on average in {autoregressive['subject']}, which generate "
+            f"{ratio(diffusion['tokens'], diffusion['nfe']):.3g} and "
+            f"{ratio(autoregressive['tokens'], autoregressive['nfe']):.3g} tokens with each."
+        )
+    return sentences
+
+
+def measured_findings(tables: Tables) -> tuple[str, ...]:
+    """What was measured, beside what was simulated for the same chip and the bound."""
+    sentences = []
+    for _, row in tables.summary[tables.summary["measured_s"].notna()].iterrows():
+        text = f"{row['subject']} was measured at {format_seconds(row['measured_s'])} on {row['measured_on']}"
+        if pd.isna(row["efficiency"]):
+            sentences.append(f"{text}, which is not {row['chip']}, the chip that it is held against here.")
+            continue
+        text += f", where the roofline of {row['chip']} needs {format_ratio(row['efficiency'])} of that time"
+        if not pd.isna(row["simulated_s"]):
+            factor = ratio(row["simulated_s"], row["measured_s"])
+            text += (
+                f"; the simulation predicts {format_seconds(row['simulated_s'])} ({format_factor(factor)} the measured)"
+            )
+        sentences.append(f"{text}.")
+    return tuple(sentences)
+
+
+def unknown_findings(tables: Tables) -> tuple[str, ...]:
+    """What nobody knows, named; and how many kernels stay unexplained."""
+    sentences = []
+    for subject, rows in tables.unknown.groupby("subject", sort=False):
+        names = list(dict.fromkeys(rows["label"]))
+        shown = ", ".join(names[:_SHOWN_NAMES]) + (
+            f" and {len(names) - _SHOWN_NAMES} more" if names[_SHOWN_NAMES:] else ""
+        )
+        sentences.append(
+            f"{subject}: {format_count(rows['calls'].sum())} calls of {len(names)} operations have unknown FLOPs or "
+            f"bytes, so totals and bounds leave them out: {shown}."
+        )
+    if not len(tables.unknown):
+        sentences.append("Every operation of every trace has known FLOPs and bytes.")
+    for _, row in tables.kernel_totals.iterrows():
+        sentences.append(
+            f"{row['subject']}: {format_count(row['kernel_count'])} kernels took {format_seconds(row['kernel_s'])} and "
+            f"kept the device busy for {format_seconds(row['busy_s'])} with the copies; "
+            f"{format_count(row['unexplained_count'])} of them ({format_seconds(row['unexplained_s'])}) are explained by "
+            f"no operation. Operations with shapes and FLOPs explain {format_ratio(row['gemm_explained_ratio'])} of the "
+            "time of GEMM kernels."
+        )
+    return tuple(sentences)
+
+
+def band_findings(tables: Tables) -> tuple[str, ...]:
+    """How far simulated figures may be trusted."""
+    sentences = []
+    simulated = tables.summary[tables.summary["simulated_s"].notna()]
+    for band, rows in simulated.groupby("band", sort=False):
+        if band:
+            subjects = "all programs" if len(rows) == len(tables.summary) else ", ".join(rows["subject"])
+            sentences.append(f"Simulated times of {subjects} carry {band}.")
+    for _, row in simulated[simulated["simulated_low_s"].notna()].iterrows():
+        low, high = format_seconds(row["simulated_low_s"]), format_seconds(row["simulated_high_s"])
+        sentences.append(f"{row['subject']}: simulated {format_seconds(row['simulated_s'])}, between {low} and {high}.")
+    return tuple(sentences)

@@ -1,0 +1,153 @@
+"""Overview: findings, the summary table, autoregressive against diffusion, and phases under the roofline."""
+
+import pandas as pd
+
+from reports.charts.paradigms import paradigm_bars
+from reports.charts.roofline import phase_roofline
+from reports.findings import band_findings, measured_findings, paradigm_findings, phase_findings, unknown_findings
+from reports.formatting import (
+    format_bytes,
+    format_count,
+    format_flops,
+    format_intensity,
+    format_joules,
+    format_ratio,
+    format_seconds,
+    format_tokens_per_s,
+    format_watts,
+)
+from reports.report import Column, Figure, Report, Section, TableView, numbers, or_else, texts, unique
+from reports.tables import Tables
+
+# Phases with a smaller share of a subject's time are left out of the chart.
+_DRAWN_SHARE = 0.01
+
+
+def build(tables: Tables) -> Report:
+    """The page that a reader opens first."""
+    findings = (*paradigm_findings(tables), *phase_findings(tables), *measured_findings(tables))
+    sections = [_summary_section(tables), *_paradigm_sections(tables), *_phase_sections(tables)]
+    return Report(
+        title="Overview",
+        findings=(*findings, *unknown_findings(tables), *band_findings(tables)),
+        sections=tuple(sections),
+    )
+
+
+def _summary_section(tables: Tables) -> Section:
+    summary = tables.summary
+    simulated = [_with_band(row) for _, row in summary.iterrows()]
+    measured = [
+        f"{format_seconds(row['measured_s'])} on {row['measured_on']}" if row["measured_on"] else "not measured"
+        for _, row in summary.iterrows()
+    ]
+    shown = summary.assign(simulated_text=simulated, measured_text=measured)
+    work = TableView(
+        title="What ran (counted from the trace)",
+        frame=shown,
+        columns=(
+            *texts(subject="program", paradigm="paradigm", view="view"),
+            *numbers(format_count, calls="calls", ops="distinct ops"),
+            *numbers(format_flops, flops="FLOPs"),
+            *numbers(format_bytes, bytes="bytes"),
+            *numbers(
+                format_ratio,
+                weights_share="weights",
+                kv_cache_share="KV cache",
+                activations_share="activations",
+                logits_share="logits",
+            ),
+            *numbers(format_intensity, intensity="intensity"),
+        ),
+        note="FLOPs are dense; intensity leaves out what a causal mask lets a kernel skip. Weights, KV cache, "
+        "activations and logits are shares of the bytes.",
+    )
+    cost = TableView(
+        title="What it costs",
+        frame=shown,
+        columns=(
+            *texts(subject="program", chip="chip"),
+            *numbers(format_seconds, bound_s="roofline bound (predicted, lower limit)"),
+            *texts(bound_by="bound by"),
+            Column(name="simulated_text", header="simulated (predicted)"),
+            Column(name="measured_text", header="measured"),
+            *numbers(format_joules, energy_j="energy (simulated)"),
+            *numbers(format_watts, average_power_w="mean power (simulated)"),
+        ),
+    )
+    return Section(title="Summary", tables=(work, cost, *_rate_tables(shown)))
+
+
+def _rate_tables(summary: pd.DataFrame) -> list[TableView]:
+    generating = summary[summary["tokens"].notna() | summary["nfe"].notna()]
+    if not len(generating):
+        return []
+    view = TableView(
+        title="What a token costs",
+        frame=generating,
+        columns=(
+            *texts(subject="program", chip="chip"),
+            *numbers(or_else(format_count, "none given"), tokens="tokens", nfe="network evaluations"),
+            *numbers(format_tokens_per_s, simulated_tokens_per_s="rate (simulated)"),
+            *numbers(format_joules, j_per_token="energy per token (simulated)"),
+            *numbers(or_else(format_tokens_per_s, "not measured"), measured_tokens_per_s="rate (measured)"),
+            *texts(measured_on="measured on"),
+        ),
+        note="Of the whole run, the prefill included.",
+    )
+    return [view]
+
+
+def _with_band(row: pd.Series) -> str:
+    if pd.isna(row["simulated_s"]):
+        return "not simulated"
+    text = format_seconds(row["simulated_s"])
+    if pd.isna(row["simulated_low_s"]):
+        return f"{text}, no band yet"
+    return f"{text} ({format_seconds(row['simulated_low_s'])} to {format_seconds(row['simulated_high_s'])})"
+
+
+def _paradigm_sections(tables: Tables) -> list[Section]:
+    comparison = tables.comparison[tables.comparison["value"].notna()]
+    sections = []
+    for chip in unique(comparison["chip"]):
+        rows = comparison[comparison["chip"] == chip]
+        if not {"autoregressive", "diffusion"} <= set(rows["paradigm"]):
+            continue
+        figures = [Figure(chart=paradigm_bars(rows, per)) for per in ("forward", "token") if per in set(rows["per"])]
+        sections.append(Section(title=f"Autoregressive against diffusion, on {chip}", figures=tuple(figures)))
+    return sections
+
+
+def _phase_sections(tables: Tables) -> list[Section]:
+    sections = []
+    for chip in unique(tables.summary["chip"]):
+        points = tables.points
+        drawn = points[(points["chip"] == chip) & (points["grouping"] == "phase") & (points["share"] >= _DRAWN_SHARE)]
+        phases = tables.phases[tables.phases["chip"] == chip]
+        figures = ()
+        if (drawn["undrawn"] == "").any():
+            lines = tables.ceilings[tables.ceilings["chip"] == chip]
+            figures = (Figure(chart=phase_roofline(drawn, lines, f"Phases under the roofline of {chip}")),)
+        sections.append(Section(title=f"Phases on {chip}", figures=figures, tables=(_phase_table(phases),)))
+    return sections
+
+
+def _phase_table(phases: pd.DataFrame) -> TableView:
+    return TableView(
+        title="One step of each phase",
+        frame=phases,
+        columns=(
+            *texts(subject="program", phase="phase"),
+            *numbers(format_count, steps="steps"),
+            *numbers(format_flops, flops_per_step="FLOPs"),
+            *numbers(format_bytes, bytes_per_step="bytes"),
+            *numbers(format_ratio, weights_share="weights", kv_cache_share="KV cache"),
+            *numbers(format_intensity, intensity="intensity"),
+            *texts(bound_by="bound by"),
+            *numbers(format_seconds, bound_s_per_step="bound (predicted)"),
+            *numbers(or_else(format_seconds, "not simulated"), simulated_s_per_step="simulated (predicted)"),
+            *numbers(or_else(format_seconds, "not measured"), measured_s_per_step="measured"),
+        ),
+        note="Means over the steps of a phase; a phase without numbered steps counts as one.",
+    )

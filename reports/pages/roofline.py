@@ -1,0 +1,98 @@
+"""Roofline: every program's operations under the hierarchical roofline of its chip."""
+
+import pandas as pd
+
+from reports.charts.roofline import kind_roofline
+from reports.formatting import format_bytes, format_count, format_flops, format_intensity, format_ratio, format_seconds
+from reports.report import Figure, Report, Section, TableView, numbers, or_else, texts, unique
+from reports.tables import Tables
+
+_LISTED_OPS = 15
+
+
+def build(tables: Tables) -> Report:
+    """One section per subject."""
+    subjects = unique(tables.summary["subject"])
+    return Report(
+        title="Roofline",
+        findings=tuple(_finding(tables, subject) for subject in subjects),
+        sections=tuple(_section(tables, subject) for subject in subjects),
+    )
+
+
+def _finding(tables: Tables, subject: str) -> str:
+    points = tables.points[tables.points["subject"] == subject]
+    ops = points[(points["grouping"] == "op") & (points["basis"] == "bound")]
+    total_s = tables.summary.set_index("subject").loc[subject, "bound_s"]
+    by_resource = ops.groupby("bound_by")["duration_s"].sum().sort_values(ascending=False)
+    parts = [
+        f"{resource} {format_ratio(seconds / total_s)}" for resource, seconds in by_resource.items() if seconds > 0
+    ]
+    return (
+        f"{subject}: the least time on {points['chip'].iloc[0]} is {format_seconds(total_s)}; by what binds each "
+        f"operation: {', '.join(parts) or 'unknown'}."
+    )
+
+
+def _section(tables: Tables, subject: str) -> Section:
+    points = tables.points[(tables.points["subject"] == subject) & (tables.points["grouping"] == "op")]
+    chip = points["chip"].iloc[0]
+    figures = ()
+    if (points["undrawn"] == "").any():
+        lines = tables.ceilings[tables.ceilings["subject"] == subject]
+        chart = kind_roofline(points, lines, f"Operations of {subject} under the roofline of {chip}")
+        figures = (Figure(chart=chart, caption="Each point is one distinct operation with all its calls."),)
+    views = (_longest(points), _undrawn(points))
+    return Section(title=subject, figures=figures, tables=tuple(view for view in views if len(view.frame)))
+
+
+def _by_op(points: pd.DataFrame) -> pd.DataFrame:
+    """One row per op, its seconds by basis as columns."""
+    ops = points[points["basis"] == "bound"].reset_index(drop=True)
+    for basis in ("simulated", "measured"):
+        rows = points[points["basis"] == basis].set_index("label")
+        rows = rows[~rows.index.duplicated()]
+        ops[f"{basis}_s"] = ops["label"].map(rows["duration_s"])
+        ops[f"{basis}_share"] = ops["label"].map(rows["share"])
+        ops[f"{basis}_efficiency"] = ops["label"].map(rows["efficiency"])
+    ops["order_s"] = ops["measured_s"].fillna(ops["simulated_s"]).fillna(ops["duration_s"])
+    return ops.sort_values("order_s", ascending=False, kind="stable")
+
+
+def _longest(points: pd.DataFrame) -> TableView:
+    ops = _by_op(points)
+    measured = ops["measured_s"].notna().any()
+    basis = "measured" if measured else "simulated"
+    return TableView(
+        title=f"The {min(_LISTED_OPS, len(ops))} operations that take longest",
+        frame=ops.head(_LISTED_OPS),
+        columns=(
+            *texts(label="operation", kind="kind"),
+            *numbers(format_count, calls="calls"),
+            *numbers(format_flops, flops="FLOPs"),
+            *numbers(format_bytes, bytes="bytes"),
+            *numbers(format_intensity, intensity="intensity"),
+            *texts(bound_by="bound by"),
+            *numbers(format_seconds, duration_s="bound (predicted)", simulated_s="simulated (predicted)"),
+            *(numbers(format_seconds, measured_s="measured") if measured else ()),
+            *numbers(format_ratio, **{f"{basis}_share": f"share of {basis}"}),
+            *numbers(format_ratio, **{f"{basis}_efficiency": f"bound / {basis}"}),
+        ),
+        note="All calls of an operation together.",
+    )
+
+
+def _undrawn(points: pd.DataFrame) -> TableView:
+    ops = _by_op(points)
+    return TableView(
+        title="Operations without a place on logarithmic axes",
+        frame=ops[ops["undrawn"] != ""].head(_LISTED_OPS),
+        columns=(
+            *texts(label="operation", kind="kind", undrawn="why"),
+            *numbers(format_count, calls="calls"),
+            *numbers(format_bytes, bytes="bytes"),
+            *numbers(format_seconds, duration_s="bound (predicted)", simulated_s="simulated (predicted)"),
+            *numbers(or_else(format_seconds, "not measured"), measured_s="measured"),
+        ),
+        note=f"The longest, at most {_LISTED_OPS}.",
+    )

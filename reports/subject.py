@@ -1,0 +1,107 @@
+"""`Subject`: one program on one chip, as a report compares them."""
+
+import re
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from profiler.traces import Trace
+from reports.errors import ReportError
+from roofline.chip import Chip
+from simulator.result import SimulationResult
+
+Paradigm = Literal["autoregressive", "diffusion", "other"]
+PARADIGMS: tuple[Paradigm, ...] = get_args(Paradigm)
+
+
+# Words that tell variants of one model apart: a chip and a device that differ in one of them are not the same.
+_VARIANTS = frozenset({"pcie", "nvl", "sxm", "sxm4", "sxm5"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """One program on one chip.
+
+    Attributes:
+        label: unique within a report; what a reader calls it, for example `LLaDA-8B, 1,024 positions`.
+        trace: what ran.
+        chip: what it is held against.
+        paradigm: how it generates.
+        simulation: of this trace on this chip, None where nobody simulated it.
+        measured_on_chip: whether the trace's measured times were taken on this chip, so that they may stand under its
+            roofline; None judges by the name of the device. Other measured times are shown beside the name of the
+            device that they belong to.
+        tokens: tokens that it generated, None where that means nothing or nobody knows.
+        nfe: network evaluations, the prefill counted; None where nobody knows.
+        notes: what a reader must know, one sentence each.
+    """
+
+    label: str
+    trace: Trace
+    chip: Chip
+    paradigm: Paradigm = "other"
+    simulation: SimulationResult | None = None
+    measured_on_chip: bool | None = None
+    tokens: int | None = None
+    nfe: int | None = None
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.label:
+            raise ReportError("subject: label must not be empty")
+        if not len(self.trace.calls):
+            raise ReportError(f"subject {self.label!r}: its trace {self.trace.name!r} has no calls")
+        if self.paradigm not in PARADIGMS:
+            raise ReportError(
+                f"subject {self.label!r}: paradigm must be one of {', '.join(PARADIGMS)}, got {self.paradigm!r}"
+            )
+        for name, value in (("tokens", self.tokens), ("nfe", self.nfe)):
+            if value is not None and value < 1:
+                raise ReportError(f"subject {self.label!r}: {name} must be >= 1 or None, got {value}")
+        if self.simulation is not None:
+            self._check_simulation(self.simulation)
+
+    def _check_simulation(self, simulation: SimulationResult) -> None:
+        if simulation.chip != self.chip.name:
+            raise ReportError(
+                f"subject {self.label!r}: simulated on chip {simulation.chip!r}, but its chip is {self.chip.name!r}"
+            )
+        calls, ops = len(simulation.op), len(simulation.op_kinds)
+        if (calls, ops) != (len(self.trace.calls), len(self.trace.ops)):
+            raise ReportError(
+                f"subject {self.label!r}: the simulation has {calls} calls of {ops} ops, the trace "
+                f"{len(self.trace.calls)} of {len(self.trace.ops)}; simulate this trace and this view of it"
+            )
+
+    @property
+    def is_measured_here(self) -> bool:
+        """Whether there are measured times, and of this chip."""
+        if not self.trace.is_measured:
+            return False
+        if self.measured_on_chip is not None:
+            return self.measured_on_chip
+        return is_same_device(self.trace.provenance.device, self.chip)
+
+    @property
+    def measured_on(self) -> str:
+        """Device that the measured times belong to, empty where nothing was measured."""
+        if not self.trace.is_measured:
+            return ""
+        return self.trace.provenance.device or "a device that the trace does not name"
+
+
+def is_same_device(device: str, chip: Chip) -> bool:
+    """Whether the name that a driver gives a device is that of this chip.
+
+    It is where it equals the chip's title, or holds the model (the part of the chip's name before the first dash, such
+    as `h100`) as a word, and names no variant that the chip's name and title do not name.
+    """
+    words, known = _words(device), _words(f"{chip.name} {chip.title}")
+    if device == chip.title:
+        return True
+    model = chip.name.partition("-")[0].lower()
+    is_model = any(letter.isdigit() for letter in model) and model in words
+    return is_model and not (words & _VARIANTS) - known
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(re.findall(r"[a-z0-9]+", text.lower()))
