@@ -7,7 +7,7 @@ import numpy as np
 from profiler.op import Op
 from profiler.traces import Trace
 from roofline.chip import Chip
-from simulator.columns import FloatArray
+from simulator.op_columns import FloatArray
 from simulator.plans import plan_ops
 from simulator.result import SimulationResult
 from simulator.timeline import Mode, build_result, prepare

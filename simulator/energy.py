@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from roofline.chip import Chip, Energy
-from simulator.columns import DTYPES, FloatArray
+from simulator.op_columns import DTYPES, FloatArray
 from simulator.plans import PlanTable
 
 

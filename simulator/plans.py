@@ -7,8 +7,9 @@ import numpy as np
 
 from profiler.op import Op
 from roofline.chip import Chip
-from simulator.columns import BoolArray, ChipColumns, FloatArray, OpColumns, kind_code
+from simulator.chip_columns import ChipColumns
 from simulator.kernels.table import KernelModel, kernel_models
+from simulator.op_columns import BoolArray, FloatArray, OpColumns, kind_code
 from simulator.stages import PLAN_FIELDS, PlanColumns, memory_s, missed_overlap_s
 
 

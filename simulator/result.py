@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from profiler.provenance import Provenance
-from simulator.columns import FloatArray, IntArray
+from simulator.op_columns import FloatArray, IntArray
 
 NOT_VALIDATED = "no band yet: not validated against measurements"
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from simulator.columns import ChipColumns, FloatArray, OpColumns
+from simulator.chip_columns import ChipColumns
+from simulator.op_columns import FloatArray, OpColumns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -8,9 +8,9 @@ import numpy as np
 from profiler.provenance import Provenance, installed_versions
 from profiler.traces import Trace
 from roofline.chip import Chip
-from simulator.columns import FloatArray
 from simulator.energy import OpEnergy, op_energy
 from simulator.errors import SimulationError
+from simulator.op_columns import FloatArray
 from simulator.plans import PlanTable, op_notes, plan_ops
 from simulator.result import SimulationResult
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from profiler.op import Kind
-from simulator.columns import DTYPES, BoolArray, ChipColumns, FloatArray, OpColumns
+from simulator.chip_columns import ChipColumns
+from simulator.op_columns import DTYPES, BoolArray, FloatArray, OpColumns
 from simulator.stages import PlanColumns, level_traffic, missed_overlap_s
 
 KINDS: tuple[Kind, ...] = ("attention",)
@@ -97,21 +98,16 @@ def _tiling(
     per_core = np.where(ops.size("causal") > 0, np.maximum(tiles * visited / chips.cores, np.minimum(1.0, tiles)), even)
     key_tiles = np.ceil(keys / split / _KEY_TILE)
     pairs = per_core * tile_rows * np.minimum(key_tiles * _KEY_TILE, np.ceil(keys / split / 16.0) * 16.0)
-    macs = chips.macs[ops.dtype[:, 0]]
-    matrix_s = pairs * depth / (chips.matrix_efficiency * macs * chips.clock_hz)
-    vector_s = pairs * _VECTOR_FLOPS_PER_PAIR / (chips.vector_flops[_FLOAT32] * chips.clock_hz)
-    vector_s = vector_s + ops.vector_flops / (chips.vector_flops[ops.dtype[:, 0]] * chips.cores * chips.clock_hz)
-    special_s = pairs / (chips.special_flops * chips.clock_hz)
+    matrix_s, vector_s, special_s = _unit_times_s(ops, chips, pairs)
     softmax_s = vector_s + special_s
     computing_s = np.maximum(matrix_s + (1.0 - _HIDDEN_SOFTMAX) * softmax_s, softmax_s)
     waves = np.ceil(per_core / 2.0)
     steps_per_tile = np.ceil(depth * ops.input_element_bytes / _STEP_BYTES)
     latency_s = waves * key_tiles * steps_per_tile * chips.k_step_clocks / chips.clock_hz
-    tile_bytes = (keys / split * depth * ops.input_element_bytes) * visited
+    key_bytes = keys / split * depth * ops.input_element_bytes
     query_bytes = np.minimum(tile_rows, rows) * depth * ops.output_element_bytes
-    ingest_s = per_core * (keys / split * depth * ops.input_element_bytes) / (chips.ingest * chips.clock_hz)
-    outputs = ops.size("batch") * heads * ops.size("queries") * (ops.size("value_dim") + 1.0)
-    combined_s = chips.split_k_s + 4.0 * 2.0 * outputs * split / chips.shared_bandwidth
+    ingest_s = per_core * key_bytes / (chips.ingest * chips.clock_hz)
+    tile_output_bytes = np.minimum(tile_rows, rows) * ops.size("value_dim") * ops.output_element_bytes
     concurrent_heads = np.minimum(parallel_heads, np.ceil(2.0 * chips.cores / np.maximum(row_tiles * split, 1.0)))
     return _Candidate(
         tiles=tiles,
@@ -122,17 +118,29 @@ def _tiling(
         vector_s=vector_s,
         special_s=special_s,
         core_s=np.maximum(np.maximum(computing_s, latency_s), ingest_s),
-        taken_bytes=tiles * (tile_bytes + query_bytes),
+        taken_bytes=tiles * (key_bytes * visited + query_bytes),
         active_bytes=concurrent_heads * keys * depth * ops.input_element_bytes,
-        epilogue_s=np.where(
-            per_core > 0,
-            np.ceil(per_core) * np.minimum(tile_rows, rows) * ops.size("value_dim") * ops.output_element_bytes,
-            0.0,
-        )
-        / (chips.epilogue * chips.clock_hz),
-        reduction_s=np.where(split > 1, combined_s, 0.0),
+        epilogue_s=np.ceil(per_core) * tile_output_bytes / (chips.epilogue * chips.clock_hz),
+        reduction_s=np.where(split > 1, _combine_s(ops, chips, split), 0.0),
         fits=(split == 1) | ((split <= np.ceil(keys / _KEY_TILE)) & (ops.size("causal") == 0)),
     )
+
+
+def _unit_times_s(ops: OpColumns, chips: ChipColumns, pairs: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Time of matrix, vector and special-function units for this many query-key pairs on the busiest core."""
+    dtype = ops.dtype[:, 0]
+    depth = ops.size("head_dim") + ops.size("value_dim")
+    matrix_s = pairs * depth / (chips.matrix_efficiency * chips.macs[dtype] * chips.clock_hz)
+    softmax_s = pairs * _VECTOR_FLOPS_PER_PAIR / (chips.vector_flops[_FLOAT32] * chips.clock_hz)
+    fused_s = ops.vector_flops / (chips.vector_flops[dtype] * chips.cores * chips.clock_hz)
+    return matrix_s, softmax_s + fused_s, pairs / (chips.special_flops * chips.clock_hz)
+
+
+def _combine_s(ops: OpColumns, chips: ChipColumns, split: FloatArray) -> FloatArray:
+    """Second pass over split keys: 32-bit partial outputs and their normalizers are written and read once."""
+    outputs = ops.size("batch") * ops.size("heads") * ops.size("queries") * (ops.size("value_dim") + 1.0)
+    combined: FloatArray = chips.split_k_s + 4.0 * 2.0 * outputs * split / chips.shared_bandwidth
+    return combined
 
 
 def _visited_part(ops: OpColumns, queries_per_tile: FloatArray) -> FloatArray:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from profiler.op import Kind
-from simulator.columns import BoolArray, ChipColumns, FloatArray, IntArray, OpColumns
+from simulator.chip_columns import ChipColumns
+from simulator.op_columns import BoolArray, FloatArray, IntArray, OpColumns
 from simulator.stages import PlanColumns, level_traffic, missed_overlap_s
 
 KINDS: tuple[Kind, ...] = ("gemm", "conv")

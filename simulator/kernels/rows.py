@@ -3,7 +3,8 @@
 import numpy as np
 
 from profiler.op import Kind
-from simulator.columns import ChipColumns, OpColumns, kind_code
+from simulator.chip_columns import ChipColumns
+from simulator.op_columns import OpColumns, kind_code
 from simulator.stages import PlanColumns, level_traffic, streaming_plan
 
 KINDS: tuple[Kind, ...] = ("reduction", "norm", "softmax", "scan")

@@ -7,8 +7,9 @@ from typing import Protocol
 
 from profiler.op import KINDS as ALL_KINDS
 from simulator import kernels
-from simulator.columns import ChipColumns, OpColumns
+from simulator.chip_columns import ChipColumns
 from simulator.errors import SimulationError
+from simulator.op_columns import OpColumns
 from simulator.stages import PlanColumns
 
 
