@@ -6,40 +6,13 @@ import torch
 from workloads.errors import WorkloadError
 from workloads.kv_cache import KVCache
 from workloads.markers import Marker, current_marker
-from workloads.presets import ModelPreset
 from workloads.samplers.autoregressive import sample
 from workloads.samplers.protocol import SamplerOptions
 from workloads.transformer import Transformer
 
-TINY = ModelPreset(
-    name="tiny",
-    kind="ar",
-    layers=2,
-    d_model=24,
-    heads=4,
-    kv_heads=2,
-    head_dim=8,
-    ffn=40,
-    vocab=50,
-    max_length=64,
-    rope_theta=100.0,
-    norm_eps=1e-5,
-    source="made up for this test",
-)
-
-
-@pytest.fixture
-def model() -> Transformer:
-    network = Transformer(TINY)
-    generator = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for weight in network.parameters():
-            weight.copy_(torch.randn(weight.shape, generator=generator) * 0.4)
-    return network
-
 
 def prompts(batch: int, length: int) -> torch.Tensor:
-    return torch.randint(0, TINY.vocab, (batch, length), generator=torch.Generator().manual_seed(1))
+    return torch.randint(0, 50, (batch, length), generator=torch.Generator().manual_seed(1))
 
 
 @dataclass
@@ -64,20 +37,20 @@ class FixedDenoiser:
         return self.logits.expand(tokens_BS.shape[0], rows, -1).clone()
 
 
-def test_greedy_decoding_equals_full_recomputation_without_a_cache(model: Transformer) -> None:
+def test_greedy_decoding_equals_full_recomputation_without_a_cache(ar_model: Transformer) -> None:
     sequence = prompts(3, 5)
     for _ in range(12):
         with torch.no_grad():
-            sequence = torch.cat((sequence, model(sequence)[:, -1].argmax(-1, keepdim=True)), dim=1)
+            sequence = torch.cat((sequence, ar_model(sequence)[:, -1].argmax(-1, keepdim=True)), dim=1)
 
-    generation = sample(model, prompts(3, 5), SamplerOptions(gen_length=12))
+    generation = sample(ar_model, prompts(3, 5), SamplerOptions(gen_length=12))
 
     assert torch.equal(generation.tokens, sequence)
     assert len(sequence[:, 5:].unique()) > 3  # the tokens depend on what came before
 
 
-def test_prefill_shows_the_prompt_and_each_decode_step_one_row(model: Transformer) -> None:
-    generation = sample(model, prompts(2, 5), SamplerOptions(gen_length=4))
+def test_prefill_shows_the_prompt_and_each_decode_step_one_row(ar_model: Transformer) -> None:
+    generation = sample(ar_model, prompts(2, 5), SamplerOptions(gen_length=4))
 
     assert generation.nfe == 4
     assert generation.rows_per_forward == (10, 2, 2, 2)
@@ -108,11 +81,11 @@ def test_temperature_samples_the_softmax_and_follows_the_seed() -> None:
     assert torch.equal(drawn, sample(denoiser, prompt, options).generated[:, 0])
 
 
-def test_runs_on_meta_with_the_same_shape_and_counts(model: Transformer) -> None:
+def test_runs_on_meta_with_the_same_shape_and_counts(ar_model: Transformer) -> None:
     options = SamplerOptions(gen_length=6, temperature=1.0)
-    real = sample(model, prompts(2, 5), options)
+    real = sample(ar_model, prompts(2, 5), options)
 
-    pretended = sample(Transformer(TINY, device="meta"), prompts(2, 5).to("meta"), options)
+    pretended = sample(Transformer(ar_model.preset, device="meta"), prompts(2, 5).to("meta"), options)
 
     assert pretended.tokens.device.type == "meta"
     assert pretended.tokens.shape == real.tokens.shape
@@ -132,6 +105,6 @@ def test_impossible_options_are_refused(changes: dict[str, float], message: str)
         SamplerOptions(**{"gen_length": 4, **changes})
 
 
-def test_an_empty_prompt_is_refused(model: Transformer) -> None:
+def test_an_empty_prompt_is_refused(ar_model: Transformer) -> None:
     with pytest.raises(WorkloadError, match="at least one token"):
-        sample(model, prompts(1, 0), SamplerOptions(gen_length=2))
+        sample(ar_model, prompts(1, 0), SamplerOptions(gen_length=2))

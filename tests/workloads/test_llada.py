@@ -8,29 +8,12 @@ import torch
 from workloads.errors import WorkloadError
 from workloads.kv_cache import KVCache
 from workloads.markers import Marker, current_marker
-from workloads.presets import ModelPreset
 from workloads.samplers import autoregressive
 from workloads.samplers.llada import Options, choose_tokens, guide, sample, transfer_counts
 from workloads.samplers.protocol import SamplerOptions
 from workloads.transformer import Transformer
 
 MASK = 3
-TINY = ModelPreset(
-    name="tiny",
-    kind="masked_diffusion",
-    layers=2,
-    d_model=24,
-    heads=4,
-    kv_heads=2,
-    head_dim=8,
-    ffn=40,
-    vocab=50,
-    max_length=64,
-    rope_theta=100.0,
-    norm_eps=1e-5,
-    mask_id=49,
-    source="made up for this test",
-)
 
 
 class FunctionDenoiser:
@@ -158,20 +141,14 @@ def test_gumbel_noise_samples_the_softmax_of_tempered_logits(temperature: float)
     assert chi_square < 11.34  # 99th percentile of chi-square with 3 degrees of freedom; the seed is fixed
 
 
-def test_one_token_per_block_with_a_causal_network_is_greedy_autoregression() -> None:
+def test_one_token_per_block_with_a_causal_network_is_greedy_autoregression(diffusion_model: Transformer) -> None:
     # Causal logits at row i say what follows token i; a masked-diffusion network says at row i what stands there.
-    network = Transformer(TINY)
-    generator = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for weight in network.parameters():
-            weight.copy_(torch.randn(weight.shape, generator=generator) * 0.4)
-
     def next_token_logits(tokens: torch.Tensor) -> torch.Tensor:
-        logits = network(tokens, causal=True)
-        logits[..., TINY.mask_id] = -torch.inf
+        logits = diffusion_model(tokens, causal=True)
+        logits[..., 49] = -torch.inf
         return logits
 
-    shifted = FunctionDenoiser(lambda tokens: next_token_logits(tokens).roll(1, dims=1), mask_id=TINY.mask_id)
+    shifted = FunctionDenoiser(lambda tokens: next_token_logits(tokens).roll(1, dims=1), mask_id=49)
     prompt = torch.randint(0, 49, (2, 6), generator=torch.Generator().manual_seed(2))
 
     diffusion = sample(shifted, prompt, Options(gen_length=10, block_length=1, steps=10))
@@ -219,13 +196,13 @@ def test_parallel_commits_lose_the_chain_even_with_the_exact_posterior() -> None
     assert oracle_chi_square(steps=1) > 1000
 
 
-def test_runs_on_meta_with_the_same_shape_and_counts() -> None:
+def test_runs_on_meta_with_the_same_shape_and_counts(diffusion_model: Transformer) -> None:
     prompt = torch.zeros((2, 5), dtype=torch.long)
     for extra in ({}, {"remasking": "random"}, {"cfg_scale": 1.0}, {"temperature": 1.0}):
         options = Options(gen_length=8, block_length=4, steps=4, **extra)
-        real = sample(Transformer(TINY), prompt, options)
-        pretended = sample(Transformer(TINY, device="meta"), prompt.to("meta"), options)
-        assert not (real.tokens == TINY.mask_id).any()
+        real = sample(diffusion_model, prompt, options)
+        pretended = sample(Transformer(diffusion_model.preset, device="meta"), prompt.to("meta"), options)
+        assert not (real.tokens == 49).any()
         assert pretended.tokens.shape == real.tokens.shape
         assert pretended.rows_per_forward == real.rows_per_forward
         assert pretended.committed_per_forward == real.committed_per_forward

@@ -1,9 +1,13 @@
 from pathlib import Path
 
 import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from workloads.errors import WorkloadError
+from workloads.presets import ModelPreset
 from workloads.samplers.registry import list_samplers, load_sampler
+from workloads.transformer import Transformer
 
 OWN_SAMPLER = '''
 """Repeats the last prompt token."""
@@ -80,3 +84,28 @@ def test_unknown_and_broken_samplers_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "options.py").write_text("def sample(): ...\nOptions = dict\n")
     with pytest.raises(WorkloadError, match=r"Options in .* must be a subclass of SamplerOptions"):
         load_sampler(tmp_path / "options.py")
+
+
+@pytest.mark.parametrize("name", [listing.name for listing in list_samplers()])
+def test_every_sampler_runs_the_same_operations_on_meta_as_on_cpu(name: str, tiny_diffusion: ModelPreset) -> None:
+    class Names(TorchDispatchMode):
+        def __init__(self) -> None:
+            super().__init__()
+            self.seen: list[str] = []
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            self.seen.append(f"{func} {[tuple(a.shape) for a in args if isinstance(a, torch.Tensor)]}")
+            return func(*args, **(kwargs or {}))
+
+    sampler = load_sampler(name)
+    for temperature in (0.0, 1.0):
+        options = sampler.build_options({"gen_length": 4, "temperature": temperature})
+        runs = []
+        for device in ("cpu", "meta"):
+            prompt = torch.zeros((2, 3), dtype=torch.long, device=device)
+            model = Transformer(tiny_diffusion, device=device)
+            with Names() as names:
+                sampler.sample(model, prompt, options)
+            runs.append(names.seen)
+        assert len(runs[0]) > 100
+        assert runs[0] == runs[1]

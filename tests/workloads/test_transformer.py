@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -8,21 +9,7 @@ from workloads.markers import marked_role
 from workloads.presets import ModelPreset, load_preset, parameter_count
 from workloads.transformer import Transformer
 
-TINY = ModelPreset(
-    name="tiny",
-    kind="ar",
-    layers=2,
-    d_model=24,
-    heads=4,
-    kv_heads=2,
-    head_dim=8,
-    ffn=40,
-    vocab=50,
-    max_length=64,
-    rope_theta=100.0,
-    norm_eps=1e-5,
-    source="made up for this test",
-)
+Build = Callable[..., Transformer]
 NAMES = {  # ours -> those of transformers' Llama and Qwen3
     "embedding.weight": "model.embed_tokens.weight",
     "head.weight": "lm_head.weight",
@@ -42,23 +29,13 @@ NAMES = {  # ours -> those of transformers' Llama and Qwen3
 
 
 def tokens(*shape: int, seed: int = 1) -> torch.Tensor:
-    return torch.randint(0, TINY.vocab, shape, generator=torch.Generator().manual_seed(seed))
-
-
-@torch.no_grad()
-def spread_weights(model: Transformer) -> Transformer:
-    """Larger random weights, norms and biases too, so that every part shows in the logits."""
-    generator = torch.Generator().manual_seed(3)
-    for weight in model.parameters():
-        weight.copy_(torch.randn(weight.shape, generator=generator) * 0.3 + (weight.ndim == 1))
-    return model
+    return torch.randint(0, 50, shape, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("qwen", [False, True])
-def test_logits_equal_those_of_transformers(qwen: bool) -> None:
+def test_logits_equal_those_of_transformers(build_model: Build, qwen: bool) -> None:
     transformers = pytest.importorskip("transformers")
-    preset = replace(TINY, qk_norm=qwen)
-    model = spread_weights(Transformer(preset))
+    model = build_model(qk_norm=qwen)
     dimensions = {
         "hidden_size": 24,
         "intermediate_size": 40,
@@ -90,65 +67,61 @@ def test_logits_equal_those_of_transformers(qwen: bool) -> None:
         torch.testing.assert_close(model(ids), reference(ids).logits, rtol=1e-4, atol=1e-4)
 
 
-def test_qkv_bias_enters_the_projections_and_the_count() -> None:
-    preset = replace(TINY, qkv_bias=True)
-    model = spread_weights(Transformer(preset))
+def test_qkv_bias_enters_the_projections_and_the_count(build_model: Build) -> None:
+    model = build_model(qkv_bias=True)
     before = model(tokens(1, 5))
     with torch.no_grad():
         model.blocks[0].attention.value.bias.zero_()
 
     assert not torch.allclose(before, model(tokens(1, 5)))
-    assert sum(weight.numel() for weight in model.parameters()) == parameter_count(preset)
+    assert sum(weight.numel() for weight in model.parameters()) == parameter_count(model.preset)
 
 
 @pytest.mark.parametrize("changes", [{}, {"tied": True}, {"qkv_bias": True, "qk_norm": True}])
-def test_parameter_count_equals_the_parameters_built(changes: dict[str, bool]) -> None:
-    preset = replace(TINY, **changes)
+def test_parameter_count_equals_the_parameters_built(tiny_ar: ModelPreset, changes: dict[str, bool]) -> None:
+    preset = replace(tiny_ar, **changes)
     built = sum(weight.numel() for weight in Transformer(preset, device="meta").parameters())
     assert built == parameter_count(preset)
 
 
-def test_causal_network_ignores_the_future_and_bidirectional_one_does_not() -> None:
-    model = spread_weights(Transformer(TINY))
+def test_causal_network_ignores_the_future_and_bidirectional_one_does_not(ar_model: Transformer) -> None:
     ids = tokens(1, 9)
     changed = ids.clone()
-    changed[0, 8] = (changed[0, 8] + 1) % TINY.vocab
+    changed[0, 8] = (changed[0, 8] + 1) % 50
 
-    torch.testing.assert_close(model(ids)[:, :8], model(changed)[:, :8])
-    assert not torch.allclose(model(ids, causal=False)[:, :8], model(changed, causal=False)[:, :8], atol=1e-3)
+    torch.testing.assert_close(ar_model(ids)[:, :8], ar_model(changed)[:, :8])
+    assert not torch.allclose(ar_model(ids, causal=False)[:, :8], ar_model(changed, causal=False)[:, :8], atol=1e-3)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("pieces", [(6, 1, 1, 1), (4, 3, 2), (1, 1, 7)])
-def test_kv_cache_gives_the_logits_of_one_full_forward(pieces: tuple[int, ...]) -> None:
-    model = spread_weights(Transformer(TINY))
+def test_kv_cache_gives_the_logits_of_one_full_forward(ar_model: Transformer, pieces: tuple[int, ...]) -> None:
     ids = tokens(2, sum(pieces))
-    cache = model.new_cache(2, 16)
+    cache = ar_model.new_cache(2, 16)
     parts, start = [], 0
     for piece in pieces:
-        parts.append(model(ids[:, start : start + piece], cache=cache, position=start))
+        parts.append(ar_model(ids[:, start : start + piece], cache=cache, position=start))
         start += piece
 
-    torch.testing.assert_close(torch.cat(parts, dim=1), model(ids), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(torch.cat(parts, dim=1), ar_model(ids), rtol=1e-4, atol=1e-4)
 
 
 @torch.no_grad()
-def test_truncated_cache_forgets_rejected_tokens() -> None:
-    model = spread_weights(Transformer(TINY))
-    cache = model.new_cache(1, 16)
+def test_truncated_cache_forgets_rejected_tokens(ar_model: Transformer) -> None:
+    cache = ar_model.new_cache(1, 16)
     ids = tokens(1, 8)
-    model(ids[:, :4], cache=cache)
-    model(tokens(1, 3, seed=9), cache=cache, position=4)
+    ar_model(ids[:, :4], cache=cache)
+    ar_model(tokens(1, 3, seed=9), cache=cache, position=4)
     cache.truncate(4)
 
-    rest = model(ids[:, 4:], cache=cache, position=4)
+    rest = ar_model(ids[:, 4:], cache=cache, position=4)
 
-    torch.testing.assert_close(rest, model(ids)[:, 4:], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(rest, ar_model(ids)[:, 4:], rtol=1e-4, atol=1e-4)
 
 
 @torch.no_grad()
-def test_block_rewritten_in_place_sees_the_whole_bidirectional_cache() -> None:
-    model = spread_weights(Transformer(replace(TINY, layers=1)))  # one layer: old rows do not depend on the block
+def test_block_rewritten_in_place_sees_the_whole_bidirectional_cache(build_model: Build) -> None:
+    model = build_model(layers=1)  # one layer: old rows do not depend on the block
     ids = tokens(1, 10)
     cache = model.new_cache(1, 10)
     model(ids, cache=cache, causal=False)
@@ -161,29 +134,27 @@ def test_block_rewritten_in_place_sees_the_whole_bidirectional_cache() -> None:
 
 
 @torch.no_grad()
-def test_last_only_gives_the_last_row() -> None:
-    model = spread_weights(Transformer(TINY))
-    torch.testing.assert_close(model(tokens(2, 5), last_only=True), model(tokens(2, 5))[:, -1:])
+def test_last_only_gives_the_last_row(ar_model: Transformer) -> None:
+    torch.testing.assert_close(ar_model(tokens(2, 5), last_only=True), ar_model(tokens(2, 5))[:, -1:])
 
 
-def test_weights_follow_the_seed() -> None:
-    first, again, other = (Transformer(TINY, seed=seed).head.weight for seed in (5, 5, 6))
+def test_weights_follow_the_seed(tiny_ar: ModelPreset) -> None:
+    first, again, other = (Transformer(tiny_ar, seed=seed).head.weight for seed in (5, 5, 6))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
 
-def test_cache_is_marked_and_bounded() -> None:
-    model = Transformer(TINY)
-    cache = model.new_cache(1, 4)
+def test_cache_is_marked_and_bounded(ar_model: Transformer) -> None:
+    cache = ar_model.new_cache(1, 4)
     key = cache._keys[0]
     assert key.shape == (1, 2, 4, 8)
     assert marked_role(key, key.untyped_storage()._cdata) == "kv_cache"
     with pytest.raises(WorkloadError, match="holds 4 positions, got tokens up to position 5"):
-        model(tokens(1, 5), cache=cache)
+        ar_model(tokens(1, 5), cache=cache)
     with pytest.raises(WorkloadError, match=r"truncate takes 0\.\.0 positions, got 2"):
         cache.truncate(2)
     with pytest.raises(WorkloadError, match="has 64 positions, got a length of 65"):
-        model(tokens(1, 65))
+        ar_model(tokens(1, 65))
 
 
 def test_full_size_model_runs_on_meta_without_memory() -> None:

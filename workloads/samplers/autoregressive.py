@@ -26,14 +26,14 @@ def sample(model: Denoiser, prompt_BP: torch.Tensor, options: SamplerOptions) ->
     generator = make_generator(prompt_BP.device, options.seed)
     cache = model.new_cache(batch, length)
     tokens_BL = prompt_BP.new_empty((batch, length))
-    tokens_BL[:, :prompt_length] = prompt_BP
+    tokens_BL[:, :prompt_length].copy_(prompt_BP)
     rows = []
     for step in range(options.gen_length):
         end = prompt_length + step
         start = 0 if step == 0 or cache is None else end - 1
         with phase("prefill") if step == 0 else phase("decode", step=step - 1):
             logits_B1V = model(tokens_BL[:, start:end], cache=cache, position=start, last_only=True)
-            tokens_BL[:, end] = _choose(logits_B1V[:, -1], options.temperature, generator)
+            tokens_BL[:, end].copy_(_choose(logits_B1V[:, -1], options.temperature, generator))
         rows.append(batch * (end - start))
     return Generation(
         tokens=tokens_BL,

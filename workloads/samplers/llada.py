@@ -92,7 +92,7 @@ def sample(model: Denoiser, prompt_BP: torch.Tensor, options: Options) -> Genera
     length = prompt_length + options.gen_length
     generator = make_generator(prompt_BP.device, options.seed)
     tokens_BL = prompt_BP.new_full((batch, length), mask_id)
-    tokens_BL[:, :prompt_length] = prompt_BP
+    tokens_BL[:, :prompt_length].copy_(prompt_BP)
     counts = transfer_counts(options.tokens_per_block, options.steps_per_block)
     for step in range(options.blocks * len(counts)):
         block, step_in_block = divmod(step, len(counts))
@@ -101,7 +101,7 @@ def sample(model: Denoiser, prompt_BP: torch.Tensor, options: Options) -> Genera
             logits_BLV = _predict(model, tokens_BL, prompt_length, mask_id, options.cfg_scale)
             proposal_BL = choose_tokens(logits_BLV, options.temperature, generator)
             confidence_BL = _confidence(logits_BLV, proposal_BL, options.remasking, generator)
-            confidence_BL[:, block_end:] = -torch.inf
+            confidence_BL[:, block_end:].fill_(-torch.inf)
             _commit(tokens_BL, proposal_BL, confidence_BL, mask_id, counts[step_in_block])
     rows = batch * length * (2 if options.cfg_scale > 0 else 1)
     return Generation(
@@ -120,10 +120,10 @@ def _predict(
         logits_BLV = model(tokens_BL)
     else:
         unprompted_BL = tokens_BL.clone()
-        unprompted_BL[:, :prompt_length] = mask_id
+        unprompted_BL[:, :prompt_length].fill_(mask_id)
         conditional_BLV, unconditional_BLV = model(torch.cat((tokens_BL, unprompted_BL))).chunk(2)
         logits_BLV = guide(conditional_BLV, unconditional_BLV, cfg_scale)
-    logits_BLV[..., mask_id] = -torch.inf
+    logits_BLV[..., mask_id].fill_(-torch.inf)
     return logits_BLV
 
 

@@ -9,7 +9,8 @@ A sampler is one file that defines
     def sample(model: Denoiser, prompt_BP: torch.Tensor, options: Options) -> Generation: ...
 
 and whose docstring's first line says what it is. It runs on `meta` too, where tensors have shapes but no values:
-how often it asks the network, and how many tokens it commits, must follow from the options there. A sampler that
+how often it asks the network, and how many tokens it commits, must follow from the options there. Write parts of a
+tensor by `part.fill_(x)` and `part.copy_(y)`: an assignment `t[i] = x` runs other operations on `meta`. A sampler that
 needs more than logits (a drafter, a cache that recomputes chosen rows) says so by a protocol of its own that extends
 `Denoiser`.
 
