@@ -1,9 +1,7 @@
 """Saves and loads traces: one Parquet file whose rows are the calls; ops and provenance are JSON in its metadata."""
 
 import json
-import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from profiler.errors import TraceError
+from profiler.files import write_atomically
 from profiler.op import Op, Operand
 from profiler.provenance import Provenance
 from profiler.traces import Calls, Kernels, Trace, operand_offsets
@@ -47,7 +46,10 @@ def save_trace(trace: Trace, path: Path) -> None:
     table = pa.table(columns).replace_schema_metadata(
         {_VERSION_KEY: str(SCHEMA_VERSION), _HEADER_KEY: json.dumps(header, allow_nan=False)}
     )
-    write_atomically(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
+    try:
+        write_atomically(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
+    except OSError as error:
+        raise TraceError(f"cannot write {path}: {error.strerror or error}") from None
 
 
 def load_trace(path: Path) -> Trace:
@@ -78,27 +80,6 @@ def load_trace(path: Path) -> Trace:
         return _trace_from(table, json.loads(metadata[_HEADER_KEY]))
     except (KeyError, TypeError, ValueError, pa.ArrowException) as error:
         raise TraceError(f"{path}: damaged trace ({type(error).__name__}: {error})") from None
-
-
-def write_atomically(path: Path, write: Any) -> None:
-    """Call `write(temporary_path)` beside `path`, then rename; nothing half-written is left behind.
-
-    Raises:
-        TraceError: where the folder is missing or not writable.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as handle:
-            temporary = Path(handle.name)
-        try:
-            write(temporary)
-            temporary.chmod(0o644)
-            temporary.replace(path)
-        finally:
-            with suppress(FileNotFoundError):
-                temporary.unlink()
-    except OSError as error:
-        raise TraceError(f"cannot write {path}: {error.strerror or error}") from None
 
 
 def _lists(values: np.ndarray[Any, Any], offsets: np.ndarray[Any, Any]) -> Any:

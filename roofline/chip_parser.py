@@ -1,4 +1,4 @@
-"""From the tables of a chip file to a `Chip`: every key is known, every figure is checked and has a source."""
+"""From the tables of a chip file to a `Chip`: every key is known, every figure is checked and its source is told."""
 
 from roofline.chip import Chip, Energy, Link, Memory
 from roofline.chip_table import Table
@@ -14,6 +14,13 @@ _MEMORY_KEYS = (
     *("capacity_bytes", "capacity_bytes_per_core", "per_core", "latency_s"),
     *("bandwidth_bytes_per_s", "bytes_per_clock", "bytes_per_clock_per_core", "bus_bits", "transfers_per_s"),
 )
+
+# What a figure without a source carries instead of one; lists of chips and reports show it.
+NO_SOURCE = "no source given"
+# A chip without [vector] takes the lanes of an NVIDIA SM: 128 float32 multiply-adds and 16 special functions a clock.
+_DEFAULT_VECTOR_FLOPS = (("float32", 256.0),)
+_DEFAULT_SPECIAL_FLOPS = 16.0
+_DEFAULT_VECTOR_SOURCE = "not in the file: 128 float32 lanes and 16 special-function lanes a core, as in an NVIDIA SM"
 
 # Ways to give a memory's capacity and bandwidth, and the name of the figure in the record.
 _DERIVED = {
@@ -40,15 +47,19 @@ def parse_chip(document: dict[str, object], file: str) -> Chip:
     _check_schema(root)
     clock_hz = root.number("clock_hz")
     cores = root.integer("cores")
-    vector = root.table("vector").allow(["special_flops_per_clock_per_core", "flops_per_clock_per_core"])
+    vector = root.table("vector", required=False).allow(
+        ["special_flops_per_clock_per_core", "flops_per_clock_per_core"]
+    )
     power = root.table("power", required=False).allow(["tdp_w", "idle_w"])
     area = root.table("area", required=False).allow(["die_mm2", "process_node"])
     matrix = root.table("matrix", required=False).allow(["macs_per_clock_per_core"])
     memories = tuple(_memory(table, cores, clock_hz) for table in root.table("memory").tables())
     if not memories:
         raise root.error("memory", "needs at least one [memory.<name>] section, the nearest to the cores first")
-    sources = root.table("sources").strings()
-    root.check_sources(sources)
+    sources = root.table("sources", required=False).strings()
+    sources += tuple((path, NO_SOURCE) for path in root.unsourced(sources))
+    if "vector" not in root:
+        sources += (("vector", _DEFAULT_VECTOR_SOURCE),)
     try:
         return Chip(
             name=root.string("name"),
@@ -59,8 +70,12 @@ def parse_chip(document: dict[str, object], file: str) -> Chip:
             launch_s=root.number("launch_s", zero=True),
             host_dispatch_s=root.optional_number("host_dispatch_s", zero=True),
             matrix_macs=matrix.table("macs_per_clock_per_core", required=False).dtype_numbers(),
-            vector_flops=vector.table("flops_per_clock_per_core").dtype_numbers(),
-            special_flops=vector.number("special_flops_per_clock_per_core"),
+            vector_flops=vector.table("flops_per_clock_per_core").dtype_numbers()
+            if "vector" in root
+            else _DEFAULT_VECTOR_FLOPS,
+            special_flops=vector.number("special_flops_per_clock_per_core")
+            if "vector" in root
+            else _DEFAULT_SPECIAL_FLOPS,
             memories=memories,
             links=tuple(_link(table) for table in root.table("link", required=False).tables()),
             energy=_energy(root, tuple(memory.name for memory in memories)),

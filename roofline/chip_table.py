@@ -119,19 +119,17 @@ class Table:
         """All keys as (name, text), in the file's order."""
         return tuple((key, self.string(key)) for key in self.values)
 
-    def check_sources(self, sources: tuple[tuple[str, str], ...]) -> None:
-        """Every figure of the file needs a source, and every source a key that is there."""
+    def unsourced(self, sources: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
+        """Figures of the file that no source covers; a source that names no figure is an error."""
         keys = [key for key, _ in sources]
         leaves = [path for path in self._figures() if path.partition(".")[0] not in _UNSOURCED]
-        for path in leaves:
-            if not any(covers(key, path) for key in keys):
-                raise self.error(path, "has no source: name the key, its section or '*' under [sources]")
         for key in keys:
             if not any(covers(key, path) for path in leaves):
                 known = sorted({path for leaf in leaves for path in (leaf, leaf.rpartition(".")[0]) if path})
                 raise self.error(
                     f"sources.{key}", f"names no figure of this file{_suggestion(key, known, all_of=False)}"
                 )
+        return tuple(path for path in leaves if not any(covers(key, path) for key in keys))
 
     def _figures(self) -> Iterator[str]:
         for key, value in self.values.items():

@@ -1,12 +1,12 @@
 """Chip files: list the shipped ones, load one by name or path, save one."""
 
-import os
-import tempfile
 import tomllib
+from dataclasses import replace
 from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 
+from profiler.files import write_atomically
 from roofline.chip import Chip
 from roofline.chip_parser import parse_chip
 from roofline.chip_writer import chip_toml
@@ -56,21 +56,13 @@ def save_chip(chip: Chip, path: str | Path) -> Path:
     """
     target = Path(path)
     text = chip_toml(chip)
-    if _parse(text.encode(), str(target)) != chip:
+    if replace(_parse(text.encode(), str(target)), sources=()) != replace(chip, sources=()):
         raise ChipError(
             f"chip {chip.name!r} would not load from {target} as it is: a value has no place in a chip file"
         )
     try:
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
+        write_atomically(target, lambda temporary: temporary.write_text(text, encoding="utf-8"))
     except OSError as error:
-        raise ChipError(f"cannot write chip file {target}: {error.strerror or error}") from None
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(target)
-    except OSError as error:
-        Path(temporary).unlink(missing_ok=True)
         raise ChipError(f"cannot write chip file {target}: {error.strerror or error}") from None
     return target
 

@@ -49,11 +49,6 @@ class Known:
     on_meta: bool
 
 
-# One recorded call: what is known of it, marker, module path, start, end, the versions of all tensors among its
-# arguments, and those of its outputs. A plain tuple, since hundreds of thousands are made while a program is timed.
-Call = tuple[Known, Marker, str, Stamp, Stamp, list[int], list[int]]
-
-
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
     """Records distinct ops and the sequence of calls while it is the active dispatch mode."""
 
@@ -63,7 +58,15 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         """See `profiler.capture.session.capture` for the arguments."""
         super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self.ops: list[Op] = []
-        self.calls: list[Call] = []
+        # One entry per call in each, or several in `reads` and `writes`: flat lists of plain values, since a container
+        # per call would keep Python's garbage collector busy while the program is timed.
+        self.call_ops: list[int] = []
+        self.markers: list[Marker] = []
+        self.paths: list[str] = []
+        self.starts: list[Stamp] = []
+        self.ends: list[Stamp] = []
+        self.reads: list[int] = []
+        self.writes: list[int] = []
         self.modules = ModulePaths()
         self.devices: set[str] = set()
         self._storages = Storages()
@@ -137,12 +140,16 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         outputs = (result,) if type(result) is _TENSOR else _tensors_in(result)
         if known is None:
             known = self._known[key_tuple] = self._learn(identity, args, kwargs, result, outputs, tensors)
-        if known.on_meta:
-            start = end = None
         for position in known.cached_positions:
             self._storages.set_role(tensors[position], "kv_cache")
-        writes = self._storages.write(outputs, known.output_roles)
-        self.calls.append((known, marker, self.modules.current, start, end, versions, writes))
+        self.call_ops.append(known.op)
+        self.markers.append(marker)
+        self.paths.append(self.modules.current)
+        self.starts.append(None if known.on_meta else start)
+        self.ends.append(None if known.on_meta else end)
+        for position in known.read_positions:
+            self.reads.append(versions[position])
+        self._storages.write(outputs, known.output_roles, self.writes)
         return result
 
     def _add_tokens(

@@ -74,29 +74,25 @@ def capture(
 
 def _build_trace(recorder: Recorder, events: CudaEvents | None, name: str, seed: int | None) -> Trace:
     """Turn what was recorded into columns."""
-    known, markers, paths, starts, ends, versions, writes = (
-        zip(*recorder.calls, strict=True) if recorder.calls else [()] * 7
-    )
+    markers = recorder.markers
     phases, phase_index = _index([marker.phase for marker in markers])
-    modules, module_index = _index(paths)
-    start_s, duration_s = seconds_from_stamps(starts, ends, events)
+    modules, module_index = _index(recorder.paths)
+    start_s, duration_s = seconds_from_stamps(recorder.starts, recorder.ends, events)
     device = describe_device(recorder.devices)
     return Trace(
         name=name,
         ops=tuple(recorder.ops),
         calls=Calls(
-            op=np.array([each.op for each in known], dtype=np.int64),
+            op=np.array(recorder.call_ops, dtype=np.int64),
             phase=phase_index,
             step=np.array([-1 if marker.step is None else marker.step for marker in markers], dtype=np.int64),
             module=module_index,
-            stream=np.zeros(len(known), dtype=np.int64),
+            stream=np.zeros(len(markers), dtype=np.int64),
             start_s=start_s,
             duration_s=duration_s,
-            energy_j=np.full(len(known), np.nan),
-            reads=np.array(
-                [ids[i] for each, ids in zip(known, versions, strict=True) for i in each.read_positions], dtype=np.int64
-            ),
-            writes=np.array([version for ids in writes for version in ids], dtype=np.int64),
+            energy_j=np.full(len(markers), np.nan),
+            reads=np.array(recorder.reads, dtype=np.int64),
+            writes=np.array(recorder.writes, dtype=np.int64),
         ),
         phases=phases,
         modules=modules,

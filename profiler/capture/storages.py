@@ -30,16 +30,14 @@ class Storages:
             entry = self.entries[address] = (marked_role(tensor, address) or "activations", self._versions)
         return entry
 
-    def write(self, tensors: Sequence[torch.Tensor], roles: Sequence[Role | None]) -> list[int]:
-        """Version ids of what is written now; a tensor with role None keeps the role of its storage."""
-        versions = []
+    def write(self, tensors: Sequence[torch.Tensor], roles: Sequence[Role | None], versions: list[int]) -> None:
+        """Append the version ids of what is written now; a tensor with role None keeps the role of its storage."""
         for tensor, role in zip(tensors, roles, strict=True):
             address = _address(tensor)
             self._versions += 1
             kept = role or (self.entries[address] if address in self.entries else self.read(tensor))[0]
             self.entries[address] = (kept, self._versions)
             versions.append(self._versions)
-        return versions
 
     def set_role(self, tensor: torch.Tensor, role: Role) -> None:
         """Give a storage another role from now on."""
