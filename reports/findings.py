@@ -139,9 +139,9 @@ def unknown_findings(tables: Tables) -> tuple[str, ...]:
         sentences.append(
             f"{row['subject']}: {format_count(row['kernel_count'])} kernels took {format_seconds(row['kernel_s'])} and "
             f"kept the device busy for {format_seconds(row['busy_s'])} with the copies; "
-            f"{format_count(row['unexplained_count'])} of them ({format_seconds(row['unexplained_s'])}) are explained by "
-            f"no operation. Operations with shapes and FLOPs explain {format_ratio(row['gemm_explained_ratio'])} of the "
-            "time of GEMM kernels."
+            f"{format_count(row['unexplained_count'])} of them ({format_seconds(row['unexplained_s'])}) are explained "
+            f"by no operation. Operations with shapes and FLOPs explain {format_ratio(row['gemm_explained_ratio'])} of "
+            "the time of GEMM kernels."
         )
     return tuple(sentences)
 
@@ -150,7 +150,8 @@ def band_findings(tables: Tables) -> tuple[str, ...]:
     """How far simulated figures may be trusted."""
     sentences = []
     simulated = tables.summary[tables.summary["simulated_s"].notna()]
-    for band, rows in simulated.groupby("band", sort=False):
+    for band in dict.fromkeys(simulated["band"].astype(str)):
+        rows = simulated[simulated["band"] == band]
         if band:
             subjects = "all programs" if len(rows) == len(tables.summary) else ", ".join(rows["subject"])
             sentences.append(f"Simulated times of {subjects} carry {band}.")

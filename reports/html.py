@@ -158,7 +158,7 @@ def safe_json(value: object) -> str:
 @cache
 def _bundle() -> str:
     """Vega, Vega-Lite and vega-embed in the version that the charts' specifications are written for."""
-    bundle = vl_convert.javascript_bundle()
+    bundle = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub lacks the default
     # No end tag inside: in JavaScript `<\\/` is `</`, in strings and in regular expressions alike.
     return re.sub(r"</(script)", r"<\\/\1", bundle, flags=re.IGNORECASE)
 

@@ -102,15 +102,15 @@ def kernels_frame(subjects: Sequence[Subject]) -> pd.DataFrame:
         grouped = frame.groupby(["name", "category", "attribution"])["duration_s"].agg(["size", "sum"]).reset_index()
         unexplained = grouped["attribution"] == ATTRIBUTIONS.index("unexplained")
         order = grouped.assign(unexplained=unexplained).sort_values(["unexplained", "sum"], ascending=False)
-        for row in order.head(MAX_KERNELS).itertuples(index=False):
+        for row in order.head(MAX_KERNELS).to_dict("records"):
             rows.append(
                 {
                     "subject": subject.label,
-                    "name": subject.trace.kernel_names[row.name],
-                    "category": KERNEL_CATEGORIES[row.category],
-                    "attribution": ATTRIBUTIONS[row.attribution],
-                    "kernels": row.size,
-                    "duration_s": row.sum,
+                    "name": subject.trace.kernel_names[int(row["name"])],
+                    "category": KERNEL_CATEGORIES[int(row["category"])],
+                    "attribution": ATTRIBUTIONS[int(row["attribution"])],
+                    "kernels": row["size"],
+                    "duration_s": row["sum"],
                 }
             )
     return frame_of(rows, _KERNELS)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from profiler.op import MATRIX_KINDS
-from profiler.traces import FloatArray
+from profiler.traces import FloatArray, IntArray
 from reports.frames import columns_of, frame_of, ratio
 from reports.subject import Subject
 from reports.summary_rows import NO_PHASE
@@ -21,13 +21,16 @@ BASES = ("bound", "simulated", "measured")
 
 _POINTS = columns_of(
     text="subject paradigm chip grouping label kind phase basis bound_by undrawn",
-    number="calls intensity flops bytes duration_s flops_per_s share efficiency",
+    number="group calls intensity flops bytes duration_s flops_per_s share efficiency",
 )
 _CEILINGS = columns_of(text="subject chip label resource dtype", number="flops_per_s bytes_per_s")
 
 
 def points_frame(subjects: Sequence[Subject]) -> pd.DataFrame:
-    """One row per subject, group and basis; `undrawn` says why a row has no place on logarithmic axes, else empty."""
+    """One row per subject, group and basis.
+
+    `group` tells groups of equal labels apart; `undrawn` says why a row has no place on logarithmic axes, else empty.
+    """
     rows: list[dict[str, object]] = []
     for subject in subjects:
         for grouping in GROUPINGS:
@@ -52,7 +55,7 @@ def _group_rows(subject: Subject, grouping: By) -> list[dict[str, object]]:
     for i in kept:
         for basis, duration_s in _durations(subject, points[i], None if simulated_s is None else float(simulated_s[i])):
             row = _row(subject, grouping, points[i], basis, duration_s)
-            rows.append({**row, "share": ratio(duration_s, totals[basis])})
+            rows.append({**row, "group": i, "share": ratio(duration_s, totals[basis])})
     return rows
 
 
@@ -67,6 +70,7 @@ def _simulated_s(subject: Subject, grouping: By) -> FloatArray | None:
     simulation, trace = subject.simulation, subject.trace
     if simulation is None:
         return None
+    groups: IntArray
     if grouping == "op":
         groups = trace.calls.op
     elif grouping == "phase":
@@ -75,8 +79,7 @@ def _simulated_s(subject: Subject, grouping: By) -> FloatArray | None:
         kinds = [point.kind for point in analyze(trace, subject.chip, by="kind")]
         groups = np.array([kinds.index(op.kind) for op in trace.ops], dtype=np.int64)[trace.calls.op]
     seconds = np.bincount(groups, weights=simulation.duration_s)
-    present: FloatArray = seconds[np.bincount(groups) > 0]
-    return present
+    return np.asarray(seconds[np.bincount(groups) > 0], dtype=np.float64)
 
 
 def _durations(subject: Subject, point: RooflinePoint, simulated_s: float | None) -> Iterator[tuple[str, float | None]]:

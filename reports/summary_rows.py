@@ -85,8 +85,9 @@ def role_shares(point: RooflinePoint) -> dict[str, float | None]:
 
 def comparison_frame(summary: pd.DataFrame) -> pd.DataFrame:
     """Totals of each subject divided by its network evaluations and by its tokens, one row per figure."""
-    rows = []
-    for row in summary.to_dict("records"):
+    rows: list[dict[str, object]] = []
+    for record in summary.to_dict("records"):
+        row = {str(name): value for name, value in record.items()}
         for per, count in (("forward", row["nfe"]), ("token", row["tokens"])):
             for metric in ("flops", "bytes", "bound_s", "simulated_s", "energy_j"):
                 rows.append({**row, "per": per, "metric": metric, "value": ratio(row[metric], count)})

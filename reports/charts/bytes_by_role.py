@@ -14,7 +14,7 @@ def bytes_by_role(roles: pd.DataFrame) -> alt.typing.ChartType:
         roles: `Tables.roles`.
     """
     title = "Bytes moved, by role of the data"
-    sums = roles.groupby(["subject", "role"], sort=False, as_index=False)["bytes"].sum()
+    sums = roles.groupby(["subject", "role"], sort=False)[["bytes"]].sum().reset_index()
     color = role_color(sums["role"])
     return _shares(sums, roles["subject"].tolist(), title, "role", color)
 
@@ -22,7 +22,7 @@ def bytes_by_role(roles: pd.DataFrame) -> alt.typing.ChartType:
 def bytes_by_kind(roles: pd.DataFrame) -> alt.typing.ChartType:
     """Share of each subject's bytes that each kind of operation moves."""
     title = "Bytes moved, by kind of operation"
-    sums = roles.groupby(["subject", "kind"], sort=False, as_index=False)["bytes"].sum()
+    sums = roles.groupby(["subject", "kind"], sort=False)[["bytes"]].sum().reset_index()
     return _shares(sums, roles["subject"].tolist(), title, "kind", kind_color(sums["kind"]))
 
 

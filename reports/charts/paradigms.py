@@ -47,7 +47,7 @@ def paradigm_bars(comparison: pd.DataFrame, per: str) -> alt.typing.ChartType:
     return themed(grid.resolve_scale(color="shared", y="independent"))
 
 
-def _panel(rows: pd.DataFrame, metric: str, color: alt.Color) -> alt.LayerChart:
+def _panel(rows: pd.DataFrame, metric: str, color: alt.Color) -> alt.typing.ChartType:
     title, base_unit, write = _METRICS[metric]
     largest = float(rows["value"].max())
     divisor, unit = (1.0, base_unit) if metric == "intensity" else display_unit(largest, base_unit)

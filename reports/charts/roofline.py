@@ -113,11 +113,11 @@ def _ceiling_lines(ceilings: pd.DataFrame, limits: Limits) -> pd.DataFrame:
         label = _peak_label(group)
         start = max(x_low, float(height) / fastest)  # type: ignore[arg-type]  # the key of a float column
         rows += [{"line": label, "end": i, "x": x, "y": height} for i, x in enumerate((start, x_high))]
-    for memory in ceilings.dropna(subset=["bytes_per_s"]).itertuples(index=False):
-        label = f"{memory.label} {format_bytes_per_s(memory.bytes_per_s)}"
-        start = max(x_low, y_low / memory.bytes_per_s)
-        ends = (start, min(x_high, peak / memory.bytes_per_s))
-        rows += [{"line": label, "end": i, "x": x, "y": x * memory.bytes_per_s} for i, x in enumerate(ends)]
+    memories = ceilings.dropna(subset=["bytes_per_s"])
+    for name, bytes_per_s in zip(memories["label"].astype(str), memories["bytes_per_s"].astype(float), strict=True):
+        label = f"{name} {format_bytes_per_s(bytes_per_s)}"
+        ends = (max(x_low, y_low / bytes_per_s), min(x_high, peak / bytes_per_s))
+        rows += [{"line": label, "end": i, "x": x, "y": x * bytes_per_s} for i, x in enumerate(ends)]
     return pd.DataFrame(rows, columns=["line", "end", "x", "y"])
 
 
@@ -168,7 +168,7 @@ def _point_layer(points: pd.DataFrame, limits: Limits, color: alt.Color) -> alt.
     shape = alt.Shape("basis:N").title("basis").scale(domain=bases, range=[BASIS_SHAPES[basis] for basis in bases])
     x, y = _axes(limits)
     x.shorthand, y.shorthand = "intensity:Q", "flops_per_s:Q"
-    return (
+    layer: alt.Chart = (
         alt.Chart(points)
         .mark_point(filled=True, opacity=0.75, stroke="white", strokeWidth=0.6, clip=True)
         .encode(
@@ -194,6 +194,7 @@ def _point_layer(points: pd.DataFrame, limits: Limits, color: alt.Color) -> alt.
             ],
         )
     )
+    return layer
 
 
 def _name_layers(points: pd.DataFrame, limits: Limits) -> list[alt.Chart]:
@@ -206,8 +207,9 @@ def _name_layers(points: pd.DataFrame, limits: Limits) -> list[alt.Chart]:
     middle = (limits[0][0] * limits[0][1]) ** 0.5
     layers = []
     for rows, align, dx in ((named["intensity"] < middle, "left", 14), (named["intensity"] >= middle, "right", -14)):
-        labels = alt.Chart(named[rows]).encode(x=x, y=y, text="names:N")
-        layers += _haloed(labels, align=align, dx=dx, fontSize=12)
+        if rows.any():
+            labels = alt.Chart(named[rows]).encode(x=x, y=y, text="names:N")
+            layers += _haloed(labels, align=align, dx=dx, fontSize=12)
     return layers
 
 

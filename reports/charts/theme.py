@@ -110,7 +110,7 @@ def chart_title(text: str, subtitle: str = "") -> alt.TitleParams:
 
 def themed(chart: alt.typing.ChartType) -> alt.typing.ChartType:
     """The chart with the fonts, colors and sizes that all share."""
-    return (
+    configured: alt.typing.ChartType = (
         chart.configure(font="system-ui, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif", background="white")
         .configure_axis(
             labelFontSize=12, titleFontSize=13, titleFontWeight="normal", gridColor="#e6e6e6", labelLimit=360
@@ -120,3 +120,4 @@ def themed(chart: alt.typing.ChartType) -> alt.typing.ChartType:
         .configure_title(anchor="start", fontSize=15, subtitleFontSize=12, subtitleColor="#444444", offset=12)
         .configure_view(strokeOpacity=0)
     )
+    return configured

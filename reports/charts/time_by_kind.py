@@ -36,7 +36,7 @@ def _panel(bars: pd.DataFrame, color: alt.Color) -> alt.Chart:
     measured = bars[bars["basis"] == "measured"]
     where = f"; measured on {measured['device'].iloc[0]}" if len(measured) else ""
     title = f"{bars['subject'].iloc[0]} (on {bars['chip'].iloc[0]}{where})"
-    return (
+    panel: alt.Chart = (
         alt.Chart(bars.assign(shown=bars["duration_s"] / divisor))
         .mark_bar(stroke="white", strokeWidth=0.5)
         .encode(
@@ -55,3 +55,4 @@ def _panel(bars: pd.DataFrame, color: alt.Color) -> alt.Chart:
         )
         .properties(width=WIDTH, height=alt.Step(22), title=alt.TitleParams(text=title, fontSize=13, offset=6))
     )
+    return panel

@@ -125,7 +125,7 @@ def _phase_sections(tables: Tables) -> list[Section]:
         points = tables.points
         drawn = points[(points["chip"] == chip) & (points["grouping"] == "phase") & (points["share"] >= _DRAWN_SHARE)]
         phases = tables.phases[tables.phases["chip"] == chip]
-        figures = ()
+        figures: tuple[Figure, ...] = ()
         if (drawn["undrawn"] == "").any():
             lines = tables.ceilings[tables.ceilings["chip"] == chip]
             figures = (Figure(chart=phase_roofline(drawn, lines, f"Phases under the roofline of {chip}")),)

@@ -23,7 +23,7 @@ def build(tables: Tables) -> Report:
 def _finding(tables: Tables, subject: str) -> str:
     points = tables.points[tables.points["subject"] == subject]
     ops = points[(points["grouping"] == "op") & (points["basis"] == "bound")]
-    total_s = tables.summary.set_index("subject").loc[subject, "bound_s"]
+    total_s = float(tables.summary.loc[tables.summary["subject"] == subject, "bound_s"].iloc[0])
     by_resource = ops.groupby("bound_by")["duration_s"].sum().sort_values(ascending=False)
     parts = [
         f"{resource} {format_ratio(seconds / total_s)}" for resource, seconds in by_resource.items() if seconds > 0
@@ -37,7 +37,7 @@ def _finding(tables: Tables, subject: str) -> str:
 def _section(tables: Tables, subject: str) -> Section:
     points = tables.points[(tables.points["subject"] == subject) & (tables.points["grouping"] == "op")]
     chip = points["chip"].iloc[0]
-    figures = ()
+    figures: tuple[Figure, ...] = ()
     if (points["undrawn"] == "").any():
         lines = tables.ceilings[tables.ceilings["subject"] == subject]
         chart = kind_roofline(points, lines, f"Operations of {subject} under the roofline of {chip}")
@@ -50,11 +50,10 @@ def _by_op(points: pd.DataFrame) -> pd.DataFrame:
     """One row per op, its seconds by basis as columns."""
     ops = points[points["basis"] == "bound"].reset_index(drop=True)
     for basis in ("simulated", "measured"):
-        rows = points[points["basis"] == basis].set_index("label")
-        rows = rows[~rows.index.duplicated()]
-        ops[f"{basis}_s"] = ops["label"].map(rows["duration_s"])
-        ops[f"{basis}_share"] = ops["label"].map(rows["share"])
-        ops[f"{basis}_efficiency"] = ops["label"].map(rows["efficiency"])
+        rows = points[points["basis"] == basis].set_index("group")
+        ops[f"{basis}_s"] = ops["group"].map(rows["duration_s"])
+        ops[f"{basis}_share"] = ops["group"].map(rows["share"])
+        ops[f"{basis}_efficiency"] = ops["group"].map(rows["efficiency"])
     ops["order_s"] = ops["measured_s"].fillna(ops["simulated_s"]).fillna(ops["duration_s"])
     return ops.sort_values("order_s", ascending=False, kind="stable")
 

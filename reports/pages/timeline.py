@@ -41,7 +41,7 @@ def _section(tables: Tables, subject: str) -> Section:
     first = rows.iloc[0]
     phase = "work outside any phase" if first["phase"] == NO_PHASE else first["phase"]
     step = f"{phase}, step {first['step']:.0f}" if first["step"] >= 0 else phase
-    engine = tables.summary.set_index("subject").loc[subject, "engine"]
+    engine = tables.summary.loc[tables.summary["subject"] == subject, "engine"].iloc[0]
     text = (
         f"{format_count(rows['calls'].sum())} calls in {format_seconds(rows['end_s'].max())}, played by the {engine} "
         "engine; the middle step of the phase that takes longest."

@@ -1,0 +1,65 @@
+"""Charts as pictures, drawn without a browser."""
+
+from pathlib import Path
+
+import altair as alt
+import vl_convert
+
+from profiler.traces import Trace
+from reports.charts.roofline import kind_roofline
+from reports.errors import ReportError
+from reports.roofline_rows import ceilings_frame, points_frame
+from reports.subject import Subject
+from roofline.chipfile import load_chip
+from simulator.analytic import simulate
+
+
+def draw_roofline(trace: Trace, chip_name: str, path: Path) -> Path:
+    """Draw a trace's operations, bounds, simulated and measured, under the roofline of a chip.
+
+    Args:
+        trace: what ran.
+        chip_name: name or file of the chip.
+        path: picture to write, `.svg` or `.png`.
+
+    Returns:
+        The path written.
+    """
+    chip = load_chip(chip_name)
+    subjects = [Subject(label=trace.name, trace=trace, chip=chip, simulation=simulate(trace, chip))]
+    points = points_frame(subjects)
+    drawn = points[points["grouping"] == "op"]
+    if not (drawn["undrawn"] == "").any():
+        raise ReportError(
+            f"trace {trace.name!r}: no operation has FLOPs, bytes and time known, so there is no roofline"
+        )
+    return save_chart(kind_roofline(drawn, ceilings_frame(subjects), f"{trace.name} on {chip.title}"), path)
+
+
+def save_chart(chart: alt.typing.ChartType, path: Path, *, scale: float = 2.0) -> Path:
+    """Write a chart as a picture.
+
+    Args:
+        chart: any chart of this folder.
+        path: ending in `.svg` or `.png`.
+        scale: pixels of the picture per CSS pixel, for `.png`.
+
+    Returns:
+        The path written.
+
+    Raises:
+        ReportError: another ending, or a file that cannot be written.
+    """
+    spec = chart.to_dict()
+    if path.suffix == ".svg":
+        content = vl_convert.vegalite_to_svg(spec).encode()
+    elif path.suffix == ".png":
+        content = vl_convert.vegalite_to_png(spec, scale=scale)
+    else:
+        raise ReportError(f"a chart is saved as .svg or .png, got {path.name!r}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    except OSError as error:
+        raise ReportError(f"cannot write picture {path}: {error.strerror or error}") from None
+    return path
