@@ -11,6 +11,7 @@ from reports.formatting import (
     format_joules,
     format_ratio,
     format_seconds,
+    shorten,
 )
 from reports.frames import ratio
 from reports.tables import Tables
@@ -18,6 +19,7 @@ from reports.tables import Tables
 # Phases with a smaller share of a subject's bound are set-up work and get no sentence.
 _MAIN_SHARE = 0.02
 _SHOWN_NAMES = 8
+_NAME_LIMIT = 60
 
 
 def phase_findings(tables: Tables) -> tuple[str, ...]:
@@ -44,6 +46,9 @@ def _phase_sentence(row: pd.Series) -> str:
 
 def _intensity_sentence(what: str, row: pd.Series, moved_bytes: float) -> str:
     sentence = f"{what} has {format_intensity(row['intensity'])} on {row['chip']}: {bound_text(str(row['bound_by']))}; "
+    if row["unknown_calls"] > 0:
+        known = f"{format_count(row['calls'] - row['unknown_calls'])} of {format_count(row['calls'])} calls"
+        sentence = f"What is known of {what[0].lower()}{what[1:]}, {known}," + sentence.removeprefix(what)
     if row["origin"].startswith("import"):
         return f"{sentence}it moves {format_bytes(moved_bytes)} (the trace does not record which bytes are weights)."
     sentence += f"weights are {format_ratio(row['weights_share'])} of its {format_bytes(moved_bytes)}"
@@ -111,6 +116,12 @@ def measured_findings(tables: Tables) -> tuple[str, ...]:
         if pd.isna(row["efficiency"]):
             sentences.append(f"{text}, which is not {row['chip']}, the chip that it is held against here.")
             continue
+        if row["unknown_calls"] > 0:
+            sentences.append(
+                f"{text}; {format_count(row['unknown_calls'])} of its {format_count(row['calls'])} calls have unknown "
+                "FLOPs or bytes, so neither its bound nor its simulation compares with that."
+            )
+            continue
         text += f", where the roofline of {row['chip']} needs {format_ratio(row['efficiency'])} of that time"
         if not pd.isna(row["simulated_s"]):
             factor = ratio(row["simulated_s"], row["measured_s"])
@@ -125,7 +136,7 @@ def unknown_findings(tables: Tables) -> tuple[str, ...]:
     """What nobody knows, named; and how many kernels stay unexplained."""
     sentences = []
     for subject, rows in tables.unknown.groupby("subject", sort=False):
-        names = list(dict.fromkeys(rows["label"]))
+        names = [shorten(name, _NAME_LIMIT) for name in dict.fromkeys(rows["label"])]
         shown = ", ".join(names[:_SHOWN_NAMES]) + (
             f" and {len(names) - _SHOWN_NAMES} more" if names[_SHOWN_NAMES:] else ""
         )

@@ -133,6 +133,15 @@ def format_intensity(flops_per_byte: float | None) -> str:
     return UNKNOWN if flops_per_byte is None or isnan(flops_per_byte) else f"{three_digits(flops_per_byte)} FLOP/byte"
 
 
+def format_number(value: float | None) -> str:
+    """A figure whose unit stands elsewhere, for example above its column.
+
+    >>> format_number(811.6)
+    '812'
+    """
+    return UNKNOWN if value is None or isnan(value) else three_digits(value)
+
+
 def format_tokens_per_s(tokens_per_s: float | None) -> str:
     """A generation rate.
 

@@ -122,6 +122,8 @@ def _undrawn(point: RooflinePoint, duration_s: float | None) -> str:
         return "FLOPs unknown"
     if point.bytes is None:
         return "bytes unknown"
+    if point.unknown_calls:
+        return f"FLOPs or bytes of {point.unknown_calls:,} of its {point.calls:,} calls unknown"
     if not point.required_flops:
         return "no FLOPs: it only moves data"
     if not point.intensity:

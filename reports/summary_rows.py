@@ -23,7 +23,8 @@ _SUMMARY = columns_of(
 _COMPARISON = columns_of(text="subject paradigm chip per metric", number="value")
 _PHASES = columns_of(
     text="subject paradigm chip origin phase bound_by",
-    number="steps calls flops bytes weights_share kv_cache_share activations_share logits_share intensity "
+    number="steps calls unknown_calls flops "
+    "bytes weights_share kv_cache_share activations_share logits_share intensity "
     "flops_per_step bytes_per_step bound_s_per_step simulated_s_per_step measured_s_per_step bound_s simulated_s "
     "measured_s",
 )
@@ -123,6 +124,7 @@ def _phase_row(subject: Subject, phase: int, point: RooflinePoint) -> dict[str, 
         "phase": point.label or NO_PHASE,
         "steps": steps,
         "calls": point.calls,
+        "unknown_calls": point.unknown_calls,
         "flops": point.flops,
         "bytes": point.bytes,
         **role_shares(point),

@@ -28,6 +28,7 @@ from reports.formatting import (
     format_intensity,
     format_ratio,
     format_seconds,
+    shorten,
 )
 
 Limits = tuple[tuple[float, float], tuple[float, float]]
@@ -37,6 +38,9 @@ _SUBTITLES = {
     "simulated": "triangles: simulated (predicted)",
     "bound": "diamonds: roofline bound, the least time",
 }
+# Pixels that the label of a slanted line takes.
+_LABEL_WIDTH = 105
+_LABEL_HEIGHT = 17
 # Room above the highest peak, for its label.
 _HEADROOM = 2.5
 _CEILING_COLOR = "#666666"
@@ -76,6 +80,7 @@ def _roofline(
 def _with_texts(points: pd.DataFrame) -> pd.DataFrame:
     """The points with their figures written out, for tooltips."""
     return points.assign(
+        label=points["label"].map(shorten),
         share=points["share"].fillna(0.0),
         intensity_text=points["intensity"].map(format_intensity),
         rate_text=points["flops_per_s"].map(format_flops_per_s),
@@ -113,7 +118,7 @@ def _ceiling_lines(ceilings: pd.DataFrame, limits: Limits) -> pd.DataFrame:
         label = _peak_label(group)
         start = max(x_low, float(height) / fastest)  # type: ignore[arg-type]  # the key of a float column
         rows += [{"line": label, "end": i, "x": x, "y": height} for i, x in enumerate((start, x_high))]
-    memories = ceilings.dropna(subset=["bytes_per_s"])
+    memories = ceilings.dropna(subset=["bytes_per_s"]).sort_values("bytes_per_s", ascending=False, kind="stable")
     for name, bytes_per_s in zip(memories["label"].astype(str), memories["bytes_per_s"].astype(float), strict=True):
         label = f"{name} {format_bytes_per_s(bytes_per_s)}"
         ends = (max(x_low, y_low / bytes_per_s), min(x_high, peak / bytes_per_s))
@@ -149,12 +154,26 @@ def _ceiling_layers(lines: pd.DataFrame, limits: Limits) -> list[alt.Chart]:
     (x_low, x_high), (y_low, y_high) = limits
     angle = -degrees(atan2(HEIGHT / log10(y_high / y_low), WIDTH / log10(x_high / x_low)))
     peaks = alt.Chart(flat[flat["end"] == 1]).encode(x=x, y=y, text="line:N")
-    slopes = alt.Chart(slanted[slanted["end"] == 0]).encode(x=x, y=y, text="line:N")
+    slopes = alt.Chart(_spread_labels(slanted, limits)).encode(x=x, y=y, text="line:N")
     return [
         strokes,
         *_haloed(peaks, align="right", dx=-4, dy=-7, fontSize=11),
         *_haloed(slopes, align="left", angle=angle % 360, dx=8, dy=-7, fontSize=11),
     ]
+
+
+def _spread_labels(slanted: pd.DataFrame, limits: Limits) -> pd.DataFrame:
+    """Where the slanted lines' labels begin: at their lower ends, further along where the line above is close."""
+    (x_low, x_high), (y_low, y_high) = limits
+    pixels_per_decade = HEIGHT / log10(y_high / y_low)
+    step = 10 ** (_LABEL_WIDTH / WIDTH * log10(x_high / x_low))
+    above, shift = float("inf"), 1.0
+    rows = []
+    for line, x, y in slanted[slanted["end"] == 0][["line", "x", "y"]].itertuples(index=False):
+        is_close = log10(above / (y / x)) * pixels_per_decade < _LABEL_HEIGHT if above < float("inf") else False
+        above, shift = y / x, shift * step if is_close else 1.0
+        rows.append({"line": line, "x": x * shift, "y": y * shift})
+    return pd.DataFrame(rows, columns=["line", "x", "y"])
 
 
 def _haloed(labels: alt.Chart, **style: Any) -> list[alt.Chart]:

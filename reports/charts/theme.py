@@ -117,7 +117,9 @@ def themed(chart: alt.typing.ChartType) -> alt.typing.ChartType:
         )
         .configure_legend(labelFontSize=12, titleFontSize=12, titleFontWeight="normal", symbolSize=110, labelLimit=340)
         .configure_header(labelFontSize=12, titleFontSize=13, labelFontWeight="bold", labelLimit=600)
-        .configure_title(anchor="start", fontSize=15, subtitleFontSize=12, subtitleColor="#444444", offset=12)
+        .configure_title(
+            anchor="start", fontSize=15, subtitleFontSize=12, subtitleColor="#444444", offset=12, limit=WIDTH + 160
+        )
         .configure_view(strokeOpacity=0)
     )
     return configured

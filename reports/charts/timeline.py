@@ -4,7 +4,7 @@ import altair as alt
 import pandas as pd
 
 from reports.charts.theme import WIDTH, chart_data, chart_title, kind_color, themed
-from reports.formatting import display_unit, format_count, format_seconds
+from reports.formatting import display_unit, format_count, format_seconds, shorten
 
 
 def step_timeline(timeline: pd.DataFrame, title: str) -> alt.typing.ChartType:
@@ -17,6 +17,7 @@ def step_timeline(timeline: pd.DataFrame, title: str) -> alt.typing.ChartType:
     drawn = chart_data(timeline, title)
     divisor, unit = display_unit(float(drawn["end_s"].max()), "s")
     drawn = drawn.assign(
+        name=drawn["name"].map(shorten),
         start_shown=drawn["start_s"] / divisor,
         end_shown=drawn["end_s"] / divisor,
         time_text=drawn["duration_s"].map(format_seconds),

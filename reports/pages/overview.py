@@ -9,12 +9,13 @@ from reports.formatting import (
     format_bytes,
     format_count,
     format_flops,
-    format_intensity,
     format_joules,
+    format_number,
     format_ratio,
     format_seconds,
     format_tokens_per_s,
     format_watts,
+    shorten,
 )
 from reports.report import Column, Figure, Report, Section, TableView, numbers, or_else, texts, unique
 from reports.tables import Tables
@@ -47,7 +48,7 @@ def _summary_section(tables: Tables) -> Section:
         frame=shown,
         columns=(
             *texts(subject="program", paradigm="paradigm", view="view"),
-            *numbers(format_count, calls="calls", ops="distinct ops"),
+            *numbers(format_count, calls="calls", ops="distinct ops", unknown_calls="unknown calls"),
             *numbers(format_flops, flops="FLOPs"),
             *numbers(format_bytes, bytes="bytes"),
             *numbers(
@@ -57,9 +58,10 @@ def _summary_section(tables: Tables) -> Section:
                 activations_share="activations",
                 logits_share="logits",
             ),
-            *numbers(format_intensity, intensity="intensity"),
+            *numbers(format_number, intensity="FLOP/byte"),
         ),
-        note="FLOPs are dense; intensity leaves out what a causal mask lets a kernel skip. Weights, KV cache, "
+        note="Unknown calls are those whose FLOPs or bytes nobody knows; no total holds them. FLOPs are dense; "
+        "intensity leaves out what a causal mask lets a kernel skip. Weights, KV cache, "
         "activations and logits are shares of the bytes.",
     )
     cost = TableView(
@@ -67,6 +69,7 @@ def _summary_section(tables: Tables) -> Section:
         frame=shown,
         columns=(
             *texts(subject="program", chip="chip"),
+            *numbers(format_count, unknown_calls="unknown calls"),
             *numbers(format_seconds, bound_s="roofline bound (predicted, lower limit)"),
             *texts(bound_by="bound by"),
             Column(name="simulated_text", header="simulated (predicted)"),
@@ -74,6 +77,7 @@ def _summary_section(tables: Tables) -> Section:
             *numbers(format_joules, energy_j="energy (simulated)"),
             *numbers(format_watts, average_power_w="mean power (simulated)"),
         ),
+        note="Bounds and simulations hold of an unknown call only what is known of it.",
     )
     return Section(title="Summary", tables=(work, cost, *_rate_tables(shown)))
 
@@ -138,12 +142,13 @@ def _phase_table(phases: pd.DataFrame) -> TableView:
         title="One step of each phase",
         frame=phases,
         columns=(
-            *texts(subject="program", phase="phase"),
-            *numbers(format_count, steps="steps"),
+            *texts(subject="program"),
+            Column(name="phase", header="phase", write=shorten),
+            *numbers(format_count, steps="steps", unknown_calls="unknown calls"),
             *numbers(format_flops, flops_per_step="FLOPs"),
             *numbers(format_bytes, bytes_per_step="bytes"),
             *numbers(format_ratio, weights_share="weights", kv_cache_share="KV cache"),
-            *numbers(format_intensity, intensity="intensity"),
+            *numbers(format_number, intensity="FLOP/byte"),
             *texts(bound_by="bound by"),
             *numbers(format_seconds, bound_s_per_step="bound (predicted)"),
             *numbers(or_else(format_seconds, "not simulated"), simulated_s_per_step="simulated (predicted)"),

@@ -52,7 +52,9 @@ def _unknown(tables: Tables) -> Section:
         title="Operations with unknown FLOPs or bytes",
         frame=tables.unknown,
         columns=(
-            *texts(subject="program", label="operation", kind="kind", missing="unknown"),
+            *texts(subject="program"),
+            Column(name="label", header="operation", write=shorten),
+            *texts(kind="kind", missing="unknown"),
             *numbers(format_count, calls="calls"),
             *numbers(or_else(format_seconds, "not measured"), measured_s="measured"),
         ),

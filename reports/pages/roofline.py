@@ -3,11 +3,20 @@
 import pandas as pd
 
 from reports.charts.roofline import kind_roofline
-from reports.formatting import format_bytes, format_count, format_flops, format_intensity, format_ratio, format_seconds
-from reports.report import Figure, Report, Section, TableView, numbers, or_else, texts, unique
+from reports.formatting import (
+    format_bytes,
+    format_count,
+    format_flops,
+    format_number,
+    format_ratio,
+    format_seconds,
+    shorten,
+)
+from reports.report import Column, Figure, Report, Section, TableView, numbers, or_else, texts, unique
 from reports.tables import Tables
 
 _LISTED_OPS = 15
+_OPERATION = Column(name="label", header="operation", write=lambda label: shorten(label, 80))
 
 
 def build(tables: Tables) -> Report:
@@ -23,13 +32,16 @@ def build(tables: Tables) -> Report:
 def _finding(tables: Tables, subject: str) -> str:
     points = tables.points[tables.points["subject"] == subject]
     ops = points[(points["grouping"] == "op") & (points["basis"] == "bound")]
-    total_s = float(tables.summary.loc[tables.summary["subject"] == subject, "bound_s"].iloc[0])
+    summary = tables.summary[tables.summary["subject"] == subject].iloc[0]
+    total_s = float(summary["bound_s"])
+    left_out = f" without what is unknown of {format_count(summary['unknown_calls'])} calls"
     by_resource = ops.groupby("bound_by")["duration_s"].sum().sort_values(ascending=False)
     parts = [
         f"{resource} {format_ratio(seconds / total_s)}" for resource, seconds in by_resource.items() if seconds > 0
     ]
     return (
-        f"{subject}: the least time on {points['chip'].iloc[0]} is {format_seconds(total_s)}; by what binds each "
+        f"{subject}: the least time on {points['chip'].iloc[0]} is {format_seconds(total_s)}"
+        f"{left_out if summary['unknown_calls'] > 0 else ''}; by what binds each "
         f"operation: {', '.join(parts) or 'unknown'}."
     )
 
@@ -66,11 +78,12 @@ def _longest(points: pd.DataFrame) -> TableView:
         title=f"The {min(_LISTED_OPS, len(ops))} operations that take longest",
         frame=ops.head(_LISTED_OPS),
         columns=(
-            *texts(label="operation", kind="kind"),
+            _OPERATION,
+            *texts(kind="kind"),
             *numbers(format_count, calls="calls"),
             *numbers(format_flops, flops="FLOPs"),
             *numbers(format_bytes, bytes="bytes"),
-            *numbers(format_intensity, intensity="intensity"),
+            *numbers(format_number, intensity="FLOP/byte"),
             *texts(bound_by="bound by"),
             *numbers(format_seconds, duration_s="bound (predicted)", simulated_s="simulated (predicted)"),
             *(numbers(format_seconds, measured_s="measured") if measured else ()),
@@ -87,7 +100,8 @@ def _undrawn(points: pd.DataFrame) -> TableView:
         title="Operations without a place on logarithmic axes",
         frame=ops[ops["undrawn"] != ""].head(_LISTED_OPS),
         columns=(
-            *texts(label="operation", kind="kind", undrawn="why"),
+            _OPERATION,
+            *texts(kind="kind", undrawn="why"),
             *numbers(format_count, calls="calls"),
             *numbers(format_bytes, bytes="bytes"),
             *numbers(format_seconds, duration_s="bound (predicted)", simulated_s="simulated (predicted)"),

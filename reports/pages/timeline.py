@@ -2,10 +2,12 @@
 
 from reports.charts.timeline import step_timeline
 from reports.charts.utilization import utilization_map
-from reports.formatting import format_count, format_ratio, format_seconds
+from reports.formatting import format_count, format_ratio, format_seconds, shorten
 from reports.report import Figure, Report, Section, unique
 from reports.summary_rows import NO_PHASE
 from reports.tables import Tables
+
+_PHASE_LIMIT = 40
 
 
 def build(tables: Tables) -> Report:
@@ -39,7 +41,7 @@ def _finding(tables: Tables, subject: str) -> str:
 def _section(tables: Tables, subject: str) -> Section:
     rows = tables.timeline[tables.timeline["subject"] == subject]
     first = rows.iloc[0]
-    phase = "work outside any phase" if first["phase"] == NO_PHASE else first["phase"]
+    phase = "work outside any phase" if first["phase"] == NO_PHASE else shorten(first["phase"], _PHASE_LIMIT)
     step = f"{phase}, step {first['step']:.0f}" if first["step"] >= 0 else phase
     engine = tables.summary.loc[tables.summary["subject"] == subject, "engine"].iloc[0]
     text = (
