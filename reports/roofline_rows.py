@@ -108,7 +108,7 @@ def _row(
         "bound_by": point.bound_by,
         "undrawn": undrawn,
         "calls": point.calls,
-        "intensity": None if undrawn else point.intensity,
+        "intensity": point.intensity,
         "flops": point.flops,
         "bytes": point.bytes,
         "duration_s": duration_s,

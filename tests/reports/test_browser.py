@@ -118,6 +118,10 @@ def test_wheel_scrolls_the_page_over_a_timeline(visit: Visit):
 
 def test_page_fits_a_laptop(visit: Visit):
     assert visit.page.evaluate("document.documentElement.scrollWidth") <= _WIDTH
+    scrolling = (
+        """[...document.querySelectorAll(".table, figure")].filter(box => box.scrollWidth > box.clientWidth).length"""
+    )
+    assert visit.page.evaluate(scrolling) == 0
 
 
 def test_nothing_is_cut_off_in_print(browser, reports, tmp_path):

@@ -79,6 +79,7 @@ def test_op_without_flops_has_no_place_on_logarithmic_axes(tables: Tables):
     row = row_of(tables.points, subject="Toy decoding", grouping="op", kind="copy", basis="simulated")
     assert row["undrawn"] == "no FLOPs: it only moves data"
     assert np.isnan(row["flops_per_s"])
+    assert row["intensity"] == 0
 
 
 def test_phase_figures_are_per_step(tables: Tables):
