@@ -10,9 +10,10 @@ from profiler.importers.kineto import import_kineto
 from profiler.storage import save_trace
 from profiler.traces import Trace
 from reports.errors import ReportError
+from reports.formatting import format_seconds
 from reports.subject import Paradigm, Subject
 from roofline.chip import Chip
-from simulator.analytic import simulate
+from simulator import analytic, event
 from simulator.timeline import Mode
 from workloads.programs import resolve_program
 from workloads.samplers.protocol import Generation
@@ -116,15 +117,21 @@ def run_exhibit(exhibit: Exhibit, folder: Path) -> tuple[Trace, Generation]:
 def subject_of(exhibit: Exhibit, trace: Trace, generation: Generation, chip: Chip) -> Subject:
     """The exhibit on a chip, simulated; a real run counts as measured on the chip file made from this machine."""
     mode: Mode = "eager" if exhibit.device != "meta" else "graph"
+    simulation = analytic.simulate(trace, chip, mode=mode)
+    played_s = event.simulate(trace, chip, mode=mode).makespan_s
     return Subject(
         label=exhibit.label,
         trace=trace,
         chip=chip,
         paradigm=exhibit.paradigm,
-        simulation=simulate(trace, chip, mode=mode),
+        simulation=simulation,
         measured_on_chip=exhibit.device != "meta" and chip.is_measured,
         tokens=exhibit.gen_length,
         nfe=generation.nfe,
+        notes=(
+            f"The event engine plays the same plans in {format_seconds(played_s)}, "
+            f"the analytic engine in {format_seconds(simulation.makespan_s)}.",
+        ),
     )
 
 
@@ -136,21 +143,15 @@ def kineto_subject(path: Path, chip: Chip, folder: Path) -> Subject:
         label=trace.name,
         trace=trace,
         chip=chip,
-        simulation=simulate(trace, chip, mode="graph"),
+        simulation=analytic.simulate(trace, chip, mode="graph"),
         measured_on_chip="H100" in trace.provenance.device,
     )
 
 
 def find_kineto_trace() -> Path | None:
     """The H100 trace, where the measured data lie beside the checkout or where ROOFSCAPE_SHARED_DATA points."""
-    return next(
-        (
-            folder / "traces" / _KINETO_NAME
-            for folder in _data_folders()
-            if (folder / "traces" / _KINETO_NAME).is_file()
-        ),
-        None,
-    )
+    files = (folder / "traces" / _KINETO_NAME for folder in _data_folders())
+    return next((file for file in files if file.is_file()), None)
 
 
 def _data_folders() -> Iterator[Path]:

@@ -165,7 +165,7 @@ def _disturbance_notes(shares: dict[str, float]) -> list[str]:
         return []
     return [
         f"other programs used up to {100 * max(disturbed.values()):.0f} % of one processor meanwhile, "
-        f"so these may be too slow: {', '.join(disturbed)}"
+        f"so these may be too slow: {', '.join(list(disturbed)[:4])}{' and more' if len(disturbed) > 4 else ''}"
     ]
 
 
