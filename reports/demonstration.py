@@ -144,7 +144,6 @@ def kineto_subject(path: Path, chip: Chip, folder: Path) -> Subject:
         trace=trace,
         chip=chip,
         simulation=analytic.simulate(trace, chip, mode="graph"),
-        measured_on_chip="H100" in trace.provenance.device,
     )
 
 

@@ -7,9 +7,7 @@ expressions with an interpreter, and the page's policy allows its own two script
 import base64
 import hashlib
 import json
-import os
 import re
-import tempfile
 from collections.abc import Sequence
 from functools import cache
 from html import escape
@@ -19,6 +17,7 @@ from string import Template
 
 import vl_convert
 
+from profiler.files import write_atomically
 from reports.errors import ReportError
 from reports.report import Figure, Report, Section, TableView
 
@@ -64,8 +63,7 @@ def write_report(reports: Sequence[Report], path: Path, title: str) -> Path:
         raise ReportError("a report needs at least one page, got none")
     document = render(reports, title)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, document)
+        write_atomically(path, lambda temporary: temporary.write_text(document, encoding="utf-8"))
     except OSError as error:
         raise ReportError(f"cannot write report {path}: {error.strerror or error}") from None
     return path
@@ -179,17 +177,3 @@ def _template(name: str) -> Template:
 
 def _anchor(title: str) -> str:
     return "page-" + re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
-
-
-def _replace(path: Path, document: str) -> None:
-    """Write beside the file, then rename onto it."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    partial = Path(name)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(document)
-        partial.chmod(0o644)
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise

@@ -5,11 +5,13 @@ from pathlib import Path
 import altair as alt
 import vl_convert
 
+from profiler.files import write_atomically
 from profiler.traces import Trace
-from reports.charts.roofline import kind_roofline
+from reports.charts.roofline import drawn_phases, kind_roofline, phase_roofline
 from reports.errors import ReportError
 from reports.roofline_rows import ceilings_frame, points_frame
 from reports.subject import Subject
+from reports.tables import Tables
 from roofline.chipfile import load_chip
 from simulator.analytic import simulate
 
@@ -36,6 +38,22 @@ def draw_roofline(trace: Trace, chip_name: str, path: Path) -> Path:
     return save_chart(kind_roofline(drawn, ceilings_frame(subjects), f"{trace.name} on {chip.title}"), path)
 
 
+def draw_phases(tables: Tables, chip_name: str, path: Path) -> Path:
+    """Draw the phases of every subject on a chip under its roofline, those with a share in their program's time.
+
+    Args:
+        tables: of a report.
+        chip_name: name of the chip, as in the tables.
+        path: picture to write, `.svg` or `.png`.
+    """
+    chart = phase_roofline(
+        drawn_phases(tables.points, chip_name),
+        tables.ceilings[tables.ceilings["chip"] == chip_name],
+        f"Phases under the roofline of {chip_name}",
+    )
+    return save_chart(chart, path)
+
+
 def save_chart(chart: alt.typing.ChartType, path: Path, *, scale: float = 2.0) -> Path:
     """Write a chart as a picture.
 
@@ -58,8 +76,7 @@ def save_chart(chart: alt.typing.ChartType, path: Path, *, scale: float = 2.0) -
     else:
         raise ReportError(f"a chart is saved as .svg or .png, got {path.name!r}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        write_atomically(path, lambda temporary: temporary.write_bytes(content))
     except OSError as error:
         raise ReportError(f"cannot write picture {path}: {error.strerror or error}") from None
     return path

@@ -45,6 +45,9 @@ _LABEL_HEIGHT = 17
 _HEADROOM = 2.5
 _CEILING_COLOR = "#666666"
 
+# A phase with less of its program's time than this says nothing on a chart.
+_DRAWN_SHARE = 0.01
+
 
 def kind_roofline(points: pd.DataFrame, ceilings: pd.DataFrame, title: str) -> alt.typing.ChartType:
     """Points of one subject under its chip's roofline, colored by kind.
@@ -55,6 +58,12 @@ def kind_roofline(points: pd.DataFrame, ceilings: pd.DataFrame, title: str) -> a
         title: of the chart.
     """
     return _roofline(points, ceilings, title, kind_color(points["kind"]))
+
+
+def drawn_phases(points: pd.DataFrame, chip: str) -> pd.DataFrame:
+    """Rows of `Tables.points` that `phase_roofline` is for: one chip's phases with a share in their program's time."""
+    is_phase = (points["chip"] == chip) & (points["grouping"] == "phase")
+    return points[is_phase & (points["share"] >= _DRAWN_SHARE)]
 
 
 def phase_roofline(points: pd.DataFrame, ceilings: pd.DataFrame, title: str) -> alt.typing.ChartType:

@@ -21,8 +21,9 @@ def demo(
 
     Measures this CPU briefly, runs an autoregressive and a diffusion model of the same size on it, captures
     Llama-3.1-8B and LLaDA-8B at full size without computing them, imports a measured H100 trace where there is one, and
-    writes OUTPUT/report.html.
+    writes OUTPUT/report.html and the picture OUTPUT/roofline.svg.
     """
+    from reports.charts.drawing import draw_phases
     from reports.commands.demo_table import print_demo_tables
     from reports.commands.measuring import measure_machine
     from reports.console import print_json, print_line, progress, remark
@@ -59,6 +60,7 @@ def demo(
             subjects.append(kineto_subject(profile, target, output))
     with progress("drawing the report"):
         tables = build_tables(subjects)
+        draw_phases(tables, target.name, output / "roofline.svg")
         write_report(
             build_reports(tables), output / "report.html", title="Autoregression and diffusion under the roofline"
         )

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from reports.charts.paradigms import paradigm_bars
-from reports.charts.roofline import phase_roofline
+from reports.charts.roofline import drawn_phases, phase_roofline
 from reports.findings import band_findings, measured_findings, paradigm_findings, phase_findings, unknown_findings
 from reports.formatting import (
     format_bytes,
@@ -19,9 +19,6 @@ from reports.formatting import (
 )
 from reports.report import Column, Figure, Report, Section, TableView, numbers, or_else, texts, unique
 from reports.tables import Tables
-
-# Phases with a smaller share of a subject's time are left out of the chart.
-_DRAWN_SHARE = 0.01
 
 
 def build(tables: Tables) -> Report:
@@ -126,8 +123,7 @@ def _paradigm_sections(tables: Tables) -> list[Section]:
 def _phase_sections(tables: Tables) -> list[Section]:
     sections = []
     for chip in unique(tables.summary["chip"]):
-        points = tables.points
-        drawn = points[(points["chip"] == chip) & (points["grouping"] == "phase") & (points["share"] >= _DRAWN_SHARE)]
+        drawn = drawn_phases(tables.points, chip)
         phases = tables.phases[tables.phases["chip"] == chip]
         figures: tuple[Figure, ...] = ()
         if (drawn["undrawn"] == "").any():
