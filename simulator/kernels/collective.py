@@ -13,7 +13,7 @@ _TILE_BYTES = 4096.0
 
 
 def plan(ops: OpColumns, chips: ChipColumns) -> PlanColumns:
-    """Plan ring collectives (Patarasu and Yuan 2009).
+    """Plan ring collectives (Patarasuk and Yuan 2009).
 
     With r ranks a pass has r - 1 steps, which move (r - 1) / r of the payload; an all-reduce is two passes. A chip
     without a link plays only the local memory traffic.
