@@ -22,13 +22,13 @@ def capture(
         ),
     ],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Where to save the trace [default: out/PROGRAM.parquet].")
+        Path | None, typer.Option("--output", "-o", help="Where to save the trace (default: out/PROGRAM.parquet).")
     ] = None,
     device: Annotated[
         str, typer.Option(help="cpu, cuda, or meta: shapes only, for models that fit nowhere; nothing is timed.")
     ] = "cpu",
     dtype: Annotated[
-        str | None, typer.Option(help="float32, bfloat16, ... [default: float32 on cpu, else bfloat16].")
+        str | None, typer.Option(help="float32, bfloat16, ... (default: float32 on cpu, else bfloat16).")
     ] = None,
     batch: Annotated[int, typer.Option(help="Sequences at a time.")] = 1,
     seq_len: Annotated[int | None, typer.Option(help="Tokens of a single forward.")] = None,

@@ -13,7 +13,7 @@ def demo(
         "out/demo"
     ),
     kineto: Annotated[
-        Path | None, typer.Option(help="A PyTorch profiler trace of an H100 to show as well [default: if found].")
+        Path | None, typer.Option(help="A PyTorch profiler trace of an H100 to show as well (default: if found).")
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -12,7 +12,7 @@ def import_trace(
     format_name: Annotated[str, typer.Argument(metavar="FORMAT", help="kineto: JSON(.gz) of the PyTorch profiler.")],
     file: Annotated[Path, typer.Argument(help="The file to import.")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Where to save the trace [default: out/FILE.parquet].")
+        Path | None, typer.Option("--output", "-o", help="Where to save the trace (default: out/FILE.parquet).")
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Fail where a kernel or an op cannot be explained.")] = False,
     as_json: AsJson = False,

@@ -17,7 +17,7 @@ def report(
     chip: ChipName = "h100-sxm",
     output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file to write.")] = Path("out/report.html"),
     page: Annotated[
-        list[str] | None, typer.Option("--page", "-p", help="Only these pages [default: all]; see --list-pages.")
+        list[str] | None, typer.Option("--page", "-p", help="Only these pages (default: all); see --list-pages.")
     ] = None,
     view: ViewOption = View.eager,
     list_pages: Annotated[bool, typer.Option("--list-pages", help="Name the pages and stop.")] = False,
