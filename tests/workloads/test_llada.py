@@ -9,7 +9,9 @@ from workloads.errors import WorkloadError
 from workloads.kv_cache import KVCache
 from workloads.markers import Marker, current_marker
 from workloads.samplers import autoregressive
-from workloads.samplers.llada import Options, choose_tokens, guide, sample, transfer_counts
+from workloads.samplers.choosing import choose_tokens
+from workloads.samplers.llada import Options, guide, sample
+from workloads.samplers.masked import transfer_counts
 from workloads.samplers.protocol import SamplerOptions
 from workloads.transformer import Transformer
 
