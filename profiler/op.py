@@ -160,11 +160,11 @@ class Op:
 
 
 def _moved_bytes(operands: tuple[Operand, ...], role: Role | None) -> int | None:
+    """Sum over one side of an op; where one of its tensors is unknown, so is the share of every role."""
     total = 0
     for operand in operands:
-        if role is not None and operand.role != role:
-            continue
         if operand.moved_bytes is None:
             return None
-        total += operand.moved_bytes
+        if role is None or operand.role == role:
+            total += operand.moved_bytes
     return total

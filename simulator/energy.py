@@ -8,8 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from roofline.chip import Chip, Energy
-from simulator.op_columns import DTYPES, FloatArray
+from simulator.op_columns import DTYPES, FloatArray, OpColumns, kind_code
 from simulator.plans import PlanTable
+
+# Running maximum, subtraction, exponential, sum, division; as profiler.costs.reductions counts a softmax.
+_SOFTMAX_FLOPS_PER_PAIR = 5.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,7 +40,8 @@ def op_energy(table: PlanTable, chip: int = 0) -> OpEnergy | str:
     """Dynamic energy of every op of a plan table on one of its chips.
 
     Matrix FLOPs cost what their type costs on the matrix units; on a chip whose matrix units do not take the type they
-    are vector FLOPs. Elementary functions count as one vector FLOP each.
+    are vector FLOPs. Elementary functions are among the vector FLOPs already; attention's softmax, which an op's FLOPs
+    leave out, is added.
 
     Args:
         table: the plans.
@@ -54,7 +58,7 @@ def op_energy(table: PlanTable, chip: int = 0) -> OpEnergy | str:
     if isinstance(matrix_j, str):
         return matrix_j
     ops = table.op_columns
-    vector = ops.vector_flops[:, 0] + ops.special_flops[:, 0]
+    vector = ops.vector_flops[:, 0] + _softmax_flops(ops)
     parts = [("matrix", matrix_j), ("vector", vector * constants.vector_j_per_flop)]
     per_byte = dict(constants.memory_j_per_byte)
     notes = []
@@ -66,6 +70,15 @@ def op_energy(table: PlanTable, chip: int = 0) -> OpEnergy | str:
         else:
             notes.append(f"energy leaves out {memory.name}: chip {described.name} has no constant for it")
     return OpEnergy(parts=tuple(parts), static_w=constants.static_w, notes=tuple(notes))
+
+
+def _softmax_flops(ops: OpColumns) -> FloatArray:
+    """FLOPs of the softmax inside attention, [O]: some for each query-key pair that is not masked."""
+    is_attention = ops.kind[:, 0] == kind_code("attention")
+    per_pair = 2.0 * (ops.size("head_dim")[:, 0] + ops.size("value_dim")[:, 0])
+    pairs = np.divide(ops.required_matrix_flops[:, 0], per_pair, out=np.zeros(len(ops)), where=per_pair > 0)
+    flops: FloatArray = np.where(is_attention, _SOFTMAX_FLOPS_PER_PAIR * pairs, 0.0)
+    return flops
 
 
 def _matrix_j(table: PlanTable, chip: Chip, constants: Energy) -> FloatArray | str:

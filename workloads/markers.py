@@ -50,7 +50,9 @@ def phase(name: str, *, step: int | None = None) -> Iterator[None]:
 current_marker: Callable[[], Marker] = _marker.get
 
 
-_marked_storages: dict[int, Role] = {}
+# Roles of marked storages by address. A recorder looks again when `mark_count` has changed.
+marked_storages: dict[int, Role] = {}
+mark_count: list[int] = [0]
 
 
 def mark_role(tensor: torch.Tensor, role: Role) -> torch.Tensor:
@@ -61,8 +63,9 @@ def mark_role(tensor: torch.Tensor, role: Role) -> torch.Tensor:
     if role not in ROLES:
         raise WorkloadError(f"role must be one of {', '.join(ROLES)}, got {role!r}")
     address = tensor.untyped_storage()._cdata
-    _marked_storages[address] = role
-    finalize(tensor, _marked_storages.pop, address, None)
+    marked_storages[address] = role
+    mark_count[0] += 1
+    finalize(tensor, marked_storages.pop, address, None)
     return tensor
 
 
@@ -70,4 +73,4 @@ def marked_role(tensor: torch.Tensor, storage_address: int) -> Role | None:
     """The role that `mark_role` gave this storage, `weights` for a parameter, else None."""
     if isinstance(tensor, torch.nn.Parameter):
         return "weights"
-    return _marked_storages.get(storage_address)
+    return marked_storages.get(storage_address)

@@ -21,7 +21,7 @@ from profiler.costs.call import AtenCall, base_name
 from profiler.costs.roles import cached_inputs, output_role
 from profiler.costs.rules import build_op, is_free
 from profiler.op import Op
-from workloads.markers import Marker, current_marker
+from workloads.markers import Marker, current_marker, mark_count
 from workloads.roles import Role
 
 _FREE = "free"
@@ -79,6 +79,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         self._stamp: Callable[[], Stamp] = perf_counter_ns if events is None else events.mark
         self._nvtx = nvtx
         self._marker = Marker("", None)
+        self._marks_seen = mark_count[0]
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -115,6 +116,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
             args: its arguments.
             kwargs: its keyword arguments.
         """
+        if mark_count[0] != self._marks_seen:
+            self._marks_seen = mark_count[0]
+            self._storages.apply_marks()
         tensors: list[torch.Tensor] = []
         versions: list[int] = []
         key: list[object] = [id(identity)]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from workloads.markers import marked_role
+from workloads.markers import marked_role, marked_storages
 from workloads.roles import Role
 
 
@@ -38,6 +38,12 @@ class Storages:
             kept = role or (self.entries[address] if address in self.entries else self.read(tensor))[0]
             self.entries[address] = (kept, self._versions)
             versions.append(self._versions)
+
+    def apply_marks(self) -> None:
+        """Take over the roles of storages that were marked after an operation had made them."""
+        for address, role in marked_storages.items():
+            if address in self.entries:
+                self.entries[address] = (role, self.entries[address][1])
 
     def set_role(self, tensor: torch.Tensor, role: Role) -> None:
         """Give a storage another role from now on."""

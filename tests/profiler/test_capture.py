@@ -144,6 +144,13 @@ def test_marked_storage_keeps_its_role_through_views():
     assert frame.read_kv_cache_bytes.tolist() == [0, 2 * 8 * 4]
 
 
+def test_tensor_made_while_recording_can_be_marked():
+    with torch.no_grad(), capture() as recording:
+        cache = mark_role(torch.zeros(2, 4), "kv_cache")
+        _ = cache + 1
+    assert recording.trace.to_frame().read_kv_cache_bytes.tolist() == [0, 32]
+
+
 @pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
 def test_weight_used_through_a_view_is_still_a_weight(context):
     weight = torch.nn.Parameter(torch.randn(8, 4))
