@@ -1,42 +1,19 @@
 import itertools
 import math
-from collections.abc import Callable
 
 import pytest
 import torch
 
 from workloads.errors import WorkloadError
-from workloads.kv_cache import KVCache
-from workloads.markers import Marker, current_marker
+from workloads.markers import Marker
+from workloads.oracle import FunctionDenoiser
 from workloads.samplers import autoregressive
 from workloads.samplers.choosing import choose_tokens
 from workloads.samplers.llada import Options, guide, sample
 from workloads.samplers.masked import transfer_counts
-from workloads.samplers.protocol import SamplerOptions
 from workloads.transformer import Transformer
 
 MASK = 3
-
-
-class FunctionDenoiser:
-    """A network that is any function from tokens `[B, L]` to logits `[B, L, V]`; keeps what it was shown."""
-
-    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor], mask_id: int | None = MASK) -> None:
-        self.function = function
-        self.mask_id = mask_id
-        self.shown: list[torch.Tensor] = []
-        self.markers: list[Marker] = []
-
-    def new_cache(self, batch: int, capacity: int) -> KVCache | None:
-        return None
-
-    def __call__(
-        self, tokens_BS: torch.Tensor, *, cache: KVCache | None = None, position: int = 0, last_only: bool = False
-    ) -> torch.Tensor:
-        self.shown.append(tokens_BS.clone())
-        self.markers.append(current_marker())
-        logits = self.function(tokens_BS)
-        return logits[:, -1:] if last_only else logits
 
 
 def with_confidences(*probabilities: float, prompt_length: int) -> FunctionDenoiser:
@@ -47,7 +24,7 @@ def with_confidences(*probabilities: float, prompt_length: int) -> FunctionDenoi
         row[i % 3] = math.log(probability)
         row[MASK] = 50.0  # must be ignored: the mask token is never predicted
         logits[prompt_length + i] = row
-    return FunctionDenoiser(lambda tokens: logits.expand(tokens.shape[0], -1, -1).clone())
+    return FunctionDenoiser(lambda tokens: logits.expand(tokens.shape[0], -1, -1).clone(), mask_id=MASK)
 
 
 def filled_order(denoiser: FunctionDenoiser, final: torch.Tensor, prompt_length: int) -> list[set[int]]:
@@ -121,13 +98,15 @@ def test_guided_step_doubles_the_batch_and_masks_the_copy_of_the_prompt() -> Non
         with_prompt, without = torch.tensor([1.0, 0.9, -9.0, 0.0]), torch.tensor([2.0, 0.0, -9.0, 0.0])
         return (has_prompt * with_prompt + (1 - has_prompt) * without).expand(-1, tokens.shape[1], -1).clone()
 
-    denoiser = FunctionDenoiser(logits)
+    denoiser = FunctionDenoiser(logits, mask_id=MASK)
     generation = sample(denoiser, torch.tensor([[2], [0]]), Options(gen_length=2, cfg_scale=1.0))
 
     assert denoiser.shown[0].tolist() == [[2, MASK, MASK], [0, MASK, MASK], [MASK, MASK, MASK], [MASK, MASK, MASK]]
     assert generation.generated.tolist() == [[1, 1], [1, 1]]
     assert generation.rows_per_forward == (12, 12)
-    assert sample(FunctionDenoiser(logits), torch.tensor([[2]]), Options(gen_length=2)).generated.tolist() == [[0, 0]]
+    assert sample(
+        FunctionDenoiser(logits, mask_id=MASK), torch.tensor([[2]]), Options(gen_length=2)
+    ).generated.tolist() == [[0, 0]]
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
@@ -154,7 +133,9 @@ def test_one_token_per_block_with_a_causal_network_is_greedy_autoregression(diff
     prompt = torch.randint(0, 49, (2, 6), generator=torch.Generator().manual_seed(2))
 
     diffusion = sample(shifted, prompt, Options(gen_length=10, block_length=1, steps=10))
-    greedy = autoregressive.sample(FunctionDenoiser(next_token_logits), prompt, SamplerOptions(gen_length=10))
+    greedy = autoregressive.sample(
+        FunctionDenoiser(next_token_logits, mask_id=None), prompt, autoregressive.Options(gen_length=10)
+    )
 
     assert torch.equal(diffusion.tokens, greedy.tokens)
     assert len(greedy.generated.unique()) > 3
@@ -181,7 +162,7 @@ def oracle_logits(tokens: torch.Tensor) -> torch.Tensor:
 def oracle_chi_square(steps: int, samples: int = 20_000) -> float:
     options = Options(gen_length=4, steps=steps, remasking="random", temperature=1.0, seed=5)
     prompt = torch.zeros((samples, 1), dtype=torch.long)
-    drawn = sample(FunctionDenoiser(oracle_logits), prompt, options).generated
+    drawn = sample(FunctionDenoiser(oracle_logits, mask_id=MASK), prompt, options).generated
     counts = torch.bincount((drawn * torch.tensor([27, 9, 3, 1])).sum(-1), minlength=81)
     expected = PROBABILITIES * samples
     return float(((counts - expected) ** 2 / expected).sum())

@@ -1,19 +1,27 @@
-"""Autoregressive decoding with prefill and KV cache: one token per forward, greedy or by temperature.
+"""Autoregressive decoding with prefill and KV cache: one token per forward, greedy or sampled (top-k, top-p).
 
-Leaves out top-k and top-p, and never stops early: every sequence gets `gen_length` tokens, as benchmarks want it.
+Never stops early: every sequence gets `gen_length` tokens, as benchmarks want it.
 
 Shape suffixes: B batch, P prompt positions, L prompt and generated positions, V vocabulary.
 """
+
+from dataclasses import dataclass
 
 import torch
 
 from workloads.errors import WorkloadError
 from workloads.markers import phase
-from workloads.samplers.protocol import Denoiser, Generation, SamplerOptions, make_generator
+from workloads.samplers.choosing import FilterOptions, draw_tokens
+from workloads.samplers.protocol import Denoiser, Generation, make_generator
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options(FilterOptions):
+    """Options of autoregressive decoding: those that every sampler takes, top-k and top-p."""
 
 
 @torch.inference_mode()
-def sample(model: Denoiser, prompt_BP: torch.Tensor, options: SamplerOptions) -> Generation:
+def sample(model: Denoiser, prompt_BP: torch.Tensor, options: Options) -> Generation:
     """Continue each prompt by `options.gen_length` tokens.
 
     The prefill shows the whole prompt and computes logits for its last row only; each decode step then shows one row.
@@ -33,7 +41,7 @@ def sample(model: Denoiser, prompt_BP: torch.Tensor, options: SamplerOptions) ->
         start = 0 if step == 0 or cache is None else end - 1
         with phase("prefill") if step == 0 else phase("decode", step=step - 1):
             logits_B1V = model(tokens_BL[:, start:end], cache=cache, position=start, last_only=True)
-            tokens_BL[:, end].copy_(_choose(logits_B1V[:, -1], options.temperature, generator))
+            tokens_BL[:, end].copy_(choose_next(logits_B1V[:, -1], options, generator))
         rows.append(batch * (end - start))
     return Generation(
         tokens=tokens_BL,
@@ -43,8 +51,8 @@ def sample(model: Denoiser, prompt_BP: torch.Tensor, options: SamplerOptions) ->
     )
 
 
-def _choose(logits_BV: torch.Tensor, temperature: float, generator: torch.Generator | None) -> torch.Tensor:
-    if temperature == 0:
+def choose_next(logits_BV: torch.Tensor, options: FilterOptions, generator: torch.Generator | None) -> torch.Tensor:
+    """The most probable token `[B]`, or by temperature a sample from the filtered softmax."""
+    if options.temperature == 0:
         return logits_BV.argmax(dim=-1)
-    probability_BV = torch.softmax(logits_BV.float() / temperature, dim=-1)
-    return torch.multinomial(probability_BV, 1, generator=generator)[:, 0]
+    return draw_tokens(options.distribution(logits_BV), generator)

@@ -5,7 +5,38 @@ Nothing here reads a value back, so all of it runs on `meta`; counts are plain i
 Shape suffixes: `...` any leading shape, V vocabulary, B batch, L positions, N commits of one step.
 """
 
+from dataclasses import dataclass
+
 import torch
+
+from workloads.errors import WorkloadError
+from workloads.samplers.protocol import SamplerOptions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilterOptions(SamplerOptions):
+    """Options of samplers that draw from a filtered distribution; greedy choices (temperature 0) ignore the filters.
+
+    Attributes:
+        top_k: draw among the most probable tokens only; None for all.
+        top_p: draw from the smallest set of tokens with this probability only; None for all.
+    """
+
+    top_k: int | None = None
+    top_p: float | None = None
+
+    def __post_init__(self) -> None:
+        SamplerOptions.__post_init__(self)
+        where = type(self).__module__.rpartition(".")[2]
+        if self.top_k is not None and self.top_k <= 0:
+            raise WorkloadError(f"{where}: top_k must be > 0, got {self.top_k}")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise WorkloadError(f"{where}: top_p must lie above 0 and at most at 1, got {self.top_p}")
+
+    def distribution(self, logits_V: torch.Tensor) -> torch.Tensor:
+        """Probabilities `[..., V]` in float32 after temperature (above 0), then top-k, then top-p."""
+        logits_V = logits_V.float() / self.temperature
+        return torch.softmax(keep_top_p(keep_top_k(logits_V, self.top_k), self.top_p), dim=-1)
 
 
 def choose_tokens(logits_V: torch.Tensor, temperature: float, generator: torch.Generator | None) -> torch.Tensor:
