@@ -47,6 +47,7 @@ class Known:
     replay: tuple[tuple[tuple[int, ...], tuple[int, ...], torch.dtype] | int, ...] | None
     returns_tuple: bool
     on_meta: bool
+    shaped_by_values: bool  # the values of the inputs decide the outputs' shapes, so each call is looked at anew
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
@@ -142,8 +143,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
                 result = func(*args, **kwargs)
                 end = stamp()
         outputs = (result,) if type(result) is _TENSOR else _tensors_in(result)
-        if known is None:
-            known = self._known[key_tuple] = self._learn(identity, args, kwargs, result, outputs, tensors)
+        if known is None or known.shaped_by_values:
+            key_tuple = (*key_tuple, *(output.shape for output in outputs)) if known is not None else key_tuple
+            known = self._known.get(key_tuple) or self._learn(identity, args, kwargs, result, outputs, tensors)
+            self._known[key_tuple] = known
         for position in known.cached_positions:
             self._storages.set_role(tensors[position], "kv_cache")
         self.call_ops.append(known.op)
@@ -228,6 +231,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
             replay=_replay_plan(result, outputs, tensors, aliases),
             returns_tuple=isinstance(result, tuple),
             on_meta=bool(outputs) and outputs[0].is_meta,
+            shaped_by_values=torch.Tag.dynamic_output_shape in getattr(identity, "tags", ()),
         )
 
     def _note_vocabulary(self, call: AtenCall) -> None:

@@ -222,6 +222,15 @@ def test_dataflow_ids_join_producer_and_consumer():
     assert calls.reads.tolist() == [ones, product, ones, sum_]
 
 
+def test_operation_whose_output_depends_on_values_is_costed_by_what_it_gave():
+    x = torch.arange(8.0)
+    with torch.no_grad(), capture() as recording:
+        for count in (3, 5, 3):
+            x[x < count]
+    selected = recording.trace.to_frame().query("kind == 'gather'")
+    assert selected.write_bytes.tolist() == [12, 20, 12]
+
+
 def test_repeated_program_adds_calls_but_no_ops():
     model = Toy("meta")
     tokens = torch.zeros(1, 4, dtype=torch.long, device="meta")
