@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -28,6 +29,7 @@ class ProgramRequest:
     sampler: str | None
     seed: int
     sampler_options: Mapping[str, object]
+    weights: Path | None = None
 
     def forbid(self, program_kind: str, *names: str) -> None:
         """Refuse options that mean nothing for this kind of program, rather than to ignore them."""

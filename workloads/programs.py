@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+from workloads.checkpoints import load_into, load_into_foreign
 from workloads.errors import WorkloadError
 from workloads.huggingface import build_from_config
 from workloads.markers import phase
@@ -74,6 +75,7 @@ def resolve_program(
     sampler: str | None = None,
     seed: int = 0,
     sampler_options: Mapping[str, object] | None = None,
+    weights: Path | None = None,
 ) -> Program:
     """Build the program that `spec` names, ready to run.
 
@@ -90,6 +92,7 @@ def resolve_program(
         sampler: name or file of a sampler, the same as behind `@`.
         seed: seed of random weights, prompt and sampling.
         sampler_options: further options of the sampler by name; texts are converted.
+        weights: folder of a local checkpoint in Hugging Face layout (safetensors); None for random weights.
 
     Raises:
         WorkloadError: nothing such can be built, or an option does not apply.
@@ -105,7 +108,10 @@ def resolve_program(
         sampler=sampler,
         seed=seed,
         sampler_options={key: value for key, value in given.items() if value is not None},
+        weights=weights,
     )
+    if weights is not None and request.device.type == "meta":
+        raise WorkloadError(f"program {spec!r}: device meta holds no values, so it takes no weights")
     scheme, _, rest = spec.partition(":")
     if scheme == "hf" and rest:
         return _hugging_face_program(request, Path(rest))
@@ -182,6 +188,8 @@ def _hugging_face_program(request: ProgramRequest, path: Path) -> Program:
     length = request.seq_len or DEFAULT_SEQ_LEN
     torch.manual_seed(request.seed)  # transformers draws its weights from the default generator
     model = build_from_config(path, device=request.device, dtype=DTYPES[request.dtype])
+    if request.weights is not None:
+        load_into_foreign(model, request.weights)
     config = model.config
     positions = getattr(config, "max_position_embeddings", None)
     if isinstance(positions, int) and length > positions:
@@ -209,7 +217,7 @@ def _hugging_face_program(request: ProgramRequest, path: Path) -> Program:
 
 
 def _script_program(request: ProgramRequest, target: str) -> Program:
-    request.forbid("a script", "seq_len", "prompt_length", "sampler")
+    request.forbid("a script", "seq_len", "prompt_length", "sampler", "weights")
     file_text, separator, function_name = target.rpartition(":")
     if not separator or function_name.endswith(".py"):
         file_text, function_name = target, "main"
@@ -258,4 +266,7 @@ def _build_transformer(request: ProgramRequest, preset: ModelPreset, length: int
             f"program {request.spec!r}: {preset.name} has {preset.max_length} positions, got {length} tokens"
         )
     check_fits(request.spec, parameter_count(preset) * DTYPES[request.dtype].itemsize, request.device)
-    return Transformer(preset, dtype=DTYPES[request.dtype], device=request.device, seed=request.seed)
+    model = Transformer(preset, dtype=DTYPES[request.dtype], device=request.device, seed=request.seed)
+    if request.weights is not None:
+        load_into(model, request.weights)
+    return model

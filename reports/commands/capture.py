@@ -42,6 +42,10 @@ def capture(
         typer.Option("--option", metavar="KEY=VALUE", help="Any further knob of the sampler.", rich_help_panel=_HELP),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of weights, prompt and sampling.")] = 0,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Folder of a local checkpoint, Hugging Face layout, safetensors [default: random weights]."),
+    ] = None,
     vocab_size: Annotated[int | None, typer.Option(help="Width of the logits, where it is not found.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Fail at the first op without a cost rule.")] = False,
     as_json: AsJson = False,
@@ -84,6 +88,7 @@ def capture(
             sampler=sampler,
             seed=seed,
             sampler_options=options,
+            weights=weights,
         )
     if device != "meta" and ready.preset is not None:
         with progress("warming up"):
