@@ -8,6 +8,7 @@ from profiler.errors import TraceError
 from reports.commands.calibrate import calibrate
 from reports.commands.capture import capture
 from reports.commands.catalog import chips, models, samplers
+from reports.commands.compare import compare
 from reports.commands.demo import demo
 from reports.commands.importing import import_trace
 from reports.commands.report import report
@@ -33,7 +34,7 @@ app = typer.Typer(
         "  roofscape report llada.parquet --chip h100-sxm -o llada.html"
     ),
 )
-for command in (capture, calibrate, chips, models, samplers, roofline, simulate, report, demo):
+for command in (capture, calibrate, chips, models, samplers, roofline, simulate, compare, report, demo):
     app.command()(command)
 app.command("import")(import_trace)
 

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 # A file or a pipe has no width of its own; wide enough that no figure of a table is cut.
-_PIPE_WIDTH = 160
+_PIPE_WIDTH = 200
 
 OUT = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH)
 ERR = Console(stderr=True)
@@ -24,7 +24,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     table = Table(title=printable(title), title_justify="left", title_style="bold", header_style="dim", box=SIMPLE_HEAD)
     for number, column in enumerate(columns):
         if number < left:
-            table.add_column(column, overflow="fold", min_width=12)
+            table.add_column(column, overflow="fold", min_width=24)
         else:
             table.add_column(column, justify="right", no_wrap=True)
     for row in rows:

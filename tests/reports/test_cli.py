@@ -43,9 +43,8 @@ def fails(capsys, monkeypatch, *arguments):
 
 def test_every_command_has_help_that_teaches():
     names = [command.name or command.callback.__name__ for command in app.registered_commands]
-    assert set(names) == {
-        "capture", "import", "calibrate", "chips", "models", "samplers", "roofline", "simulate", "report", "demo"
-    }  # fmt: skip
+    wanted = "capture import calibrate chips models samplers roofline simulate compare report demo".split()
+    assert set(names) >= set(wanted)
     for name in names:
         result = run(name, "--help")
         assert result.exit_code == 0
@@ -117,6 +116,52 @@ def test_report_is_written(trace_file, tmp_path):
     result = run("report", trace_file, "-o", tmp_path / "r" / "report.html")
     assert result.exit_code == 0
     assert "small" in (tmp_path / "r" / "report.html").read_text(encoding="utf-8")
+
+
+OWN_SAMPLER = '''"""Left to right, two masks at a time, without a cache."""
+import torch
+from workloads.markers import phase
+from workloads.samplers.protocol import Generation, SamplerOptions
+
+
+@torch.inference_mode()
+def sample(model, prompt_BP, options: SamplerOptions) -> Generation:
+    batch, prompt = prompt_BP.shape
+    masks = torch.full((batch, options.gen_length), model.mask_id, dtype=torch.long, device=prompt_BP.device)
+    tokens = torch.cat([prompt_BP, masks], dim=1)
+    steps = range(prompt, tokens.shape[1], 2)
+    for step, first in enumerate(steps):
+        with phase("denoise", step=step):
+            best = model(tokens).argmax(-1)
+            tokens[:, first : first + 2] = best[:, first : first + 2]
+    return Generation(
+        tokens=tokens,
+        prompt_length=prompt,
+        committed_per_forward=(2 * batch,) * len(steps),
+        rows_per_forward=(tokens.numel(),) * len(steps),
+    )
+'''
+
+
+def test_own_sampler_is_compared_with_baselines_in_one_command(tmp_path):
+    (tmp_path / "pairs.py").write_text(OWN_SAMPLER)
+    contenders = (tmp_path / "pairs.py", "llada", "llada:steps=4", "ar-100m@autoregressive")
+    files = ("-o", tmp_path / "report.html", "--markdown", tmp_path / "table.md")
+    result = run(
+        "compare", *contenders, "--device", "meta", "--prompt-length", 8, "--gen-length", 8, *files, "--json"
+    )  # fmt: skip
+    rows = {row["sampler"]: row for row in json.loads(result.output)["samplers"]}
+    mine = rows[str(tmp_path / "pairs.py")]
+    assert (mine["forwards"], mine["tokens_per_forward"], mine["backbone_rows"]) == (4, 2.0, 4 * 16)
+    assert rows["llada"]["backbone_rows"] == 8 * 16
+    assert rows["llada:steps=4"]["forwards"] == 4
+    assert rows["ar-100m@autoregressive"]["backbone_rows"] == 8 + 7
+    assert "pairs.py" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert len((tmp_path / "table.md").read_text(encoding="utf-8").splitlines()) == 6
+
+
+def test_contender_with_a_broken_option_is_explained(capsys, monkeypatch):
+    assert "KEY=VALUE" in fails(capsys, monkeypatch, "compare", "llada:steps", "--device", "meta")
 
 
 def kineto(path, content):
