@@ -15,7 +15,7 @@ from workloads.samplers.protocol import SamplerOptions
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilterOptions(SamplerOptions):
-    """Options of samplers that draw from a filtered distribution; greedy choices (temperature 0) ignore the filters.
+    """Options of samplers that draw from a filtered distribution.
 
     Attributes:
         top_k: draw among the most probable tokens only; None for all.
@@ -34,8 +34,10 @@ class FilterOptions(SamplerOptions):
             raise WorkloadError(f"{where}: top_p must lie above 0 and at most at 1, got {self.top_p}")
 
     def distribution(self, logits_V: torch.Tensor) -> torch.Tensor:
-        """Probabilities `[..., V]` in float32 after temperature (above 0), then top-k, then top-p."""
-        logits_V = logits_V.float() / self.temperature
+        """Probabilities `[..., V]` in float32 after temperature (0 changes nothing), top-k, then top-p."""
+        logits_V = logits_V.float()
+        if self.temperature > 0:
+            logits_V = logits_V / self.temperature
         return torch.softmax(keep_top_p(keep_top_k(logits_V, self.top_k), self.top_p), dim=-1)
 
 
@@ -86,9 +88,9 @@ def probability_of(probability_V: torch.Tensor, tokens: torch.Tensor) -> torch.T
 
 
 def margin(probability_V: torch.Tensor) -> torch.Tensor:
-    """Difference of the two largest probabilities."""
-    largest_2 = probability_V.topk(2, dim=-1).values
-    return largest_2[..., 0] - largest_2[..., 1]
+    """Lead of the largest probability over the second, by a full sort over V, as Dream's code has it."""
+    sorted_V = probability_V.sort(dim=-1, descending=True).values
+    return sorted_V[..., 0] - sorted_V[..., 1]
 
 
 def negative_entropy(probability_V: torch.Tensor) -> torch.Tensor:

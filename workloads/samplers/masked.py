@@ -40,6 +40,17 @@ def append_masks(prompt_BP: torch.Tensor, gen_length: int, mask_id: int) -> torc
     return tokens_BL
 
 
+def commits_without_values(assumed: int | None, device: torch.device, published: int) -> int | None:
+    """Tokens per sequence that a step is taken to commit where confidences do not decide it; None where they do.
+
+    Args:
+        assumed: what the options ask for, on any device (random weights give no meaningful confidences either).
+        device: on `meta` no confidence is known.
+        published: taken on `meta` if nothing is assumed.
+    """
+    return published if assumed is None and device.type == "meta" else assumed
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockOptions(SamplerOptions):
     """Options of samplers that fill blocks from left to right, each in the same number of steps.
