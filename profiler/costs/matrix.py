@@ -7,8 +7,10 @@ from profiler.costs.call import AtenCall, TensorMeta
 from profiler.op import Kind, Op
 
 
-def product_op(call: AtenCall, *, kind: Kind, batch: int, m: int, n: int, k: int, added: int = 0) -> Op:
-    """A matrix product `[batch, m, k] x [batch, k, n]` with 2*batch*m*n*k FLOPs and `added` FLOPs of epilogue."""
+def product_op(
+    call: AtenCall, *, kind: Kind, batch: int, m: int, n: int, k: int, added: int = 0, flops: int | None = None
+) -> Op:
+    """A product `[batch, m, k] x [batch, k, n]` of 2*batch*m*n*k FLOPs unless given, and `added` FLOPs of epilogue."""
     return Op(
         kind=kind,
         name=call.name,
@@ -16,7 +18,7 @@ def product_op(call: AtenCall, *, kind: Kind, batch: int, m: int, n: int, k: int
         inputs=tuple(tensor.operand() for tensor in call.tensors()),
         outputs=tuple(tensor.operand() for tensor in call.outputs),
         sizes=(("batch", batch), ("m", m), ("n", n), ("k", k)),
-        matrix_flops=2 * batch * m * n * k,
+        matrix_flops=2 * batch * m * n * k if flops is None else flops,
         vector_flops=added,
     )
 
@@ -72,6 +74,23 @@ def _dot(call: AtenCall) -> Op:
     return product_op(call, kind="gemm", batch=1, m=1, n=1, k=call.tensor(0).elements)
 
 
+def _grouped_mm(call: AtenCall) -> Op:
+    """A product for each group of rows, as mixtures of experts use it: [M, K] x [G, K, N], groups by row offsets.
+
+    Where a dimension is cut by offsets only its sum is known: every group is taken to have an equal part, and every
+    matrix to be read. The other forms cut N ([G, M, K] x [K, N]), K ([M, K] x [K, N]) or nothing.
+    """
+    left, right = call.tensor(0), call.tensor(1)
+    m, k, n = left.shape[-2], left.shape[-1], right.shape[-1]
+    if len(left.shape) == len(right.shape) == 3:
+        return product_op(call, kind="gemm", batch=left.shape[0], m=m, n=n, k=k)
+    groups = max(tensor.shape[0] for tensor in (left, right, call.output) if len(tensor.shape) == 3)
+    cut = {(2, 3): "m", (3, 2): "n", (2, 2): "k"}[len(left.shape), len(right.shape)]
+    sizes = {"m": m, "n": n, "k": k}
+    sizes[cut] = -(-sizes[cut] // groups)
+    return product_op(call, kind="gemm", batch=groups, flops=2 * m * n * k, **sizes)
+
+
 def _convolution(call: AtenCall) -> Op:
     """Implicit GEMM: m = batch x output positions, n = output channels, k = input channels x window, per group.
 
@@ -104,6 +123,8 @@ RULES: dict[str, Callable[[AtenCall], Op]] = {
     "addmm": _addmm,
     "_addmm_activation": _addmm,
     "bmm": _bmm,
+    "_grouped_mm": _grouped_mm,
+    "_scaled_grouped_mm": _grouped_mm,
     "baddbmm": _baddbmm,
     "linear": _linear,
     "matmul": _matmul,

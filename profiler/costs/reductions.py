@@ -30,6 +30,8 @@ _REDUCTIONS = {
     "std_mean": 3,
     "logsumexp": 3,
     "equal": 1,
+    "histc": 3,  # subtract, scale, count
+    "bincount": 1,
 }
 # softmax: running maximum, subtraction, exponential, sum, division.
 _SOFTMAX_FLOPS = 5

@@ -16,7 +16,8 @@ FREE: frozenset[str] = frozenset(
     """alias as_strided broadcast_to chunk data detach detach_ diagonal dim empty empty_like empty_strided
     empty_permuted expand expand_as flatten is_same_size is_pinned is_nonzero item _local_scalar_dense lift_fresh
     movedim narrow new_empty new_empty_strided numel permute real imag record_stream rename resize_ resolve_conj
-    resolve_neg result_type select set_ set_data size split split_with_sizes squeeze squeeze_ stride
+    resolve_neg result_type select set_ set_data size split split_with_sizes
+    unsafe_split unsafe_chunk unsafe_split_with_sizes squeeze squeeze_ stride
     storage_offset swapaxes sym_numel sym_size sym_storage_offset sym_stride sym_is_contiguous t t_ tensor_split
     transpose transpose_ unbind unflatten unfold unsqueeze unsqueeze_ view view_as view_as_complex view_as_real
     _reshape_alias _unsafe_view _has_compatible_shallow_copy_type can_cast device is_floating_point is_complex

@@ -60,6 +60,20 @@ def test_in_place_scatter_moves_what_it_puts():
     assert (copied.read_bytes(), copied.write_bytes()) == (1200 + 24 + 12, 1200)
 
 
+@pytest.mark.parametrize(
+    ("left", "right", "out", "flops"),
+    [
+        (f32(10, 4), f32(3, 4, 5), f32(10, 5), 2 * 10 * 4 * 5),
+        (f32(3, 2, 4), f32(4, 9), f32(2, 9), 2 * 2 * 4 * 9),
+        (f32(2, 12), f32(12, 5), f32(3, 2, 5), 2 * 2 * 12 * 5),
+        (f32(3, 2, 4), f32(3, 4, 5), f32(3, 2, 5), 3 * 2 * 2 * 4 * 5),
+    ],
+)
+def test_grouped_product_computes_each_row_with_one_matrix(left, right, out, flops):
+    built = op("_grouped_mm", left, right, TensorMeta(shape=(3,), dtype="int32"), out=out)
+    assert (built.kind, built.matrix_flops, built.size("batch")) == ("gemm", flops, 3)
+
+
 def test_convolution_is_an_implicit_product():
     built = op(
         "convolution",
