@@ -41,6 +41,7 @@ def roofline(
     """
     from profiler.summary import summarize
     from reports.console import name_counts, print_json, print_line, remark
+    from reports.subject import is_same_device
     from roofline.analysis import analyze
     from roofline.chipfile import load_chip
     from roofline.points import points_frame
@@ -62,7 +63,14 @@ def roofline(
         )
         return
     whole = analyze(trace, loaded_chip, by="trace")
-    _print(trace.name, loaded_chip.title, by.value, [*points[:top], *(whole if by is not Grouping.trace else ())])
+    is_here = is_same_device(trace.provenance.device, loaded_chip)
+    _print(
+        trace.name, loaded_chip.title, by.value, [*points[:top], *(whole if by is not Grouping.trace else ())], is_here
+    )
+    if trace.is_measured and not is_here:
+        remark(
+            f"measured on {trace.provenance.device or 'an unnamed device'}, not on {loaded_chip.title}: no efficiency"
+        )
     summary = summarize(trace)
     if len(points) > top:
         remark(f"{len(points) - top} more rows; --top {len(points)} shows all, --json gives every figure")
@@ -72,7 +80,7 @@ def roofline(
         print_line(f"wrote {plot}")
 
 
-def _print(trace: str, chip: str, by: str, points: "list[RooflinePoint]") -> None:
+def _print(trace: str, chip: str, by: str, points: "list[RooflinePoint]", is_here: bool) -> None:
     from reports import formatting
     from reports.console import print_table
 
@@ -86,7 +94,7 @@ def _print(trace: str, chip: str, by: str, points: "list[RooflinePoint]") -> Non
             formatting.format_seconds(point.bound_s),
             point.bound_by,
             formatting.format_seconds(point.measured_s) if point.measured_calls else "-",
-            formatting.format_ratio(point.efficiency) if point.measured_calls else "-",
+            formatting.format_ratio(point.efficiency) if point.measured_calls and is_here else "-",
         )
         for point in points
     ]
