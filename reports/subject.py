@@ -92,11 +92,12 @@ class Subject:
 def is_same_device(device: str, chip: Chip) -> bool:
     """Whether the name that a driver gives a device is that of this chip.
 
-    It is where it equals the chip's title, or holds the model (the part of the chip's name before the first dash, such
-    as `h100`) as a word, and names no variant that the chip's name and title do not name.
+    It is where it equals the chip's title (that of a calibrated machine goes on behind the name), or holds the model
+    (the part of the chip's name before the first dash, such as `h100`) as a word, and names no variant that the chip's
+    name and title do not name.
     """
     words, known = _words(device), _words(f"{chip.name} {chip.title}")
-    if device == chip.title:
+    if device and (device == chip.title or (chip.is_measured and chip.title.startswith(device))):
         return True
     model = chip.name.partition("-")[0].lower()
     is_model = any(letter.isdigit() for letter in model) and model in words

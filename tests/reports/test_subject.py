@@ -55,3 +55,10 @@ def test_measured_times_of_another_device_are_not_of_this_chip(hostile):
     assert hostile.trace.is_measured
     assert not hostile.is_measured_here
     assert hostile.measured_on == "toy device"
+
+
+def test_calibrated_machine_is_the_device_that_it_was_measured_on():
+    chip = dataclasses.replace(load_chip("h100-sxm"), title="Some Processor, 2 threads", is_measured=True)
+    assert is_same_device("Some Processor", chip)
+    assert not is_same_device("Other Processor", chip)
+    assert not is_same_device("", chip)
