@@ -166,7 +166,7 @@ def _sampling_program(request: ProgramRequest, preset: ModelPreset, sampler_name
     options = sampler.build_options({"gen_length": DEFAULT_GEN_LENGTH, "seed": request.seed, **request.sampler_options})
     prompt_length = request.prompt_length or DEFAULT_PROMPT_LENGTH
     prompt_BP = request.random_tokens(preset.vocab, prompt_length, excluded=preset.mask_id)
-    model = _build_transformer(request, preset, prompt_length + options.gen_length)
+    model = sampler.prepare(_build_transformer(request, preset, prompt_length + options.gen_length), options)
     return Program(
         name=request.spec,
         description=(

@@ -12,7 +12,8 @@ and whose docstring's first line says what it is. It runs on `meta` too, where t
 how often it asks the network, and how many tokens it commits, must follow from the options there. Write parts of a
 tensor by `part.fill_(x)` and `part.copy_(y)`: an assignment `t[i] = x` runs other operations on `meta`. A sampler that
 needs more than logits (a drafter, a cache that recomputes chosen rows) says so by a protocol of its own that extends
-`Denoiser`.
+`Denoiser`, and may define `prepare(model, options)`, which makes such a model of a plain one and is not measured. One
+whose commits follow from confidences has an option `assumed_commits`, which takes their place where none are known.
 
 Shape suffixes: B batch, P prompt positions, S positions of one forward, L prompt and generated positions, V vocabulary.
 """

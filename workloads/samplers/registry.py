@@ -31,11 +31,20 @@ class SamplerListing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampler:
-    """A loaded sampler: its name, its `sample` function and the type of its options."""
+    """A loaded sampler: its name, its `sample` function and the type of its options.
+
+    Attributes:
+        name: the file's stem.
+        sample: `(model, prompt_BP, options) -> Generation`.
+        options_type: its `Options`, or `SamplerOptions`.
+        prepare: `(model, options) -> model`, run once before `sample` and not measured, for samplers that need more
+            beside the network (a drafter); as it is where the file defines none.
+    """
 
     name: str
     sample: "Callable[..., Generation]"
     options_type: "type[SamplerOptions]"
+    prepare: "Callable[..., Any]"
 
     def build_options(self, given: Mapping[str, object]) -> "SamplerOptions":
         """This sampler's options from names and values; a text is read as the type that its option has.
@@ -116,7 +125,12 @@ def _from_module(module: ModuleType, name: str) -> Sampler:
         raise WorkloadError(f"sampler {name!r}: {module.__file__} must define sample(model, prompt_BP, options)")
     if not (isinstance(options_type, type) and issubclass(options_type, SamplerOptions)):
         raise WorkloadError(f"sampler {name!r}: Options in {module.__file__} must be a subclass of SamplerOptions")
-    return Sampler(name=name, sample=sample, options_type=options_type)
+    prepare = getattr(module, "prepare", _unchanged)
+    return Sampler(name=name, sample=sample, options_type=options_type, prepare=prepare)
+
+
+def _unchanged(model: object, options: object) -> object:
+    return model
 
 
 def _convert(value: object, expected: Any, where: str) -> object:
