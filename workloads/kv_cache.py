@@ -43,6 +43,12 @@ class KVCache:
         self._keys[layer][:, :, position:end].copy_(k_BKSC)
         self._values[layer][:, :, position:end].copy_(v_BKSC)
 
+    def store_rows(self, layer: int, rows_BS: torch.Tensor, k_BKSC: torch.Tensor, v_BKSC: torch.Tensor) -> None:
+        """Write S rows of one layer, each sequence's at positions of its own."""
+        sequence_B1 = torch.arange(rows_BS.shape[0], device=rows_BS.device)[:, None]
+        for whole, part_BKSC in ((self._keys[layer], k_BKSC), (self._values[layer], v_BKSC)):
+            whole.transpose(1, 2).index_put_((sequence_B1, rows_BS), part_BKSC.transpose(1, 2))
+
     def read(self, layer: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The first `length` keys and values of one layer, as views `[B, K, length, C]`."""
         return self._keys[layer][:, :, :length], self._values[layer][:, :, :length]

@@ -95,6 +95,7 @@ class Transformer(nn.Module):
         cache: KVCache | None = None,
         position: int = 0,
         last_only: bool = False,
+        rows_BS: torch.Tensor | None = None,
         causal: bool | None = None,
     ) -> torch.Tensor:
         """Logits `[B, S, V]` of the tokens at positions `position` to `position + S - 1`.
@@ -107,6 +108,8 @@ class Transformer(nn.Module):
             cache: from `new_cache`; None to attend to the given tokens alone.
             position: where the first of the tokens stands in its sequence.
             last_only: give the logits of the last position only, `[B, 1, V]`.
+            rows_BS: where each token stands, if not side by side from `position` on; for bidirectional networks with a
+                cache that is filled already, whose keys and values these rows overwrite.
             causal: whether a position sees only those up to itself; None for what the preset's kind says.
         """
         queries = tokens_BS.shape[1]
@@ -117,9 +120,12 @@ class Transformer(nn.Module):
             if end > cache.capacity:
                 raise WorkloadError(f"KV cache holds {cache.capacity} positions, got tokens up to position {end}")
             keys = cache.length = max(cache.length, end)
+        if rows_BS is not None and (cache is None or self.preset.is_causal or position):
+            raise WorkloadError("transformer: rows need a bidirectional network, a filled KV cache and no position")
+        at = slice(position, end) if rows_BS is None else rows_BS
         shared = Shared(
-            cos_S1C=self.cos_TC[position:end, None],
-            sin_S1C=self.sin_TC[position:end, None],
+            cos_S1C=self.cos_TC[at].unsqueeze(-2),
+            sin_S1C=self.sin_TC[at].unsqueeze(-2),
             cache=cache,
             position=position,
             keys=keys,
@@ -130,6 +136,7 @@ class Transformer(nn.Module):
                 first_row=0 if cache is None else position,
                 device=self.device,
             ),
+            rows_BS=rows_BS,
         )
         x_BSD = self.embedding(tokens_BS)
         for block in self.blocks:
@@ -173,6 +180,7 @@ class Shared(NamedTuple):
     position: int
     keys: int
     masking: Masking
+    rows_BS: torch.Tensor | None
 
 
 class Block(nn.Module):
@@ -220,7 +228,10 @@ class Attention(nn.Module):
         q_BHSC = _rotate(q_BSHC, shared).transpose(1, 2)
         k_BKTC, v_BKTC = _rotate(k_BSKC, shared).transpose(1, 2), v_BSKC.transpose(1, 2)
         if shared.cache is not None:
-            shared.cache.store(self.layer, shared.position, k_BKTC, v_BKTC)
+            if shared.rows_BS is None:
+                shared.cache.store(self.layer, shared.position, k_BKTC, v_BKTC)
+            else:
+                shared.cache.store_rows(self.layer, shared.rows_BS, k_BKTC, v_BKTC)
             k_BKTC, v_BKTC = shared.cache.read(self.layer, shared.keys)
         out_BHSC = functional.scaled_dot_product_attention(
             q_BHSC,
