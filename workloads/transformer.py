@@ -97,6 +97,7 @@ class Transformer(nn.Module):
         last_only: bool = False,
         rows_BS: torch.Tensor | None = None,
         causal: bool | None = None,
+        block_length: int | None = None,
     ) -> torch.Tensor:
         """Logits `[B, S, V]` of the tokens at positions `position` to `position + S - 1`.
 
@@ -111,6 +112,8 @@ class Transformer(nn.Module):
             rows_BS: where each token stands, if not side by side from `position` on; for bidirectional networks with a
                 cache that is filled already, whose keys and values these rows overwrite.
             causal: whether a position sees only those up to itself; None for what the preset's kind says.
+            block_length: a position sees all up to the end of its own block of so many positions, counted from the
+                start of the sequence (block-causal); None for no blocks. Not together with `causal`.
         """
         queries = tokens_BS.shape[1]
         end = position + queries
@@ -130,7 +133,7 @@ class Transformer(nn.Module):
             position=position,
             keys=keys,
             masking=_masking(
-                self.preset.is_causal if causal is None else causal,
+                self._visible_block(causal, block_length),
                 queries=queries,
                 keys=keys,
                 first_row=0 if cache is None else position,
@@ -145,6 +148,16 @@ class Transformer(nn.Module):
             x_BSD = x_BSD[:, -1:]
         logits_BSV: torch.Tensor = self.head(self.norm(x_BSD))
         return logits_BSV
+
+    def _visible_block(self, causal: bool | None, block_length: int | None) -> int | None:
+        """Length of the blocks whose positions see each other: 1 is causal, None is bidirectional."""
+        if block_length is None:
+            return 1 if (self.preset.is_causal if causal is None else causal) else None
+        if block_length <= 0 or causal is not None:
+            raise WorkloadError(
+                f"transformer: block_length must be > 0 and without causal, got {block_length}, {causal}"
+            )
+        return block_length
 
     def _check_length(self, length: int) -> None:
         if length > self.preset.max_length:
@@ -283,10 +296,14 @@ def _rotary_tables(
     return torch.cat((cos_TC, cos_TC), dim=-1).to(dtype), torch.cat((-sin_TC, sin_TC), dim=-1).to(dtype)
 
 
-def _masking(is_causal: bool, *, queries: int, keys: int, first_row: int, device: torch.device) -> Masking:
-    """The cheapest form of a causal mask: none for the last row, the square flag, else an explicit mask [S, T]."""
-    if not is_causal or (queries == 1 and first_row == keys - 1):
+def _masking(block: int | None, *, queries: int, keys: int, first_row: int, device: torch.device) -> Masking:
+    """The cheapest form of a block-causal mask: none where all keys are seen, the square flag, else a mask [S, T]."""
+    if block is None or first_row // block == (keys - 1) // block:
         return Masking()
-    if queries == keys:
-        return Masking(is_square=True)
-    return Masking(mask_ST=torch.ones(queries, keys, dtype=torch.bool, device=device).tril_(first_row))
+    if block == 1:
+        if queries == keys:
+            return Masking(is_square=True)
+        return Masking(mask_ST=torch.ones(queries, keys, dtype=torch.bool, device=device).tril_(first_row))
+    row_S1 = torch.arange(first_row, first_row + queries, device=device)[:, None]
+    key_1T = torch.arange(keys, device=device)
+    return Masking(mask_ST=key_1T // block <= row_S1 // block)

@@ -95,7 +95,8 @@ def test_every_sampler_runs_the_same_operations_on_meta_as_on_cpu(name: str, tin
             self.seen: list[str] = []
 
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-            self.seen.append(f"{func} {[tuple(a.shape) for a in args if isinstance(a, torch.Tensor)]}")
+            if "aten.resolve" not in str(func):  # a count read back at the end, which meta cannot
+                self.seen.append(f"{func} {[tuple(a.shape) for a in args if isinstance(a, torch.Tensor)]}")
             return func(*args, **(kwargs or {}))
 
     sampler = load_sampler(name)

@@ -134,6 +134,37 @@ def test_block_rewritten_in_place_sees_the_whole_bidirectional_cache(build_model
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("prompt_length", [8, 6])
+def test_block_causal_forward_equals_its_blocks_one_by_one(diffusion_model: Transformer, prompt_length: int) -> None:
+    ids = tokens(2, prompt_length)
+    cache = diffusion_model.new_cache(2, 16)
+    parts = [
+        diffusion_model(ids[:, start : start + 4], cache=cache, position=start) for start in range(0, prompt_length, 4)
+    ]
+
+    whole = diffusion_model(ids, cache=diffusion_model.new_cache(2, 16), block_length=4)
+
+    torch.testing.assert_close(whole, torch.cat(parts, dim=1), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(diffusion_model(ids, block_length=4), whole)
+    torch.testing.assert_close(diffusion_model(ids, block_length=1), diffusion_model(ids, causal=True))
+    assert not torch.allclose(diffusion_model(ids), whole, atol=1e-3)
+    with pytest.raises(WorkloadError, match="block_length must be > 0 and without causal, got 0"):
+        diffusion_model(ids, block_length=0)
+
+
+@torch.no_grad()
+def test_block_rows_may_run_against_the_cache_without_lasting_effect(diffusion_model: Transformer) -> None:
+    ids, drafts = tokens(1, 8), tokens(1, 4, seed=5)
+    cache = diffusion_model.new_cache(1, 16)
+    diffusion_model(ids[:, :4], cache=cache)
+    diffusion_model(drafts, cache=cache, position=4)  # a draft of the block, overwritten by what comes next
+
+    rest = diffusion_model(ids[:, 4:], cache=cache, position=4)
+
+    torch.testing.assert_close(rest, diffusion_model(ids, block_length=4)[:, 4:], rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
 def test_last_only_gives_the_last_row(ar_model: Transformer) -> None:
     torch.testing.assert_close(ar_model(tokens(2, 5), last_only=True), ar_model(tokens(2, 5))[:, -1:])
 
