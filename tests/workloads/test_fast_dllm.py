@@ -7,7 +7,7 @@ from workloads.errors import WorkloadError
 from workloads.kv_cache import KVCache
 from workloads.markers import Marker
 from workloads.oracle import FunctionDenoiser
-from workloads.samplers import llada
+from workloads.samplers import autoregressive, llada
 from workloads.samplers.fast_dllm import Options, sample
 from workloads.transformer import Transformer
 
@@ -155,6 +155,47 @@ def test_threshold_commits_all_above_it_and_else_the_best(cache: str) -> None:
     assert generation.generated.tolist() == [[0, 1, 2, 0, 1, 2, 0, 1]] * 2
 
 
+@pytest.mark.parametrize(
+    ("cache", "committed", "shown"),
+    [
+        ("none", (4, 2, 2, 8), [(0, 9)] * 4),
+        ("prefix", (2, 4, 2, 2, 6), [(0, 9), (1, 9), (1, 9), (0, 9), (5, 9)]),
+        ("dual", (2, 4, 2, 2, 6), [(0, 9), (1, 5), (1, 5), (0, 9), (5, 9)]),
+    ],
+)
+def test_token_shift_reads_the_row_before_and_a_cached_block_begins_with_its_first_token(
+    cache: str, committed: tuple[int, ...], shown: list[tuple[int, int]]
+) -> None:
+    denoiser = with_confidences(0.5, 0.95, 0.6, 0.92, 0.91, 0.99, 0.93, 0.97)
+    denoiser.logits_LV = denoiser.logits_LV.roll(-1, dims=0)
+    options = Options(gen_length=8, block_length=4, threshold=0.9, cache=cache, token_shift=True)
+    generation = sample(denoiser, PROMPT, options)
+    assert generation.generated.tolist() == [[0, 1, 2, 0, 1, 2, 0, 1]] * 2
+    assert generation.committed_per_forward == committed
+    assert denoiser.shown == shown
+    fixed = sample(denoiser, PROMPT, Options(gen_length=8, block_length=4, steps=4, cache=cache, token_shift=True))
+    assert fixed.committed_per_forward == ((4, 4, 4, 4) if cache == "none" else (2, 6, 2, 6))
+
+
+def test_shifted_blocks_of_one_token_under_a_causal_network_are_greedy_autoregression(ar_model: Transformer) -> None:
+    class Masked:
+        mask_id = 49
+        new_cache = ar_model.new_cache
+
+        def __call__(
+            self, tokens: torch.Tensor, *, cache: KVCache | None = None, position: int = 0, last_only: bool = False
+        ) -> torch.Tensor:
+            logits = ar_model(tokens, cache=cache, position=position, last_only=last_only)
+            logits[..., 49] = -torch.inf
+            return logits
+
+    prompt = torch.randint(0, 49, (2, 5), generator=torch.Generator().manual_seed(6))
+    greedy = autoregressive.sample(Masked(), prompt, autoregressive.Options(gen_length=8))
+    shifted = sample(Masked(), prompt, Options(gen_length=8, block_length=1, token_shift=True))
+    assert torch.equal(shifted.tokens, greedy.tokens)
+    assert len(greedy.generated.unique()) > 3
+
+
 def test_threshold_near_one_is_one_token_per_forward(diffusion_model: Transformer) -> None:
     prompt = torch.randint(0, 49, (1, 5), generator=torch.Generator().manual_seed(4))
     options = Options(gen_length=12, block_length=6, threshold=1 - 1e-12, cache="none")
@@ -226,6 +267,7 @@ def test_runs_on_meta_with_assumed_commits(diffusion_model: Transformer, cache: 
         ({"factor": 0.0}, "factor must be finite and > 0, got 0.0"),
         ({"factor": 1.0, "threshold": 0.9}, "give one of steps, threshold and factor, got threshold and factor"),
         ({"steps": 4, "threshold": 0.9}, "got steps and threshold"),
+        ({"steps": 3, "block_length": 4, "token_shift": True}, "steps must be at least 6 with token_shift and a cache"),
         ({"assumed_commits": 0}, "assumed_commits must be > 0, got 0"),
         ({"block_length": 5}, r"fast_dllm: block_length must divide gen_length = 12 \(1, 2, 3, 4, 6, 12\), got 5"),
     ],

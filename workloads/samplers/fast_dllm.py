@@ -1,11 +1,11 @@
 """Fast-dLLM: LLaDA's blocks with approximate KV caches and as many commits per step as confidence allows.
 
 Wu et al., "Fast-dLLM: Training-free Acceleration of Diffusion LLM by Enabling KV Cache and Parallel Decoding",
-arXiv:2505.22618, algorithm 1 and the authors' llada/generate.py. A block's first step shows all positions and fills
-the cache; later steps show the block and everything behind it (`cache=prefix`) or the block alone, overwriting its own
-keys and values in place (`cache=dual`). Without a cache and with fixed steps this is LLaDA. Softmax runs in float64, as
-the authors have it. The mask token is never predicted. Leaves out random re-masking, Dream's token shift, and the
-second Gumbel draw that the authors' prefix path throws away.
+arXiv:2505.22618, algorithm 1 and the authors' code for LLaDA and (`token_shift`) for Dream. A block's first step shows
+all positions and fills the cache; later steps show the block and everything behind it (`cache=prefix`) or the block
+alone, overwriting its own keys and values in place (`cache=dual`). Without a cache and with fixed steps this is LLaDA.
+Softmax runs in float64, as the authors have it. The mask token is never predicted. Leaves out random re-masking, the
+orderings and filters of Dream, and the second Gumbel draw that the authors' prefix path throws away.
 
 Shape suffixes: B batch, P prompt positions, L prompt and generated positions, S positions shown, V vocabulary.
 """
@@ -46,6 +46,8 @@ class Options(BlockOptions):
         cache: `none` shows all positions always, `prefix` keeps what stands before the block, `dual` all around it.
         threshold: commit every prediction more probable than this, and always the best.
         factor: commit the best n, for the largest n with `(n + 1)(1 - c_n) < factor`, and always the best.
+        token_shift: read position i from row i - 1, as Dream does. The row before a block is shown in its first step
+            only, so that with a cache this step commits the block's first position, and nothing else.
         assumed_commits: tokens per sequence that each step is taken to commit under threshold or factor, whatever the
             confidences; None to compare them, and 3 on `meta`, where there are none.
     """
@@ -53,6 +55,7 @@ class Options(BlockOptions):
     cache: str = "dual"
     threshold: float | None = None
     factor: float | None = None
+    token_shift: bool = False
     assumed_commits: int | None = None
 
     def __post_init__(self) -> None:
@@ -68,11 +71,28 @@ class Options(BlockOptions):
         rules = [name for name in ("steps", "threshold", "factor") if getattr(self, name) is not None]
         if len(rules) > 1:
             raise WorkloadError(f"fast_dllm: give one of steps, threshold and factor, got {' and '.join(rules)}")
+        if self.begins_with_one and self.steps_per_block == 1 < self.tokens_per_block:
+            raise WorkloadError(
+                f"fast_dllm: steps must be at least {2 * self.blocks} with token_shift and a cache (a block's first "
+                f"step commits one token), got {self.steps}"
+            )
 
     @property
     def is_fixed(self) -> bool:
         """Whether each step commits a count known beforehand."""
         return self.threshold is None and self.factor is None
+
+    @property
+    def begins_with_one(self) -> bool:
+        """Whether a block's first step commits its first position alone."""
+        return self.token_shift and self.cache != "none"
+
+    @property
+    def fixed_counts(self) -> tuple[int, ...]:
+        """Tokens per sequence that each of a block's steps commits, where that is known beforehand."""
+        if self.begins_with_one and self.tokens_per_block > 1:
+            return (1, *transfer_counts(self.tokens_per_block - 1, self.steps_per_block - 1))
+        return transfer_counts(self.tokens_per_block, self.steps_per_block)
 
 
 @torch.inference_mode()
@@ -99,9 +119,12 @@ def sample(model: Denoiser, prompt_BP: torch.Tensor, options: Options) -> Genera
                 shown_BS = tokens_BL[:, first:last]
                 logits_BSV = model(shown_BS, cache=cache, position=first)
                 logits_BSV[..., mask_id].fill_(-torch.inf)
+                if options.token_shift:
+                    logits_BSV = torch.cat((logits_BSV[:, :1], logits_BSV[:, :-1]), dim=1)
                 proposal_BS = choose_tokens(logits_BSV, options.temperature, generator)
                 confidence_BS = probability_of(torch.softmax(logits_BSV.double(), dim=-1), proposal_BS)
-                confidence_BS[:, end - first :].fill_(-torch.inf)
+                allowed = start + 1 if options.begins_with_one and step_in_block == 0 else end
+                confidence_BS[:, allowed - first :].fill_(-torch.inf)
                 confidence_BS.masked_fill_(shown_BS != mask_id, -torch.inf)
                 committed.append(_commit(shown_BS, proposal_BS, confidence_BS, options, step_in_block, masked))
             rows.append(batch * (last - first))
@@ -125,8 +148,10 @@ def _commit(
 ) -> int:
     """Write what the rule allows, in place; gives the number of tokens over the whole batch."""
     batch = tokens_BS.shape[0]
-    if options.is_fixed:
-        count: int | None = transfer_counts(options.tokens_per_block, options.steps_per_block)[step_in_block]
+    if options.begins_with_one and step_in_block == 0:
+        count: int | None = 1
+    elif options.is_fixed:
+        count = options.fixed_counts[step_in_block]
     else:
         count = commits_without_values(options.assumed_commits, tokens_BS.device, PUBLISHED_COMMITS)
     if count is not None:
