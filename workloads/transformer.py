@@ -193,7 +193,7 @@ class Shared(NamedTuple):
     position: int
     keys: int
     masking: Masking
-    rows_BS: torch.Tensor | None
+    rows_BS: torch.Tensor | None = None
 
 
 class Block(nn.Module):
