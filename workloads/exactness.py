@@ -107,6 +107,7 @@ def error_against_steps(
     gen_length: int = 3,
     draws: int = 4000,
     seed: int = 0,
+    steps_option: str = "steps",
     options: dict[str, object] | None = None,
 ) -> tuple[ErrorPoint, ...]:
     """A sampler's distance from the chain, at each number of steps; the prompt is the chain's state 0.
@@ -118,14 +119,15 @@ def error_against_steps(
         gen_length: tokens to generate; all sequences of them are compared, so keep it small.
         draws: sequences to draw.
         seed: seed of the sampler.
-        options: further options of the sampler.
+        steps_option: the sampler's option that takes a number of steps.
+        options: its further options.
     """
     sampler = load_sampler(sampler_name)
     chain = oracle.chain if isinstance(oracle, UniformOracle) else oracle
     prompt_BP = torch.zeros((draws, 1), dtype=torch.long)
     points = []
     for count in steps:
-        given = {"gen_length": gen_length, "steps": count, "seed": seed, **(options or {})}
+        given = {"gen_length": gen_length, steps_option: count, "seed": seed, **(options or {})}
         generation = sampler.sample(oracle, prompt_BP, sampler.build_options(given))
         statistic, degrees = chain.chi_square(0, generation.generated)
         points.append(

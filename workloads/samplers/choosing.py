@@ -140,3 +140,20 @@ def select_by_factor(confidence_BL: torch.Tensor, factor: float) -> torch.Tensor
     passed_BL[..., 0].fill_(True)
     passed_BL.logical_and_(sorted_BL > -torch.inf)
     return torch.empty_like(passed_BL).scatter_(-1, order_BL, passed_BL)
+
+
+def select_low_entropy(entropy_BL: torch.Tensor, bound: float, *, counts_itself: bool) -> torch.Tensor:
+    """Positions by rising entropy while the sum so far stays in bound, and at least one; those at infinity never.
+
+    Args:
+        entropy_BL: nats, infinity where nothing may be written.
+        bound: of the sum of entropies.
+        counts_itself: whether a position's own entropy belongs to the sum, which then must lie below the bound (SDAR's
+            code); else the sum of those before it may reach the bound (DiffusionGemma's code).
+    """
+    sorted_BL, order_BL = entropy_BL.sort(dim=-1)
+    sum_BL = sorted_BL.cumsum(dim=-1)
+    passed_BL = sum_BL < bound if counts_itself else sum_BL - sorted_BL <= bound
+    passed_BL[..., 0].fill_(True)
+    passed_BL.logical_and_(sorted_BL < torch.inf)
+    return torch.empty_like(passed_BL).scatter_(-1, order_BL, passed_BL)
