@@ -3,6 +3,7 @@
     llada-8b                    a model preset, run by the sampler that suits its kind
     llada-8b@forward            one forward over `batch x seq_len` tokens
     ar-100m@my_sampler.py       any sampler, by name or as a file of your own
+    image:sd15@ddim             an image model with one of its samplers; both by name, or a preset file of your own
     hf:path/to/config.json      one forward of a Hugging Face model built from its configuration
     py:script.py                the function `main` of a Python file; py:script.py:name for another
 
@@ -113,6 +114,8 @@ def resolve_program(
     if weights is not None and request.device.type == "meta":
         raise WorkloadError(f"program {spec!r}: device meta holds no values, so it takes no weights")
     scheme, _, rest = spec.partition(":")
+    if scheme == "image" and rest:
+        return _image_program(request, rest)
     if scheme == "hf" and rest:
         return _hugging_face_program(request, Path(rest))
     if scheme == "py" and rest:
@@ -127,7 +130,7 @@ def resolve_program(
             raise
         raise WorkloadError(
             f"unknown program {spec!r}; give a model preset ({', '.join(list_presets())}), PRESET@forward, "
-            "PRESET@SAMPLER, hf:CONFIG.json or py:SCRIPT.py[:FUNCTION]"
+            "PRESET@SAMPLER, image:MODEL@SAMPLER, hf:CONFIG.json or py:SCRIPT.py[:FUNCTION]"
         ) from error
     way = way or sampler or DEFAULT_SAMPLERS[preset.kind]
     if way == "forward":
@@ -179,6 +182,32 @@ def _sampling_program(request: ProgramRequest, preset: ModelPreset, sampler_name
         parameters_count=parameter_count(preset),
         vocab=preset.vocab,
         preset=preset,
+        seed=request.seed,
+    )
+
+
+def _image_program(request: ProgramRequest, target: str) -> Program:
+    request.forbid("an image model", "seq_len", "prompt_length", "weights")
+    try:
+        from workloads.images.programs import prepare_image  # noqa: PLC0415 - optional dependencies, slow to import
+    except ModuleNotFoundError as error:
+        raise WorkloadError(f"image: programs need {error.name}: pip install 'roofscape[models]'") from None
+    image = prepare_image(
+        target,
+        device=request.device,
+        dtype=DTYPES[request.dtype],
+        batch=request.batch,
+        sampler=request.sampler,
+        seed=request.seed,
+        options=request.sampler_options,
+    )
+    return Program(
+        name=request.spec,
+        description=image.description,
+        run=image.run,
+        device=str(request.device),
+        dtype=request.dtype,
+        parameters_count=image.parameters_count,
         seed=request.seed,
     )
 

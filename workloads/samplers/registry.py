@@ -52,12 +52,7 @@ class Sampler:
         Raises:
             WorkloadError: an option is unknown, missing, or not of its type.
         """
-        types = get_type_hints(self.options_type)
-        values: dict[str, Any] = {}
-        for key, value in given.items():
-            if key not in types:
-                raise WorkloadError(f"sampler {self.name!r} has no option {key!r}; it takes: {', '.join(types)}")
-            values[key] = _convert(value, types[key], f"sampler {self.name!r}: option {key}")
+        values = convert_options(self.options_type, given, f"sampler {self.name!r}")
         missing = [
             option.name
             for option in fields(self.options_type)
@@ -66,6 +61,21 @@ class Sampler:
         if missing:
             raise WorkloadError(f"sampler {self.name!r} needs {', '.join(missing)}")
         return self.options_type(**values)
+
+
+def convert_options(options_type: type, given: Mapping[str, object], where: str) -> dict[str, Any]:
+    """Values by option name, each as the type that its option has in a dataclass of plain types.
+
+    Raises:
+        WorkloadError: an option is unknown, or a value not of its type.
+    """
+    types = get_type_hints(options_type)
+    values: dict[str, Any] = {}
+    for key, value in given.items():
+        if key not in types:
+            raise WorkloadError(f"{where} has no option {key!r}; it takes: {', '.join(types)}")
+        values[key] = _convert(value, types[key], f"{where}: option {key}")
+    return values
 
 
 def list_samplers() -> tuple[SamplerListing, ...]:
