@@ -46,9 +46,9 @@ def test_each_forward_commits_one_position_and_the_seed_orders_them() -> None:
 @pytest.mark.parametrize("seed", [0, 7])
 def test_any_order_with_the_exact_posterior_reproduces_the_chain(seed: int) -> None:
     oracle = MarkovOracle(MOVE)
-    prompt = torch.ones((20_000, 1), dtype=torch.long)
+    prompt = torch.ones((5_000, 1), dtype=torch.long)
     drawn = sample(oracle, prompt, Options(gen_length=3, temperature=1.0, seed=seed)).generated
-    assert float(oracle.exact(1, 3)[1].min()) * 20_000 > 5
+    assert float(oracle.exact(1, 3)[1].min()) * 5_000 > 5
     statistic, degrees = oracle.chi_square(1, drawn)
     assert degrees == 26
     assert statistic < 45.6  # 99th percentile of chi-square with 26 degrees of freedom; the seed is fixed

@@ -82,10 +82,10 @@ def test_sampled_text_has_the_large_networks_distribution(draft_length: int) -> 
     target, drafter = MarkovOracle(TARGET, is_causal=True), MarkovOracle(DRAFT, is_causal=True)
     drawn = []
     # Batches of few sequences, so that rounds end at different lengths.
-    for seed in range(250):
+    for seed in range(100):
         options = Options(gen_length=3, temperature=1.0, seed=seed, draft_length=draft_length)
         drawn.append(sample(Drafted(target, drafter), torch.ones((40, 1), dtype=torch.long), options).generated)
-    for seed in range(250, 850):
+    for seed in range(100, 300):
         options = Options(gen_length=3, temperature=1.0, seed=seed, draft_length=draft_length)
         drawn.append(sample(Drafted(target, drafter), torch.ones((2, 1), dtype=torch.long), options).generated)
     statistic, degrees = target.chi_square(1, torch.cat(drawn))
