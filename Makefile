@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint types contracts fast bench clean
+.PHONY: demo test lint types contracts fast bench samplers-table clean
 
 demo: $(VENV)/.demo
 	$(BIN)/roofscape demo
@@ -40,6 +40,15 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) --editable '.[dev]'
 	touch $@ $(VENV)/.demo
+
+# The table of docs/samplers.md: every sampler at the dimensions of LLaDA-8B, 256 tokens after a prompt of 1,024.
+samplers-table: $(VENV)/.demo
+	$(BIN)/roofscape compare llama-3.1-8b@autoregressive any_order llada llada:steps=64 dream:steps=64 \
+	  mdlm:steps=64 sedd:steps=64 udlm:steps=64 \
+	  fast_dllm:cache=none,block_length=32 fast_dllm:cache=prefix,block_length=32 \
+	  fast_dllm:cache=dual,block_length=32 fast_dllm:cache=dual,block_length=32,threshold=0.9 \
+	  dkv_cache:block_length=32 bd3lm:block_length=32 sdar:block_length=4 llada_edit:block_length=32 \
+	  --model llada-8b --device meta --prompt-length 1024 --gen-length 256 --markdown docs/tables/samplers.md
 
 clean:
 	rm -rf $(VENV) out build dist *.egg-info
