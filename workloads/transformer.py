@@ -98,6 +98,7 @@ class Transformer(nn.Module):
         rows_BS: torch.Tensor | None = None,
         causal: bool | None = None,
         block_length: int | None = None,
+        inputs_BSD: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Logits `[B, S, V]` of the tokens at positions `position` to `position + S - 1`.
 
@@ -114,6 +115,7 @@ class Transformer(nn.Module):
             causal: whether a position sees only those up to itself; None for what the preset's kind says.
             block_length: a position sees all up to the end of its own block of so many positions, counted from the
                 start of the sequence (block-causal); None for no blocks. Not together with `causal`.
+            inputs_BSD: what enters the first layer in place of the tokens' embeddings.
         """
         queries = tokens_BS.shape[1]
         end = position + queries
@@ -141,7 +143,7 @@ class Transformer(nn.Module):
             ),
             rows_BS=rows_BS,
         )
-        x_BSD = self.embedding(tokens_BS)
+        x_BSD: torch.Tensor = self.embedding(tokens_BS) if inputs_BSD is None else inputs_BSD
         for block in self.blocks:
             x_BSD = block(x_BSD, shared)
         if last_only:

@@ -50,6 +50,10 @@ COUNTS = [
     # prefill, then for each block one forward a token and one that stores it; logits of one row where none are needed
     ("bd3lm", {"block_length": 4}, 1 + 2 * (4 + 1), 8 + 2 * (4 * 4 + 4), 2 * 4 * 4 + 3),
     ("sdar", {"block_length": 4}, 1 + 2 * (2 + 1), 8 + 2 * (2 * 4 + 4), 2 * 2 * 4 + 3),
+    ("bd3lm", {"block_length": 4, "update": "ddpm"}, 1 + 2 * (3 + 1), 8 + 2 * (3 * 4 + 4), 2 * 3 * 4 + 3),  # 4(1-.75^4)
+    ("mdlm", {"steps": 16, "reuse": True}, 2 + 6, 8 * 16, 8 * 16),  # first, last, and 15 (1 - (15/16)^8) between
+    # prefill, ceil(4 / 2) steps of each canvas and one forward that stores it
+    ("canvas", {"canvas_length": 4, "assumed_commits": 2}, 1 + 2 * 3, 8 + 6 * 4, 2 * 2 * 4 + 3),
     # prefill, two filling steps and one that changes nothing for each block, which stores it
     ("llada_edit", {"block_length": 4, "assumed_commits": 2}, 1 + 2 * 3, 8 + 6 * 4, 6 * 4 + 1),
 ]

@@ -134,13 +134,13 @@ def token_probabilities(logits_V: torch.Tensor, temperature: float) -> torch.Ten
     return torch.softmax(logits_V.to(torch.promote_types(logits_V.dtype, torch.float32)) / temperature, dim=-1)
 
 
-def race(weight_V: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
-    """A token from each row of weights, `[..., V]` to `[...]`: `argmax w / (-log u)` in float64, as Gumbel-max does.
+def race(weight_V: torch.Tensor, generator: torch.Generator | None, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+    """A token from each row of weights, `[..., V]` to `[...]`: `argmax w / (-log u)`, as Gumbel-max does.
 
     Weights need not sum to 1; one at or below 0 is never drawn.
     """
-    weight_V = weight_V.double()
-    uniform_V = torch.rand(weight_V.shape, dtype=torch.float64, device=weight_V.device, generator=generator)
+    weight_V = weight_V.to(dtype)
+    uniform_V = torch.rand(weight_V.shape, dtype=dtype, device=weight_V.device, generator=generator)
     return (weight_V / -uniform_V.log()).argmax(dim=-1)
 
 
