@@ -29,7 +29,7 @@ def random_prompts(preset: ImagePreset, batch: int, *, device: torch.device, see
         torch.randint(0, encoder.config["vocab_size"], (batch, encoder.tokens), generator=generator).to(device)
         for encoder in preset.text_encoders
     )
-    classes = preset.denoiser.config.get("num_embeds_ada_norm", 1)
+    classes = preset.denoiser.config.get("num_embeds_ada_norm", 1)  # other denoisers know none
     return Prompts(tokens=tokens, classes=torch.randint(0, classes, (batch,), generator=generator).to(device))
 
 

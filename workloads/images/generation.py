@@ -100,7 +100,7 @@ def generate(
     batch = prompts.classes.shape[0]
     state = _draw_noise(preset, networks, batch, size, options.seed)
     if preset.denoiser.class_name == "FluxTransformer2DModel":
-        state = _packed(state)
+        state = pack_latents(state)
         inputs |= _flux_positions(state, inputs["encoder_hidden_states"].shape[1], size // 2)
 
     def predict(shown: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
@@ -110,7 +110,7 @@ def generate(
         return without + strength * (given - without)
 
     state = denoise(predict, state, scheduler, generator=make_generator(state.device, options.seed + 1))
-    latents_BCHW = _unpacked(state, size) if state.dim() == 3 else state
+    latents_BCHW = unpack_latents(state, size) if state.dim() == 3 else state
     return ImageGeneration(
         latents=latents_BCHW,
         image=_decode(networks, latents_BCHW) if options.decode else None,
@@ -148,7 +148,7 @@ def _patch(preset: ImagePreset) -> int:
     """Latent positions along the side of a patch; FLUX packs 2 x 2 of them before the network."""
     if preset.denoiser.class_name == "FluxTransformer2DModel":
         return 2
-    return int(preset.denoiser.config.get("patch_size", 1))
+    return int(preset.denoiser.config.get("patch_size", 1))  # a U-Net has none
 
 
 def _draw_noise(preset: ImagePreset, networks: ImageNetworks, batch: int, size: int, seed: int) -> torch.Tensor:
@@ -162,15 +162,15 @@ def _joined(first: Inputs, second: Inputs) -> Inputs:
     return {key: torch.cat([first[key], second[key]]) for key in first}
 
 
-def _packed(latents_BCHW: torch.Tensor) -> torch.Tensor:
+def pack_latents(latents_BCHW: torch.Tensor) -> torch.Tensor:
     """`[B, C, H, W]` as `[B, H/2 * W/2, 4 C]`: 2 x 2 neighbors become one position."""
     batch, channels, height, width = latents_BCHW.shape
     blocks = latents_BCHW.view(batch, channels, height // 2, 2, width // 2, 2).permute(0, 2, 4, 1, 3, 5)
     return blocks.reshape(batch, (height // 2) * (width // 2), 4 * channels)
 
 
-def _unpacked(packed: torch.Tensor, size: int) -> torch.Tensor:
-    """The inverse of `_packed` for a square of `size` x `size`."""
+def unpack_latents(packed: torch.Tensor, size: int) -> torch.Tensor:
+    """The inverse of `pack_latents` for a square of `size` x `size`."""
     batch, _, width = packed.shape
     blocks = packed.view(batch, size // 2, size // 2, width // 4, 2, 2).permute(0, 3, 1, 4, 2, 5)
     return blocks.reshape(batch, width // 4, size, size)

@@ -15,6 +15,14 @@ SCHEMA_VERSION = 1
 PRESETS_FOLDER = Path(__file__).with_name("presets")
 DENOISER_CLASSES = ("DiTTransformer2DModel", "UNet2DConditionModel", "SD3Transformer2DModel", "FluxTransformer2DModel")
 TEXT_ENCODER_CLASSES = ("CLIPTextModel", "CLIPTextModelWithProjection", "T5EncoderModel")
+# Arguments that are read before the network is built, so a preset must not leave them to the library's defaults.
+_REQUIRED = {
+    "DiTTransformer2DModel": ("patch_size", "num_embeds_ada_norm"),
+    "SD3Transformer2DModel": ("patch_size",),
+    "UNet2DConditionModel": ("block_out_channels",),
+    "AutoencoderKL": ("block_out_channels", "latent_channels"),
+    **dict.fromkeys(TEXT_ENCODER_CLASSES, ("vocab_size",)),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,10 +78,15 @@ class ImagePreset:
         _check_choice(where, "prediction", self.prediction, get_args(Prediction))
         _check_choice(where, "guidance", self.guidance, get_args(Guidance))
         _check_choice(where, "denoiser.class", self.denoiser.class_name, DENOISER_CLASSES)
+        _check_choice(where, "vae.class", self.vae.class_name, ("AutoencoderKL",))
         for encoder in self.text_encoders:
             _check_choice(where, "text_encoders.class", encoder.class_name, TEXT_ENCODER_CLASSES)
             if encoder.tokens <= 0:
                 raise WorkloadError(f"{where}: text_encoders.tokens must be > 0, got {encoder.tokens}")
+        for network in (self.denoiser, self.vae, *self.text_encoders):
+            missing = [key for key in _REQUIRED.get(network.class_name, ()) if key not in network.config]
+            if missing:
+                raise WorkloadError(f"{where}: the config of {network.class_name} lacks {', '.join(missing)}")
         for name in ("steps", "image_px", "cfg_scale"):
             if not getattr(self, name) > 0:
                 raise WorkloadError(f"{where}: {name} must be > 0, got {getattr(self, name)}")
