@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 
+from workloads.backbones import build_backbone
 from workloads.checkpoints import load_into, load_into_foreign
 from workloads.errors import WorkloadError
 from workloads.huggingface import build_from_config
@@ -29,7 +30,12 @@ from workloads.program_request import DTYPES, ProgramRequest, check_device, chec
 from workloads.samplers.registry import load_python_file, load_sampler
 from workloads.transformer import Transformer
 
-DEFAULT_SAMPLERS = {"ar": "autoregressive", "masked_diffusion": "llada"}
+DEFAULT_SAMPLERS = {
+    "ar": "autoregressive",
+    "masked_diffusion": "llada",
+    "block_diffusion": "sdar",
+    "uniform_diffusion": "canvas",
+}
 DEFAULT_SEQ_LEN = 1024
 DEFAULT_PROMPT_LENGTH = 128
 DEFAULT_GEN_LENGTH = 128
@@ -295,7 +301,7 @@ def _build_transformer(request: ProgramRequest, preset: ModelPreset, length: int
             f"program {request.spec!r}: {preset.name} has {preset.max_length} positions, got {length} tokens"
         )
     check_fits(request.spec, parameter_count(preset) * DTYPES[request.dtype].itemsize, request.device)
-    model = Transformer(preset, dtype=DTYPES[request.dtype], device=request.device, seed=request.seed)
+    model = build_backbone(preset, dtype=DTYPES[request.dtype], device=request.device, seed=request.seed)
     if request.weights is not None:
         load_into(model, request.weights)
     return model

@@ -48,17 +48,31 @@ class Transformer(nn.Module):
         self.preset = preset
         with torch.device("meta"):
             self.embedding = nn.Embedding(preset.vocab, preset.d_model, dtype=dtype)
-            self.blocks = nn.ModuleList(Block(preset, layer, dtype) for layer in range(preset.layers))
-            self.norm = nn.RMSNorm(preset.d_model, eps=preset.norm_eps, dtype=dtype)
-            self.head = nn.Linear(preset.d_model, preset.vocab, bias=False, dtype=dtype)
+            self.blocks = nn.ModuleList(self._build_block(layer, dtype) for layer in range(preset.layers))
+            self.norm = build_norm(preset, dtype)
+            self.head = nn.Linear(preset.d_model, preset.vocab, bias=preset.head_bias, dtype=dtype)
+            self._build_rest(dtype)
         self.to_empty(device=device)
         if preset.tied:
             self.head.weight = self.embedding.weight
         self._fill(seed)
-        cos_TC, sin_TC = _rotary_tables(preset, dtype=dtype, device=device)
+        cos_TC, sin_TC = rotary_tables(
+            preset.max_length, _rotary_width(preset), theta=preset.rope_theta, dtype=dtype, device=device
+        )
         self.register_buffer("cos_TC", cos_TC, persistent=False)
         self.register_buffer("sin_TC", sin_TC, persistent=False)
         self.eval()
+
+    def _build_block(self, layer: int, dtype: torch.dtype) -> nn.Module:
+        """One layer of the network, built on `meta`."""
+        if not self.preset.is_common:
+            raise WorkloadError(
+                f"model preset {self.preset.name!r} has parts that the plain transformer lacks; use build_backbone"
+            )
+        return Block(self.preset, layer, dtype)
+
+    def _build_rest(self, dtype: torch.dtype) -> None:
+        """What a network has beside its layers, built on `meta`; here nothing."""
 
     @property
     def vocab(self) -> int:
@@ -117,6 +131,28 @@ class Transformer(nn.Module):
                 start of the sequence (block-causal); None for no blocks. Not together with `causal`.
             inputs_BSD: what enters the first layer in place of the tokens' embeddings.
         """
+        shared = self._share(
+            tokens_BS, cache=cache, position=position, rows_BS=rows_BS, causal=causal, block_length=block_length
+        )
+        x_BSD: torch.Tensor = self.embedding(tokens_BS) if inputs_BSD is None else inputs_BSD
+        for block in self.blocks:
+            x_BSD = block(x_BSD, shared)
+        if last_only:
+            x_BSD = x_BSD[:, -1:]
+        logits_BSV: torch.Tensor = self.head(self.norm(x_BSD))
+        return logits_BSV
+
+    def _share(
+        self,
+        tokens_BS: torch.Tensor,
+        *,
+        cache: KVCache | None,
+        position: int,
+        rows_BS: torch.Tensor | None,
+        causal: bool | None,
+        block_length: int | None,
+    ) -> "Shared":
+        """Check what a forward is given, make room in the cache, and gather what all blocks share."""
         queries = tokens_BS.shape[1]
         end = position + queries
         self._check_length(end)
@@ -128,13 +164,13 @@ class Transformer(nn.Module):
         if rows_BS is not None and (cache is None or self.preset.is_causal or position):
             raise WorkloadError("transformer: rows need a bidirectional network, a filled KV cache and no position")
         at = slice(position, end) if rows_BS is None else rows_BS
-        shared = Shared(
+        return Shared(
             cos_S1C=self.cos_TC[at].unsqueeze(-2),
             sin_S1C=self.sin_TC[at].unsqueeze(-2),
             cache=cache,
             position=position,
             keys=keys,
-            masking=_masking(
+            masking=build_masking(
                 self._visible_block(causal, block_length),
                 queries=queries,
                 keys=keys,
@@ -143,13 +179,6 @@ class Transformer(nn.Module):
             ),
             rows_BS=rows_BS,
         )
-        x_BSD: torch.Tensor = self.embedding(tokens_BS) if inputs_BSD is None else inputs_BSD
-        for block in self.blocks:
-            x_BSD = block(x_BSD, shared)
-        if last_only:
-            x_BSD = x_BSD[:, -1:]
-        logits_BSV: torch.Tensor = self.head(self.norm(x_BSD))
-        return logits_BSV
 
     def _visible_block(self, causal: bool | None, block_length: int | None) -> int | None:
         """Length of the blocks whose positions see each other: 1 is causal, None is bidirectional."""
@@ -180,10 +209,14 @@ class Transformer(nn.Module):
 
 
 class Masking(NamedTuple):
-    """Which keys a query sees: all, those up to itself (`is_square`), or those that a mask names."""
+    """Which keys a query sees: all, those up to itself (`is_square`), or those that a mask names.
+
+    Keys before `first_key` nobody sees; the mask leaves them out. Only windows set it.
+    """
 
     mask_ST: torch.Tensor | None = None
     is_square: bool = False
+    first_key: int = 0
 
 
 class Shared(NamedTuple):
@@ -196,6 +229,7 @@ class Shared(NamedTuple):
     keys: int
     masking: Masking
     rows_BS: torch.Tensor | None = None
+    condition_BD: torch.Tensor | None = None
 
 
 class Block(nn.Module):
@@ -203,10 +237,10 @@ class Block(nn.Module):
 
     def __init__(self, preset: ModelPreset, layer: int, dtype: torch.dtype) -> None:
         super().__init__()
-        self.attention_norm = nn.RMSNorm(preset.d_model, eps=preset.norm_eps, dtype=dtype)
+        self.attention_norm = build_norm(preset, dtype)
         self.attention = Attention(preset, layer, dtype)
-        self.mlp_norm = nn.RMSNorm(preset.d_model, eps=preset.norm_eps, dtype=dtype)
-        self.mlp = SwiGlu(preset, dtype)
+        self.mlp_norm = build_norm(preset, dtype)
+        self.mlp = SwiGlu(preset.d_model, preset.ffn, dtype)
 
     def forward(self, x_BSD: torch.Tensor, shared: Shared) -> torch.Tensor:
         """The residual stream `[B, S, D]` after this layer."""
@@ -228,7 +262,7 @@ class Attention(nn.Module):
         self.query = nn.Linear(preset.d_model, width, bias=preset.qkv_bias, dtype=dtype)
         self.key = nn.Linear(preset.d_model, kv_width, bias=preset.qkv_bias, dtype=dtype)
         self.value = nn.Linear(preset.d_model, kv_width, bias=preset.qkv_bias, dtype=dtype)
-        self.output = nn.Linear(width, preset.d_model, bias=False, dtype=dtype)
+        self.output = nn.Linear(width, preset.d_model, bias=preset.output_bias, dtype=dtype)
         self.query_norm = self.key_norm = None
         if preset.qk_norm:
             self.query_norm = nn.RMSNorm(preset.head_dim, eps=preset.norm_eps, dtype=dtype)
@@ -240,8 +274,8 @@ class Attention(nn.Module):
         q_BSHC, k_BSKC, v_BSKC = (part(x_BSD).view(heads) for part in (self.query, self.key, self.value))
         if self.query_norm is not None and self.key_norm is not None:
             q_BSHC, k_BSKC = self.query_norm(q_BSHC), self.key_norm(k_BSKC)
-        q_BHSC = _rotate(q_BSHC, shared).transpose(1, 2)
-        k_BKTC, v_BKTC = _rotate(k_BSKC, shared).transpose(1, 2), v_BSKC.transpose(1, 2)
+        q_BHSC = rotate(q_BSHC, shared).transpose(1, 2)
+        k_BKTC, v_BKTC = rotate(k_BSKC, shared).transpose(1, 2), v_BSKC.transpose(1, 2)
         if shared.cache is not None:
             if shared.rows_BS is None:
                 shared.cache.store(self.layer, shared.position, k_BKTC, v_BKTC)
@@ -263,11 +297,11 @@ class Attention(nn.Module):
 class SwiGlu(nn.Module):
     """Feed-forward network `down(silu(gate(x)) * up(x))` (Shazeer, arXiv:2002.05202)."""
 
-    def __init__(self, preset: ModelPreset, dtype: torch.dtype) -> None:
+    def __init__(self, d_model: int, ffn: int, dtype: torch.dtype) -> None:
         super().__init__()
-        self.gate = nn.Linear(preset.d_model, preset.ffn, bias=False, dtype=dtype)
-        self.up = nn.Linear(preset.d_model, preset.ffn, bias=False, dtype=dtype)
-        self.down = nn.Linear(preset.ffn, preset.d_model, bias=False, dtype=dtype)
+        self.gate = nn.Linear(d_model, ffn, bias=False, dtype=dtype)
+        self.up = nn.Linear(d_model, ffn, bias=False, dtype=dtype)
+        self.down = nn.Linear(ffn, d_model, bias=False, dtype=dtype)
 
     def forward(self, x_BSD: torch.Tensor) -> torch.Tensor:
         """The network's output `[B, S, D]`."""
@@ -276,29 +310,52 @@ class SwiGlu(nn.Module):
         return output_BSD
 
 
-def _rotate(x_BSHC: torch.Tensor, shared: Shared) -> torch.Tensor:
+def build_norm(preset: ModelPreset, dtype: torch.dtype) -> nn.Module:
+    """The norm that stands before each part of a layer and before the output projection."""
+    if preset.norm == "rmsnorm":
+        return nn.RMSNorm(preset.d_model, eps=preset.norm_eps, dtype=dtype)
+    return nn.LayerNorm(preset.d_model, eps=preset.norm_eps, bias=preset.norm_bias, dtype=dtype)
+
+
+def rotate(x_BSHC: torch.Tensor, shared: Shared) -> torch.Tensor:
     """Rotary position embedding, first half paired with second half (Su et al., arXiv:2104.09864).
 
-    `sin_S1C` carries the minus sign of its first half, so that swapping the halves is all that is left to do.
+    `sin_S1C` carries the minus sign of its first half, so that swapping the halves is all that is left to do. Where
+    the tables are narrower than a head, only so many of its leading elements turn.
     """
-    half = x_BSHC.shape[-1] // 2
+    turning = shared.cos_S1C.shape[-1]
+    if turning < x_BSHC.shape[-1]:
+        if turning == 0:
+            return x_BSHC
+        turned_BSHC = rotate(x_BSHC[..., :turning], shared)
+        return torch.cat((turned_BSHC, x_BSHC[..., turning:]), dim=-1)
+    half = turning // 2
     swapped_BSHC = torch.cat((x_BSHC[..., half:], x_BSHC[..., :half]), dim=-1)
     return swapped_BSHC.mul_(shared.sin_S1C).addcmul_(x_BSHC, shared.cos_S1C)
 
 
-def _rotary_tables(
-    preset: ModelPreset, *, dtype: torch.dtype, device: torch.device | str
+def _rotary_width(preset: ModelPreset) -> int:
+    """Elements of a head that turn with its position."""
+    if preset.positions != "rotary":
+        return 0
+    if preset.latent_attention is not None:
+        return preset.latent_attention.rotary
+    return int(preset.head_dim * preset.rotary_frac)
+
+
+def rotary_tables(
+    length: int, width: int, *, theta: float | None, dtype: torch.dtype, device: torch.device | str
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cosines and signed sines `[T, C]` of every position."""
-    half = preset.head_dim // 2
-    exponent_C = torch.arange(half, dtype=torch.float32, device=device) / half
-    frequency_C = torch.exp(exponent_C * -math.log(preset.rope_theta))
-    angle_TC = torch.outer(torch.arange(preset.max_length, dtype=torch.float32, device=device), frequency_C)
+    """Cosines and signed sines `[T, C]` of every position; of no width where nothing turns."""
+    half = width // 2
+    exponent_C = torch.arange(half, dtype=torch.float32, device=device) / max(1, half)
+    frequency_C = torch.exp(exponent_C * -math.log(theta or 1.0))
+    angle_TC = torch.outer(torch.arange(length, dtype=torch.float32, device=device), frequency_C)
     cos_TC, sin_TC = angle_TC.cos(), angle_TC.sin()
     return torch.cat((cos_TC, cos_TC), dim=-1).to(dtype), torch.cat((-sin_TC, sin_TC), dim=-1).to(dtype)
 
 
-def _masking(block: int | None, *, queries: int, keys: int, first_row: int, device: torch.device) -> Masking:
+def build_masking(block: int | None, *, queries: int, keys: int, first_row: int, device: torch.device) -> Masking:
     """The cheapest form of a block-causal mask: none where all keys are seen, the square flag, else a mask [S, T]."""
     if block is None or first_row // block == (keys - 1) // block:
         return Masking()

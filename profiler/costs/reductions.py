@@ -4,6 +4,7 @@ from collections.abc import Callable
 from math import ceil, log2, prod
 
 from profiler.costs.call import AtenCall, TensorMeta, base_name
+from profiler.costs.pointwise import FLOPS_PER_ELEMENT
 from profiler.op import Kind, Op
 
 # FLOPs per input element of each reduction; an argmax compares once.
@@ -134,6 +135,19 @@ def _dim_size(tensor: TensorMeta, dim: object) -> int:
     return tensor.shape[dim if isinstance(dim, int) and -len(tensor.shape) <= dim < len(tensor.shape) else -1]
 
 
+def _selective_scan(call: AtenCall) -> Op:
+    """Mamba's recurrence (Gu and Dao, arXiv:2312.00752, section 3.3.2): one pass, the state stays on chip.
+
+    Per position, channel and state: step times decay, its exponential, the decayed state plus what enters (3), and
+    the sum of its outputs (2); per position and channel, step times input. An exponential counts as in
+    `profiler.costs.pointwise`.
+    """
+    entering, state = call.tensor(0), call.tensor(5)
+    per_state = 6 + FLOPS_PER_ELEMENT["exp"]
+    flops = entering.elements * (1 + per_state * state.shape[-1])
+    return row_op(call, "scan", columns=entering.shape[1], flops=flops)
+
+
 RULES: dict[str, Callable[[AtenCall], Op]] = {
     **dict.fromkeys(_REDUCTIONS, _reduction),
     **dict.fromkeys(("_softmax", "softmax", "_log_softmax", "log_softmax", "_safe_softmax"), _softmax),
@@ -141,4 +155,5 @@ RULES: dict[str, Callable[[AtenCall], Op]] = {
     **dict.fromkeys(("sort", "argsort"), _sort),
     **dict.fromkeys(("topk", "kthvalue"), _topk),
     **dict.fromkeys(_SCANS, _scan),
+    "selective_scan": _selective_scan,
 }

@@ -104,7 +104,9 @@ class Options(SamplerOptions):
 
 def prepare(model: UniformDenoiser, options: Options) -> UniformDenoiser:
     """Give a transformer its self-conditioning network, before anything is measured."""
-    return SelfConditioned(model, seed=options.seed) if isinstance(model, Transformer) else model
+    if isinstance(model, Transformer) and model.preset.self_conditioning_ffn is None:
+        return SelfConditioned(model, seed=options.seed)
+    return model
 
 
 @torch.inference_mode()

@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
+from workloads.backbones import build_backbone
 from workloads.errors import WorkloadError
 from workloads.kv_cache import KVCache
 from workloads.memory import check_fits
@@ -52,6 +53,10 @@ def early_exit(model: Transformer, layers: int) -> Transformer:
     """The first layers of a network with its embedding, last norm and output projection; shares all weights."""
     if not 1 <= layers <= model.preset.layers:
         raise WorkloadError(f"speculative: drafter_layers must lie in 1..{model.preset.layers}, got {layers}")
+    if not model.preset.is_common:
+        raise WorkloadError(
+            f"speculative: {model.preset.name!r} cannot draft with its own first layers; name a drafter"
+        )
     drafter = Transformer(
         replace(model.preset, layers=layers), dtype=model.embedding.weight.dtype, device="meta"
     )  # nothing is allocated: every part is replaced
@@ -97,4 +102,4 @@ def add_drafter(model: Denoiser, *, preset_name: str | None, layers: int | None,
         )
     dtype = model.embedding.weight.dtype
     check_fits(f"drafter {preset.name}", parameter_count(preset) * dtype.itemsize, model.device)
-    return Drafted(model, Transformer(preset, dtype=dtype, device=model.device, seed=seed))
+    return Drafted(model, build_backbone(preset, dtype=dtype, device=model.device, seed=seed))
