@@ -30,6 +30,7 @@ _OBSERVE = "observe"
 # Looked up at every operation, so by the shortest way.
 _TENSOR = torch.Tensor
 _PARAMETER = torch.nn.Parameter
+_DROPOUT = torch.ops.aten.dropout.default  # (input, p, train)
 _DisableTorchDispatch = torch._C._DisableTorchDispatch
 _NO_KWARGS: dict[str, Any] = {}
 # Composite operations kept whole because real devices have one kernel for them.
@@ -99,6 +100,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
                 self.note_source(args[0])
             return func(*args, **kwargs) if kwargs else func(*args)
         if disposition is _DECOMPOSE:
+            if func is _DROPOUT and not (args[1] and args[2]):
+                return args[0]  # as it runs unrecorded; its decomposition would copy
             with self:
                 return func.decompose(*args, **(kwargs or {}))
         return self.observe(func, func, args, kwargs or _NO_KWARGS)

@@ -124,6 +124,18 @@ def test_grouped_queries_read_each_kv_head_once(device):
     assert op.matrix_flops == 2 * 2 * 8 * 4 * 4 * 16
 
 
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(("p", "training"), [(0.1, False), (0.0, True)])
+def test_dropout_that_drops_nothing_moves_nothing(device, p, training):
+    x = torch.ones(4, 8, device=device)
+
+    with torch.inference_mode(), capture() as recording:
+        dropped = functional.dropout(x, p, training)
+
+    assert dropped is x
+    assert recording.trace.ops == ()
+
+
 def test_attention_with_more_keys_than_queries_reads_a_kv_cache():
     q, kv = torch.zeros(1, 2, 1, 8), torch.zeros(1, 2, 5, 8)
     with torch.no_grad(), capture() as recording:
