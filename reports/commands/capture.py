@@ -90,7 +90,7 @@ def capture(
             sampler_options=options,
             weights=weights,
         )
-    if device != "meta" and ready.preset is not None:
+    if device != "meta" and not program.startswith("py:"):  # a script may do things that must be done once only
         with progress("warming up"):
             ready.run()
     with (

@@ -57,7 +57,11 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
         ("mask_id = 126336", "mask_id = 126464", r"mask_id must lie in 0\.\.126463, got 126464"),
         ("mask_id = 126336", "", r"mask_id must lie in 0\.\.126463, got None"),
         ('kind = "masked_diffusion"', 'kind = "ar"', r"mask_id belongs to masked_diffusion and block_diffusion only"),
-        ('kind = "masked_diffusion"', 'kind = "rnn"', r"kind must be one of ar, masked_diffusion, block_diffusion, uniform_diffusion, got 'rnn'"),
+        (
+            'kind = "masked_diffusion"',
+            'kind = "rnn"',
+            r"kind must be one of ar, masked_diffusion, block_diffusion, uniform_diffusion, got 'rnn'",
+        ),
         ("schema = 1", "schema = 2", r"must begin with schema = 1"),
         ("schema = 1", "schema = ", r"is not valid TOML"),
     ],
