@@ -11,6 +11,7 @@ from reports.commands.catalog import chips, models, samplers
 from reports.commands.compare import compare
 from reports.commands.demo import demo
 from reports.commands.importing import import_trace
+from reports.commands.pareto import pareto
 from reports.commands.report import report
 from reports.commands.roofline import roofline
 from reports.commands.simulate import simulate
@@ -34,7 +35,7 @@ app = typer.Typer(
         "  roofscape report llada.parquet --chip h100-sxm -o llada.html"
     ),
 )
-for command in (capture, calibrate, chips, models, samplers, roofline, simulate, compare, report, demo):
+for command in (capture, calibrate, chips, models, samplers, roofline, simulate, compare, report, pareto, demo):
     app.command()(command)
 app.command("import")(import_trace)
 
