@@ -30,11 +30,11 @@ from workloads.trained.evaluation import evaluate
 from workloads.transformer import Transformer
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "workloads" / "trained" / "weights"
-STEPS = {"ar": 1600, "masked": 2400, "block": 1200, "uniform": 1600}
+STEPS = {"ar": 2400, "masked": 2400, "block": 1200, "uniform": 1600}
 BATCH = 128
 LEARNING_RATE = 2e-3
 WARM_UP_STEPS = 100
-SNAPSHOTS = 6
+SNAPSHOTS = 8
 BLOCK_LENGTH = 4
 SEED = 20
 PROBLEMS = 500
