@@ -1,7 +1,6 @@
 """Model presets: the dimensions that make a network, read from one TOML file per model; needs no torch."""
 
 import math
-import tomllib
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
@@ -23,6 +22,7 @@ from workloads.architecture import (
     check_positive,
 )
 from workloads.errors import WorkloadError
+from workloads.preset_files import find_preset_file, list_preset_files, read_preset_table
 
 ModelKind = Literal["ar", "masked_diffusion", "block_diffusion", "uniform_diffusion"]
 _MASKING = ("masked_diffusion", "block_diffusion")
@@ -278,7 +278,7 @@ def _attention_parameters(preset: ModelPreset, layer: int) -> int:
 
 def list_presets() -> tuple[str, ...]:
     """Names of the presets that ship with Roofscape, sorted."""
-    return tuple(sorted(path.stem for path in PRESETS_FOLDER.glob("*.toml")))
+    return list_preset_files(PRESETS_FOLDER)
 
 
 def load_preset(name_or_path: str | Path) -> ModelPreset:
@@ -287,25 +287,11 @@ def load_preset(name_or_path: str | Path) -> ModelPreset:
     Raises:
         WorkloadError: the name is unknown, or the file lacks a key, has one too many, or a value that cannot be.
     """
-    text = str(name_or_path)
-    if text.endswith(".toml"):
-        return _read_preset(Path(text))
-    if text.lower() not in list_presets():
-        raise WorkloadError(
-            f"unknown model preset {text!r}; known: {', '.join(list_presets())}; or give the path of a .toml file"
-        )
-    return _read_preset(PRESETS_FOLDER / f"{text.lower()}.toml")
+    return _read_preset(find_preset_file(name_or_path, PRESETS_FOLDER, "model preset"))
 
 
 def _read_preset(path: Path) -> ModelPreset:
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise WorkloadError(f"model preset {path}: cannot be read ({error.strerror or error})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise WorkloadError(f"model preset {path}: is not valid TOML ({error})") from None
-    if table.pop("schema", None) != SCHEMA_VERSION:
-        raise WorkloadError(f"model preset {path}: must begin with schema = {SCHEMA_VERSION}")
+    table = read_preset_table(path, "model preset", SCHEMA_VERSION)
     if "name" in table:
         raise WorkloadError(f"model preset {path}: unknown key 'name'; a preset is named by its file")
     preset: ModelPreset = _build_record(ModelPreset, {**table, "name": path.stem.lower()}, path, "")

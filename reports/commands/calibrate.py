@@ -24,9 +24,9 @@ def calibrate(
     from dataclasses import asdict
 
     from reports import formatting
+    from reports.commands.catalog import ceiling_rows
     from reports.commands.measuring import measure_machine
     from reports.console import print_json, print_line, print_table, remark
-    from roofline.ceilings import ceilings
     from roofline.chipfile import save_chip
 
     calibration = measure_machine(brief=brief, name=output.stem, device=device)
@@ -35,16 +35,7 @@ def calibrate(
     if as_json:
         print_json({**asdict(chip), "notes": list(calibration.notes), "file": str(output)})
         return
-    rows = [
-        (
-            ceiling.label,
-            formatting.format_flops_per_s(ceiling.flops_per_s)
-            if ceiling.flops_per_s is not None
-            else formatting.format_bytes_per_s(ceiling.bytes_per_s),
-        )
-        for ceiling in ceilings(chip)
-    ]
-    print_table(f"{chip.title}: measured ceilings", ("ceiling", "rate"), rows)
+    print_table(f"{chip.title}: measured ceilings", ("ceiling", "rate"), ceiling_rows(chip))
     print_line(f"launch overhead {formatting.format_seconds(chip.launch_s)} per operation")
     for note in calibration.notes:
         remark(f"note: {note}")

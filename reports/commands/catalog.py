@@ -1,11 +1,14 @@
 """`roofscape chips`, `models` and `samplers`: what is there to choose from."""
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from reports.commands.options import AsJson
+
+if TYPE_CHECKING:
+    from roofline.chip import Chip
 
 
 def chips(
@@ -18,7 +21,6 @@ def chips(
     """
     from reports import formatting
     from reports.console import print_json, print_line, print_table
-    from roofline.ceilings import ceilings
     from roofline.chipfile import list_chips, load_chip
 
     if name is None:
@@ -46,7 +48,18 @@ def chips(
     if as_json:
         print_json(asdict(chip))
         return
-    lines = [
+    label = "measured" if chip.is_measured else "derived from published figures"
+    print_table(f"{chip.title}: ceilings, {label}", ("ceiling", "rate"), ceiling_rows(chip))
+    for where, source in chip.sources:
+        print_line(f"{where}: {source}")
+
+
+def ceiling_rows(chip: "Chip") -> list[tuple[str, str]]:
+    """Label and rate of each of a chip's ceilings, written for people."""
+    from reports import formatting
+    from roofline.ceilings import ceilings
+
+    return [
         (
             ceiling.label,
             formatting.format_flops_per_s(ceiling.flops_per_s)
@@ -55,10 +68,6 @@ def chips(
         )
         for ceiling in ceilings(chip)
     ]
-    label = "measured" if chip.is_measured else "derived from published figures"
-    print_table(f"{chip.title}: ceilings, {label}", ("ceiling", "rate"), lines)
-    for where, source in chip.sources:
-        print_line(f"{where}: {source}")
 
 
 def models(

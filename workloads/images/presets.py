@@ -1,12 +1,12 @@
 """Image presets: the configurations that make a text-to-image model, one TOML file per model; needs no torch."""
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from workloads.errors import WorkloadError
+from workloads.preset_files import find_preset_file, list_preset_files, read_preset_table
 
 Prediction = Literal["noise", "flow"]
 Guidance = Literal["doubled", "distilled"]
@@ -101,7 +101,7 @@ class ImagePreset:
 
 def list_image_presets() -> tuple[str, ...]:
     """Names of the image presets that ship with Roofscape, sorted."""
-    return tuple(sorted(path.stem for path in PRESETS_FOLDER.glob("*.toml")))
+    return list_preset_files(PRESETS_FOLDER)
 
 
 def load_image_preset(name_or_path: str | Path) -> ImagePreset:
@@ -110,25 +110,11 @@ def load_image_preset(name_or_path: str | Path) -> ImagePreset:
     Raises:
         WorkloadError: the name is unknown, or the file lacks a key, has one too many, or a value that cannot be.
     """
-    text = str(name_or_path)
-    if text.endswith(".toml"):
-        return _read(Path(text))
-    if text.lower() not in list_image_presets():
-        raise WorkloadError(
-            f"unknown image preset {text!r}; known: {', '.join(list_image_presets())}; or give the path of a .toml file"
-        )
-    return _read(PRESETS_FOLDER / f"{text.lower()}.toml")
+    return _read(find_preset_file(name_or_path, PRESETS_FOLDER, "image preset"))
 
 
 def _read(path: Path) -> ImagePreset:
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise WorkloadError(f"image preset {path}: cannot be read ({error.strerror or error})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise WorkloadError(f"image preset {path}: is not valid TOML ({error})") from None
-    if table.pop("schema", None) != SCHEMA_VERSION:
-        raise WorkloadError(f"image preset {path}: must begin with schema = {SCHEMA_VERSION}")
+    table = read_preset_table(path, "image preset", SCHEMA_VERSION)
     allowed = [f for f in fields(ImagePreset) if f.name != "name"]
     names = [f.name for f in allowed]
     unknown = [key for key in table if key not in names]
