@@ -1,6 +1,7 @@
 """Names and clocks of the devices that programs ran on, for provenance."""
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -25,6 +26,7 @@ def describe_device(types: set[str]) -> DeviceDescription:
     return DeviceDescription(name="meta", notes=("shapes only: nothing was computed and nothing was timed",))
 
 
+@cache
 def cpu_name() -> str:
     """Model name of the processor as Linux tells it, else `cpu`."""
     return _cpu_field("model name") or "cpu"
