@@ -80,7 +80,8 @@ class Chip:
         die_area_mm2: of all compute dies.
         process_node: for example `TSMC 4N`.
         price_usd: price of one device.
-        calibration: (name, value) of fitted constants of the kernel models.
+        calibration: (dotted name, value) of fitted constants of the kernel models: `scope.name` holds for one scope (a
+            kernel family, or a dtype of it), a bare name wherever no scope says otherwise.
         sources: (section or key, where its figures come from).
         is_measured: whether the figures were measured on the device itself rather than published.
     """

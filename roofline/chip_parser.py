@@ -84,7 +84,7 @@ def parse_chip(document: dict[str, object], file: str) -> Chip:
             die_area_mm2=area.optional_number("die_mm2"),
             process_node=area.string("process_node", default=""),
             price_usd=root.table("price", required=False).allow(["usd"]).optional_number("usd"),
-            calibration=root.table("calibration", required=False).numbers(zero=True),
+            calibration=root.table("calibration", required=False).nested_numbers(),
             sources=_record_sources(sources),
             is_measured=root.boolean("is_measured", default=False),
         )

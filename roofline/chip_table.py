@@ -108,6 +108,16 @@ class Table:
         """All keys as (name, number), in the file's order."""
         return tuple((key, self.number(key, zero=zero)) for key in self.values)
 
+    def nested_numbers(self) -> tuple[tuple[str, float], ...]:
+        """All figures from zero up in this section and those below it as (dotted name, number), in the file's order."""
+        figures: list[tuple[str, float]] = []
+        for key, value in self.values.items():
+            if isinstance(value, dict):
+                figures += [(f"{key}.{name}", number) for name, number in self.table(key).nested_numbers()]
+            else:
+                figures.append((key, self.number(key, zero=True)))
+        return tuple(figures)
+
     def dtype_numbers(self) -> tuple[tuple[str, float], ...]:
         """All keys as (dtype, number); a key must be a known dtype."""
         for key in self.values:

@@ -40,7 +40,7 @@ def chip_toml(chip: Chip) -> str:
         sections.append(("energy.memory_j_per_byte", energy.memory_j_per_byte))
     sections.append(("area", (("die_mm2", chip.die_area_mm2), ("process_node", chip.process_node or None))))
     sections.append(("price", (("usd", chip.price_usd),)))
-    sections.append(("calibration", chip.calibration))
+    sections += _calibration(chip.calibration)
     sections.append(("sources", chip.sources))
     return "\n".join(text for text in (_section(name, fields) for name, fields in sections) if text)
 
@@ -57,6 +57,15 @@ def _head(chip: Chip) -> tuple[tuple[str, Value], ...]:
         ("launch_s", chip.launch_s),
         ("host_dispatch_s", chip.host_dispatch_s),
     )
+
+
+def _calibration(constants: tuple[tuple[str, float], ...]) -> list[tuple[str, Iterable[tuple[str, Value]]]]:
+    """Constants by the section that their dotted names begin with; those without one come first, as TOML wants."""
+    sections: dict[str, list[tuple[str, Value]]] = {"calibration": []}
+    for dotted, value in constants:
+        scope, _, name = dotted.rpartition(".")
+        sections.setdefault(f"calibration.{scope}" if scope else "calibration", []).append((name, value))
+    return list(sections.items())
 
 
 def _section(name: str, fields: Iterable[tuple[str, Value]]) -> str:

@@ -1,6 +1,6 @@
 """`ChipColumns`: chips as NumPy columns along the last axis, calibration and its defaults applied."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +47,7 @@ class ChipColumns:
         smooth_max_p: exponent of the smooth maximum of core and memory time; default infinity, a plain maximum.
         cluster_cores: neighboring cores that fetch an operand panel from shared memory once for all of them
             (thread-block clusters with multicast on Hopper and later); default 1, each core fetches its own.
+        calibrations: constants of each chip by dotted name; `constant` looks them up.
         first_access_s: latency of main memory before anything can start; 0 where `t0_s` was fitted, which holds it.
     """
 
@@ -75,6 +76,7 @@ class ChipColumns:
     smooth_max_p: FloatArray
     cluster_cores: FloatArray
     first_access_s: FloatArray
+    calibrations: tuple[Mapping[str, float], ...]
 
     @classmethod
     def from_chips(cls, chips: Sequence[Chip]) -> "ChipColumns":
@@ -94,12 +96,28 @@ class ChipColumns:
             macs=macs,
             has_matrix=has_matrix,
             vector_flops=vector,
+            calibrations=tuple(dict(chip.calibration) for chip in chips),
             **levels,
             **columns,
         )
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def constant(self, name: str, *scopes: str, default: float | FloatArray) -> FloatArray:
+        """A calibration constant of every chip, [C].
+
+        Args:
+            name: of the constant.
+            scopes: where to look first, the most specific first, for example `gemm.float8_e4m3fn`, `gemm`; the bare
+                name comes last.
+            default: value of chips that have none, one for all or [C].
+        """
+        values = np.zeros(len(self)) + default
+        keys = (*(f"{scope}.{name}" for scope in scopes), name)
+        for c, constants in enumerate(self.calibrations):
+            values[c] = next((constants[key] for key in keys if key in constants), values[c])
+        return values
 
     @property
     def levels(self) -> int:

@@ -132,7 +132,12 @@ def test_awkward_values_survive_saving(toy_chip, tmp_path):
         is_measured=True,
         links=(Link(name="odd name", bandwidth_bytes_per_s=1.0e9 / 3, latency_s=0.0),),
         energy=Energy(static_w=0.0, matrix_j_per_flop=(), vector_j_per_flop=1e-13, memory_j_per_byte=(("l2", 1e-300),)),
-        calibration=(("t0_s", 0.0),),
+        calibration=(
+            ("t0_s", 0.0),
+            ("gemm.t0_s", 1e-6),
+            ("gemm.float8_e4m3fn.wave_s", 2e-7),
+            ("attention.wave_s", 1.0),
+        ),
         sources=(("*", "invented"),),
     )
     assert load_chip(save_chip(chip, tmp_path / "toy.toml")) == chip
