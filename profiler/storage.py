@@ -14,7 +14,7 @@ from profiler.errors import TraceError
 from profiler.files import write_atomically
 from profiler.op import Op, Operand
 from profiler.provenance import Provenance
-from profiler.traces import Calls, Kernels, Trace, operand_offsets
+from profiler.traces import Allocations, Calls, Kernels, Trace, operand_offsets
 
 SCHEMA_VERSION = 1
 _VERSION_KEY = b"roofscape.schema_version"
@@ -28,6 +28,7 @@ _WRITE_OPTIONS: dict[str, Any] = {
     "store_schema": False,
 }
 _KERNEL_COLUMNS = tuple(column.name for column in fields(Kernels) if column.name != "call")
+_ALLOCATION_COLUMNS = tuple(column.name for column in fields(Allocations))
 
 
 def save_trace(trace: Trace, path: Path) -> None:
@@ -42,6 +43,7 @@ def save_trace(trace: Trace, path: Path) -> None:
         "phases": trace.phases,
         "modules": trace.modules,
         "kernel_names": trace.kernel_names,
+        "allocations": {name: getattr(trace.allocations, name).tolist() for name in _ALLOCATION_COLUMNS},
         "provenance": asdict(trace.provenance),
         "ops": [asdict(op) for op in trace.ops],
     }
@@ -49,6 +51,7 @@ def save_trace(trace: Trace, path: Path) -> None:
     reads_of, writes_of = operand_offsets(trace.ops, trace.calls.op)
     columns["reads"] = _lists(trace.calls.reads, reads_of)
     columns["writes"] = _lists(trace.calls.writes, writes_of)
+    columns["replaces"] = _lists(trace.calls.replaces, writes_of)
     columns |= _kernel_lists(trace)
     metadata = {_VERSION_KEY: str(SCHEMA_VERSION), _HEADER_KEY: json.dumps(header, allow_nan=False)}
     try:
@@ -118,6 +121,9 @@ def _trace_from(table: Any, header: Mapping[str, Any]) -> Trace:
     def flat(name: str) -> Any:
         return table.column(name).combine_chunks().flatten().to_numpy(zero_copy_only=False)
 
+    # Files written before these two existed lack them; whoever needs them says so.
+    replaces = flat("replaces") if "replaces" in table.schema.names else np.empty(0, dtype=np.int64)
+    allocations = header.get("allocations", dict.fromkeys(_ALLOCATION_COLUMNS, ()))
     first_kernels = table.column(f"kernel_{_KERNEL_COLUMNS[0]}").combine_chunks()
     kernel_counts = first_kernels.value_lengths().to_numpy(zero_copy_only=False)
     return Trace(
@@ -128,7 +134,15 @@ def _trace_from(table: Any, header: Mapping[str, Any]) -> Trace:
         kernel_names=tuple(header["kernel_names"]),
         provenance=_provenance(header["provenance"]),
         ops=tuple(_op(fields_of_op) for fields_of_op in header["ops"]),
-        calls=Calls(**{name: column(name) for name in _CALL_COLUMNS}, reads=flat("reads"), writes=flat("writes")),
+        calls=Calls(
+            **{name: column(name) for name in _CALL_COLUMNS},
+            reads=flat("reads"),
+            writes=flat("writes"),
+            replaces=replaces,
+        ),
+        allocations=Allocations(
+            **{name: np.array(allocations[name], dtype=np.int64) for name in _ALLOCATION_COLUMNS},
+        ),
         kernels=Kernels(
             call=np.repeat(np.arange(len(table), dtype=np.int64), kernel_counts.astype(np.int64)),
             **{name: flat(f"kernel_{name}") for name in _KERNEL_COLUMNS},

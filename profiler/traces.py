@@ -56,6 +56,8 @@ class Calls(_Columns):
         energy_j: measured energy, NaN where not measured.
         reads: ids of the tensor versions read, `inputs` of the call's op in order, all calls behind one another.
         writes: ids of the tensor versions written, likewise for `outputs`.
+        replaces: for each of `writes`, the version that stood in the same storage before, 0 where the storage is new;
+            empty where unrecorded.
     """
 
     op: IntArray
@@ -68,9 +70,28 @@ class Calls(_Columns):
     energy_j: FloatArray
     reads: IntArray = field(default_factory=_empty_int)
     writes: IntArray = field(default_factory=_empty_int)
+    replaces: IntArray = field(default_factory=_empty_int)
 
     def __len__(self) -> int:
         return len(self.op)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Allocations(_Columns):
+    """Storages that no recorded call made: parameters, inputs, and bare allocations such as `torch.empty`.
+
+    Attributes:
+        version: id of the first version met in the storage.
+        size_bytes: of the whole storage, whichever part a view shows.
+        is_outside: 1 where it was there before it was first used, 0 where the program allocated it while recorded.
+    """
+
+    version: IntArray = field(default_factory=_empty_int)
+    size_bytes: IntArray = field(default_factory=_empty_int)
+    is_outside: IntArray = field(default_factory=_empty_int)
+
+    def __len__(self) -> int:
+        return len(self.version)
 
 
 KERNEL_CATEGORIES = ("kernel", "memcpy", "memset", "collective")
@@ -118,6 +139,7 @@ class Trace:
     provenance: Provenance
     kernels: Kernels = field(default_factory=Kernels)
     kernel_names: tuple[str, ...] = ()
+    allocations: Allocations = field(default_factory=Allocations)
     view: str = "eager"
 
     def __post_init__(self) -> None:
@@ -152,13 +174,15 @@ class Trace:
     def select(self, mask: NDArray[np.bool_]) -> "Trace":
         """The calls where `mask` [calls] is true, with their own ops; kernels and dataflow ids are kept with them."""
         reads_of, writes_of = operand_offsets(self.ops, self.calls.op)
+        by_output = np.repeat(mask, np.diff(writes_of))
         calls = Calls(
             **{
                 column: getattr(self.calls, column)[mask]
                 for column in ("op", "phase", "step", "module", "stream", "start_s", "duration_s", "energy_j")
             },
             reads=self.calls.reads[np.repeat(mask, np.diff(reads_of))] if len(self.calls.reads) else _empty_int(),
-            writes=self.calls.writes[np.repeat(mask, np.diff(writes_of))] if len(self.calls.writes) else _empty_int(),
+            writes=self.calls.writes[by_output] if len(self.calls.writes) else _empty_int(),
+            replaces=self.calls.replaces[by_output] if len(self.calls.replaces) else _empty_int(),
         )
         used, new_op = np.unique(calls.op, return_inverse=True)
         kept = mask[self.kernels.call] if len(self.kernels) else np.empty(0, dtype=bool)

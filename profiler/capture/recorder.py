@@ -25,6 +25,7 @@ from workloads.markers import Marker, current_marker, mark_count
 from workloads.roles import Role
 
 _FREE = "free"
+_ALLOCATE = "allocate"
 _DECOMPOSE = "decompose"
 _OBSERVE = "observe"
 # Looked up at every operation, so by the shortest way.
@@ -33,6 +34,8 @@ _PARAMETER = torch.nn.Parameter
 _DROPOUT = torch.ops.aten.dropout.default  # (input, p, train)
 _DisableTorchDispatch = torch._C._DisableTorchDispatch
 _NO_KWARGS: dict[str, Any] = {}
+# Free, but what they return is a new storage, at an address that may have been another's.
+_ALLOCATING = frozenset({"empty", "empty_like", "empty_strided", "empty_permuted", "new_empty", "new_empty_strided"})
 # Composite operations kept whole because real devices have one kernel for them.
 WHOLE = frozenset({"scaled_dot_product_attention", "rms_norm", "linear"})
 
@@ -69,9 +72,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         self.ends: list[Stamp] = []
         self.reads: list[int] = []
         self.writes: list[int] = []
+        self.replaces: list[int] = []
         self.modules = ModulePaths()
         self.devices: set[str] = set()
-        self._storages = Storages()
+        self.storages = Storages()
         self._op_index: dict[Op, int] = {}
         self._known: dict[object, Known] = {}
         self._dispositions: dict[int, str] = {}
@@ -99,6 +103,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
             if args:
                 self.note_source(args[0])
             return func(*args, **kwargs) if kwargs else func(*args)
+        if disposition is _ALLOCATE:
+            allocated = func(*args, **kwargs) if kwargs else func(*args)
+            self.storages.allocate(allocated)
+            return allocated
         if disposition is _DECOMPOSE:
             if func is _DROPOUT and not (args[1] and args[2]):
                 return args[0]  # as it runs unrecorded; its decomposition would copy
@@ -109,7 +117,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
     def note_source(self, tensor: object) -> None:
         """Remember a parameter before its first view: the view no longer tells that it is one."""
         if type(tensor) is torch.nn.Parameter:
-            self._storages.read(tensor)
+            self.storages.read(tensor)
 
     def observe(self, identity: Any, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run one operation and record it. This is the hot path: a repeated operation costs one look-up.
@@ -122,7 +130,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         """
         if mark_count[0] != self._marks_seen:
             self._marks_seen = mark_count[0]
-            self._storages.apply_marks()
+            self.storages.apply_marks()
         tensors: list[torch.Tensor] = []
         versions: list[int] = []
         key: list[object] = [id(identity)]
@@ -151,7 +159,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
             known = self._known.get(key_tuple) or self._learn(identity, args, kwargs, result, outputs, tensors)
             self._known[key_tuple] = known
         for position in known.cached_positions:
-            self._storages.set_role(tensors[position], "kv_cache")
+            self.storages.set_role(tensors[position], "kv_cache")
         self.call_ops.append(known.op)
         self.markers.append(marker)
         self.paths.append(self.modules.current)
@@ -159,14 +167,14 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         self.ends.append(None if known.on_meta else end)
         for position in known.read_positions:
             self.reads.append(versions[position])
-        self._storages.write(outputs, known.output_roles, self.writes)
+        self.storages.write(outputs, known.output_roles, self.writes, self.replaces)
         return result
 
     def _add_tokens(
         self, values: Iterable[Any], key: list[object], tensors: list[torch.Tensor], versions: list[int]
     ) -> None:
         """Append what tells one distinct operation from another; collect the tensors and their versions."""
-        storages = self._storages
+        storages = self.storages
         for value in values:
             kind = type(value)
             if kind is _TENSOR or kind is _PARAMETER:
@@ -207,7 +215,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
     ) -> Known:
         """Work out the cost of an operation met for the first time, and how to repeat it on meta."""
         name = identity if isinstance(identity, str) else schema_name(identity)
-        roles = {id(tensor): self._storages.read(tensor)[0] for tensor in tensors}
+        roles = {id(tensor): self.storages.read(tensor)[0] for tensor in tensors}
         call = AtenCall(
             name=name,
             args=tuple(plain_argument(value, roles) for value in args),
@@ -252,7 +260,7 @@ def _disposition(func: Any) -> str:
     if short in WHOLE:
         return _OBSERVE
     if namespace in ("prim", "profiler") or is_free(name):
-        return _FREE
+        return _ALLOCATE if short in _ALLOCATING else _FREE
     if torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd"):
         return _DECOMPOSE
     returns = func._schema.returns

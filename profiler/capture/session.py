@@ -15,7 +15,7 @@ from profiler.capture.recorder import Recorder
 from profiler.capture.timing import CudaEvents, seconds_from_stamps
 from profiler.errors import TraceError
 from profiler.provenance import record_provenance
-from profiler.traces import Calls, Trace
+from profiler.traces import Allocations, Calls, Trace
 
 
 @dataclass(slots=True)
@@ -93,13 +93,21 @@ def _build_trace(recorder: Recorder, events: CudaEvents | None, name: str, seed:
             energy_j=np.full(len(markers), np.nan),
             reads=np.array(recorder.reads, dtype=np.int64),
             writes=np.array(recorder.writes, dtype=np.int64),
+            replaces=np.array(recorder.replaces, dtype=np.int64),
         ),
+        allocations=_allocations(recorder),
         phases=phases,
         modules=modules,
         provenance=record_provenance(
             "capture", device=device.name, clock_hz=device.clock_hz, seed=seed, notes=device.notes
         ),
     )
+
+
+def _allocations(recorder: Recorder) -> Allocations:
+    """Storages that no recorded operation made, as columns."""
+    rows = np.array(recorder.storages.allocations, dtype=np.int64).reshape(-1, 3)
+    return Allocations(version=rows[:, 0], size_bytes=rows[:, 1], is_outside=rows[:, 2])
 
 
 def _index(values: Sequence[str]) -> tuple[tuple[str, ...], NDArray[np.int64]]:

@@ -20,24 +20,48 @@ class Storages:
         """Start with no storage known."""
         self.entries: dict[int, tuple[Role, int]] = {}
         self._versions = 0
+        # Storages that no recorded operation made: first version, bytes, and whether they were there before.
+        self.allocations: list[tuple[int, int, bool]] = []
 
     def read(self, tensor: torch.Tensor) -> tuple[Role, int]:
         """Role and version id of what `tensor` shows."""
         address = _address(tensor)
         entry = self.entries.get(address)
         if entry is None or (type(tensor) is torch.nn.Parameter and entry[0] != "weights"):
-            self._versions += 1
-            entry = self.entries[address] = (marked_role(tensor, address) or "activations", self._versions)
+            if entry is None:
+                entry = self._meet(tensor, address, is_outside=True)
+            else:  # a parameter shown as something else before
+                entry = self.entries[address] = ("weights", entry[1])
         return entry
 
-    def write(self, tensors: Sequence[torch.Tensor], roles: Sequence[Role | None], versions: list[int]) -> None:
-        """Append the version ids of what is written now; a tensor with role None keeps the role of its storage."""
+    def allocate(self, tensor: torch.Tensor) -> None:
+        """Note a bare allocation, whose address may have been another storage's before."""
+        self._meet(tensor, _address(tensor), is_outside=False)
+
+    def _meet(self, tensor: torch.Tensor, address: int, *, is_outside: bool) -> tuple[Role, int]:
+        self._versions += 1
+        self.allocations.append((self._versions, _storage_bytes(tensor), is_outside))
+        entry = self.entries[address] = (marked_role(tensor, address) or "activations", self._versions)
+        return entry
+
+    def write(
+        self,
+        tensors: Sequence[torch.Tensor],
+        roles: Sequence[Role | None],
+        versions: list[int],
+        replaces: list[int],
+    ) -> None:
+        """Append the version ids of what is written now, and of what stood in the same storage before, 0 for nothing.
+
+        A tensor with role None was written in place and keeps the role of its storage.
+        """
         for tensor, role in zip(tensors, roles, strict=True):
             address = _address(tensor)
+            kept, before = (role, 0) if role is not None else self.read(tensor)
             self._versions += 1
-            kept = role or (self.entries[address] if address in self.entries else self.read(tensor))[0]
             self.entries[address] = (kept, self._versions)
             versions.append(self._versions)
+            replaces.append(before)
 
     def apply_marks(self) -> None:
         """Take over the roles of storages that were marked after an operation had made them."""
@@ -48,6 +72,14 @@ class Storages:
     def set_role(self, tensor: torch.Tensor, role: Role) -> None:
         """Give a storage another role from now on."""
         self.entries[_address(tensor)] = (role, self.read(tensor)[1])
+
+
+def _storage_bytes(tensor: torch.Tensor) -> int:
+    """Bytes of a tensor's whole storage; of its elements where it has none."""
+    try:
+        return int(tensor.untyped_storage().nbytes())
+    except (NotImplementedError, RuntimeError):
+        return tensor.numel() * tensor.element_size()
 
 
 def _address(tensor: torch.Tensor) -> int:

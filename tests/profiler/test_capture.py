@@ -276,3 +276,31 @@ def test_cuda_calls_are_timed_by_events():
     assert len(frame) == 5
     assert (frame.duration_s > 2 * 2048**3 / 5e15).all()  # no GPU reaches 5 PFLOP/s in bf16
     assert (frame.duration_s < 0.1).all()
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_writes_name_the_version_that_stood_in_the_same_storage(device):
+    outside = torch.ones(2, 4, device=device)
+    with torch.no_grad(), capture() as recording:
+        cache = torch.empty(8, 4, device=device)
+        cache[:2].copy_(outside)
+        doubled = outside * 2
+        doubled.add_(1)
+        cache[2:4].copy_(doubled)
+    trace, calls = recording.trace, recording.trace.calls
+    assert [trace.ops[i].name for i in calls.op] == ["aten::copy_", "aten::mul", "aten::add_", "aten::copy_"]
+    first, product, added, second = calls.writes.tolist()
+    assert calls.replaces.tolist() == [trace.allocations.version[0], 0, product, first]
+    assert trace.allocations.size_bytes.tolist() == [8 * 4 * 4, 2 * 4 * 4]
+    assert trace.allocations.is_outside.tolist() == [0, 1]
+
+
+def test_allocation_at_the_address_of_a_freed_storage_is_a_new_one():
+    with torch.no_grad(), capture() as recording:
+        for _ in range(3):
+            buffer = torch.empty(1000)
+            buffer.fill_(1.0)
+            del buffer
+    calls = recording.trace.calls
+    assert calls.replaces.tolist() == recording.trace.allocations.version.tolist()
+    assert len(set(calls.replaces.tolist())) == 3

@@ -1,5 +1,7 @@
 """Traces on disk: equal after save and load, and one clear line for whatever is no trace."""
 
+import json
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -29,6 +31,18 @@ def test_trace_is_equal_after_save_and_load(trace, tmp_path):
 def test_fused_trace_is_equal_after_save_and_load(trace, tmp_path):
     save_trace(fuse(trace), tmp_path / "fused.parquet")
     assert load_trace(tmp_path / "fused.parquet") == fuse(trace)
+
+
+def test_trace_from_before_storages_were_recorded_loads_without_them(trace, tmp_path):
+    save_trace(trace, tmp_path / "new.parquet")
+    table = pq.read_table(tmp_path / "new.parquet").drop_columns(["replaces"])
+    header = json.loads(table.schema.metadata[b"roofscape.trace"])
+    del header["allocations"]
+    metadata = {**table.schema.metadata, b"roofscape.trace": json.dumps(header).encode()}
+    pq.write_table(table.replace_schema_metadata(metadata), tmp_path / "old.parquet")
+    old = load_trace(tmp_path / "old.parquet")
+    assert len(old.calls.replaces) == len(old.allocations) == 0
+    assert np.array_equal(old.calls.writes, trace.calls.writes)
 
 
 def test_kernels_are_kept(trace, tmp_path):
