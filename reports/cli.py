@@ -10,6 +10,7 @@ from reports.commands.capture import capture
 from reports.commands.catalog import chips, models, samplers
 from reports.commands.compare import compare
 from reports.commands.demo import demo
+from reports.commands.exporting import export_trace
 from reports.commands.importing import import_trace
 from reports.commands.pareto import pareto
 from reports.commands.report import report
@@ -38,6 +39,7 @@ app = typer.Typer(
 for command in (capture, calibrate, chips, models, samplers, roofline, simulate, compare, report, pareto, demo):
     app.command()(command)
 app.command("import")(import_trace)
+app.command("export")(export_trace)
 
 
 def main() -> None:

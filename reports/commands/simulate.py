@@ -8,6 +8,7 @@ import typer
 from reports.commands.options import AsJson, ChipName, TraceFile, View, ViewOption, read_trace
 
 if TYPE_CHECKING:
+    from profiler.traces import Trace
     from simulator.result import SimulationResult
 
 
@@ -39,22 +40,27 @@ def simulate(
 ) -> None:
     """Simulate a trace on a chip: time, energy, what each unit did; predicted, not measured."""
     from reports.console import print_json, progress
-    from roofline.chipfile import load_chip
-    from simulator import analytic
 
-    loaded_chip = load_chip(chip)
     trace = read_trace(trace_file, view)
-    with progress(f"simulating {trace.name} on {loaded_chip.name}"):
-        if engine is Engine.event:
-            from simulator import event
-
-            result = event.simulate(trace, loaded_chip, mode=mode.value)
-        else:
-            result = analytic.simulate(trace, loaded_chip, mode=mode.value)
+    with progress(f"simulating {trace.name} on {chip}"):
+        result = play(trace, chip, engine, mode)
     if as_json:
         print_json({**result.to_json(), "parts": result.summary().to_dict("records")})
         return
     _print(result)
+
+
+def play(trace: "Trace", chip: str, engine: Engine, mode: Mode) -> "SimulationResult":
+    """Simulate a trace on a chip, given by name or file, with one of the engines."""
+    from roofline.chipfile import load_chip
+    from simulator import analytic
+
+    loaded_chip = load_chip(chip)
+    if engine is Engine.event:
+        from simulator import event
+
+        return event.simulate(trace, loaded_chip, mode=mode.value)
+    return analytic.simulate(trace, loaded_chip, mode=mode.value)
 
 
 def _print(result: "SimulationResult") -> None:

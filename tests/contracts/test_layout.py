@@ -30,7 +30,7 @@ def test_init_files_hold_a_docstring_only():
 
 
 def test_no_module_is_named_like_one_of_the_standard_library():
-    allowed = {"__init__", "__main__", "html", "copy"}  # inside packages, imported by their full name
+    allowed = {"__init__", "__main__", "html", "copy", "csv"}  # inside packages, imported by their full name
     clashes = {path.stem for path in sources()} & set(sys.stdlib_module_names)
     assert clashes <= allowed
 

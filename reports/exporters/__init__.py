@@ -1,0 +1,1 @@
+"""Exporters: files that other programs read, one exporter a file, found by name."""
