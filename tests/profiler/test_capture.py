@@ -289,7 +289,7 @@ def test_writes_name_the_version_that_stood_in_the_same_storage(device):
         cache[2:4].copy_(doubled)
     trace, calls = recording.trace, recording.trace.calls
     assert [trace.ops[i].name for i in calls.op] == ["aten::copy_", "aten::mul", "aten::add_", "aten::copy_"]
-    first, product, added, second = calls.writes.tolist()
+    first, product, _added, _second = calls.writes.tolist()
     assert calls.replaces.tolist() == [trace.allocations.version[0], 0, product, first]
     assert trace.allocations.size_bytes.tolist() == [8 * 4 * 4, 2 * 4 * 4]
     assert trace.allocations.is_outside.tolist() == [0, 1]
