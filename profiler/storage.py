@@ -16,7 +16,7 @@ from profiler.op import Op, Operand
 from profiler.provenance import Provenance
 from profiler.traces import Allocations, Calls, Kernels, Trace, operand_offsets
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 2: hardware counters of kernels
 _VERSION_KEY = b"roofscape.schema_version"
 _HEADER_KEY = b"roofscape.trace"
 _CALL_COLUMNS = ("op", "phase", "step", "module", "stream", "start_s", "duration_s", "energy_j")

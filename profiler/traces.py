@@ -96,6 +96,8 @@ class Allocations(_Columns):
 
 KERNEL_CATEGORIES = ("kernel", "memcpy", "memset", "collective")
 ATTRIBUTIONS = ("external_id", "correlation", "time", "repeat", "unexplained")
+# What hardware counters tell of a kernel: optional columns of `Kernels`.
+COUNTERS = ("dram_bytes", "l2_bytes", "l1_bytes", "vector_flops", "tensor_instructions")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -108,8 +110,14 @@ class Kernels(_Columns):
         category: index into `KERNEL_CATEGORIES`.
         attribution: how the call was found, index into `ATTRIBUTIONS`.
         stream: device stream.
-        start_s: start on the same clock as the calls.
-        duration_s: time on the device.
+        start_s: start on the same clock as the calls, NaN where not recorded (counters are read one kernel at a time).
+        duration_s: time on the device, NaN where not recorded.
+        dram_bytes: bytes that hardware counters saw between the last cache and main memory, NaN where not counted; so
+            for all below.
+        l2_bytes: bytes that crossed the second-level cache.
+        l1_bytes: bytes that crossed the first-level caches.
+        vector_flops: FLOPs of the scalar units' add, multiply and fused multiply-add instructions.
+        tensor_instructions: matrix instructions, one per warp or wavefront.
     """
 
     call: IntArray = field(default_factory=_empty_int)
@@ -119,6 +127,16 @@ class Kernels(_Columns):
     stream: IntArray = field(default_factory=_empty_int)
     start_s: FloatArray = field(default_factory=_empty_float)
     duration_s: FloatArray = field(default_factory=_empty_float)
+    dram_bytes: FloatArray = field(default_factory=_empty_float)
+    l2_bytes: FloatArray = field(default_factory=_empty_float)
+    l1_bytes: FloatArray = field(default_factory=_empty_float)
+    vector_flops: FloatArray = field(default_factory=_empty_float)
+    tensor_instructions: FloatArray = field(default_factory=_empty_float)
+
+    def __post_init__(self) -> None:
+        for counter in COUNTERS:
+            if not len(getattr(self, counter)) and len(self.call):
+                object.__setattr__(self, counter, np.full(len(self.call), np.nan))
 
     def __len__(self) -> int:
         return len(self.call)
@@ -167,6 +185,22 @@ class Trace:
         return bool(np.isfinite(self.calls.duration_s).any())
 
     @property
+    def is_counted(self) -> bool:
+        """Whether hardware counters were read for any kernel."""
+        return any(bool(np.isfinite(getattr(self.kernels, counter)).any()) for counter in COUNTERS)
+
+    def counted(self, counter: str) -> FloatArray:
+        """What a hardware counter saw of each call, [calls]; NaN where any of its kernels was not counted.
+
+        Args:
+            counter: one of `COUNTERS`.
+        """
+        values = getattr(self.kernels, counter)
+        sums = np.bincount(self.kernels.call, weights=values, minlength=len(self.calls)).astype(np.float64)
+        launched = np.bincount(self.kernels.call, minlength=len(self.calls))
+        return np.where(launched > 0, sums, np.nan)
+
+    @property
     def unknown_ops(self) -> tuple[Op, ...]:
         """Ops whose FLOPs or bytes nobody knows; every summary and report names them."""
         return tuple(op for op in self.ops if op.flops is None or op.read_bytes() is None or op.write_bytes() is None)
@@ -198,7 +232,8 @@ class Trace:
     def to_frame(self) -> pd.DataFrame:
         """One row per call; bytes also split by role as `read_weights_bytes`, `write_kv_cache_bytes`, ...
 
-        Unknown FLOPs and bytes are NaN, never zero.
+        `counted_dram_bytes` and the like are what hardware counters saw, where they were read. Unknown FLOPs and bytes
+        are NaN, never zero.
         """
         frame = pd.DataFrame(ops_columns(self.ops)).iloc[self.calls.op].reset_index(drop=True)
         frame.insert(2, "phase", _categories(self.calls.phase, self.phases))
@@ -209,6 +244,8 @@ class Trace:
         frame["start_s"] = self.calls.start_s
         frame["duration_s"] = self.calls.duration_s
         frame["energy_j"] = self.calls.energy_j
+        for counter in COUNTERS:
+            frame[f"counted_{counter}"] = self.counted(counter)
         return frame
 
 

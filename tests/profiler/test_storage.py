@@ -62,6 +62,30 @@ def test_kernels_are_kept(trace, tmp_path):
     assert load_trace(tmp_path / "t.parquet") == with_kernels
 
 
+def test_counters_are_kept_summed_per_call_and_unknown_where_a_kernel_was_not_counted(trace, tmp_path):
+    from dataclasses import replace
+
+    kernels = Kernels(
+        call=np.array([0, 0, 1, 1]),
+        name=np.zeros(4, dtype=np.int64),
+        category=np.zeros(4, dtype=np.int64),
+        attribution=np.zeros(4, dtype=np.int64),
+        stream=np.zeros(4, dtype=np.int64),
+        start_s=np.full(4, np.nan),
+        duration_s=np.ones(4),
+        dram_bytes=np.array([10.0, 5.0, 7.0, np.nan]),
+    )
+    counted = replace(trace, kernels=kernels, kernel_names=("a",))
+    save_trace(counted, tmp_path / "t.parquet")
+    loaded = load_trace(tmp_path / "t.parquet")
+    assert loaded == counted
+    assert loaded.is_counted and not trace.is_counted
+    assert loaded.counted("dram_bytes")[0] == 15.0
+    assert np.isnan(loaded.counted("dram_bytes")[1:]).all()
+    assert np.isnan(loaded.kernels.l2_bytes).all()
+    assert loaded.to_frame()["counted_dram_bytes"].tolist()[0] == 15.0
+
+
 def test_saving_the_same_trace_twice_gives_the_same_bytes(trace, tmp_path):
     save_trace(trace, tmp_path / "a.parquet")
     save_trace(trace, tmp_path / "b.parquet")
@@ -100,7 +124,7 @@ def test_other_schema_version_is_refused(trace, tmp_path):
     save_trace(trace, path)
     table = pq.read_table(path)
     pq.write_table(table.replace_schema_metadata({**table.schema.metadata, b"roofscape.schema_version": b"99"}), path)
-    with pytest.raises(TraceError, match="schema version must be 1, got '99'"):
+    with pytest.raises(TraceError, match="schema version must be 2, got '99'"):
         load_trace(path)
 
 
