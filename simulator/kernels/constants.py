@@ -1,0 +1,36 @@
+"""`Constant`: one physical constant of a kernel model, so that any of them can be fitted to a measured table."""
+
+from dataclasses import dataclass
+
+from simulator.errors import SimulationError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constant:
+    """A constant that a chip's `[calibration]` may hold and a fit may find.
+
+    Attributes:
+        name: key in the chip file, with its unit.
+        low: smallest value that a fit tries.
+        high: largest value that a fit tries.
+        start: where a fit begins, in between.
+        unit: unit in words, empty for a ratio.
+        meaning: one line.
+        default: value of a chip without calibration; None where it is taken from the chip's other figures.
+        of_dtype: whether it belongs to the data type rather than to the chip: a fit of one type may then move it alone.
+    """
+
+    name: str
+    low: float
+    high: float
+    start: float
+    unit: str
+    meaning: str
+    default: float | None = None
+    of_dtype: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.low <= self.start <= self.high:
+            raise SimulationError(
+                f"constant {self.name!r}: start {self.start:g} must lie between {self.low:g} and {self.high:g}"
+            )
