@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from profiler.energy import readings_from_json, readings_to_json
 from profiler.errors import TraceError
 from profiler.files import write_atomically
 from profiler.op import Op, Operand
@@ -44,6 +45,7 @@ def save_trace(trace: Trace, path: Path) -> None:
         "modules": trace.modules,
         "kernel_names": trace.kernel_names,
         "allocations": {name: getattr(trace.allocations, name).tolist() for name in _ALLOCATION_COLUMNS},
+        "energy": readings_to_json(trace.energy),
         "provenance": asdict(trace.provenance),
         "ops": [asdict(op) for op in trace.ops],
     }
@@ -132,6 +134,7 @@ def _trace_from(table: Any, header: Mapping[str, Any]) -> Trace:
         phases=tuple(header["phases"]),
         modules=tuple(header["modules"]),
         kernel_names=tuple(header["kernel_names"]),
+        energy=readings_from_json(header.get("energy")),
         provenance=_provenance(header["provenance"]),
         ops=tuple(_op(fields_of_op) for fields_of_op in header["ops"]),
         calls=Calls(

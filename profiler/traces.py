@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from profiler.energy import EnergyReadings
 from profiler.errors import TraceError
 from profiler.op import Op
 from profiler.provenance import Provenance
@@ -53,7 +54,7 @@ class Calls(_Columns):
         stream: device stream, 0 where there is only one.
         start_s: measured start on the device's clock counted from the first call, NaN where not measured.
         duration_s: measured busy time of the call, NaN where not measured.
-        energy_j: measured energy, NaN where not measured.
+        energy_j: measured energy as `profiler.energy_calls` says, NaN where not measured.
         reads: ids of the tensor versions read, `inputs` of the call's op in order, all calls behind one another.
         writes: ids of the tensor versions written, likewise for `outputs`.
         replaces: for each of `writes`, the version that stood in the same storage before, 0 where the storage is new;
@@ -158,6 +159,7 @@ class Trace:
     kernels: Kernels = field(default_factory=Kernels)
     kernel_names: tuple[str, ...] = ()
     allocations: Allocations = field(default_factory=Allocations)
+    energy: EnergyReadings | None = None
     view: str = "eager"
 
     def __post_init__(self) -> None:

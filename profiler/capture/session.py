@@ -9,10 +9,13 @@ import torch
 from numpy.typing import NDArray
 
 from profiler.capture.devices import describe_device
+from profiler.capture.energy.meter import EnergyMeter
 from profiler.capture.function_level import FunctionLevel
 from profiler.capture.nvtx_ranges import nvtx_ranges_if_cuda
 from profiler.capture.recorder import Recorder
-from profiler.capture.timing import CudaEvents, seconds_from_stamps
+from profiler.capture.timing import CudaEvents, origin_seconds, seconds_from_stamps
+from profiler.energy import DeviceType
+from profiler.energy_calls import with_energy
 from profiler.errors import TraceError
 from profiler.provenance import record_provenance
 from profiler.traces import Allocations, Calls, Trace
@@ -38,7 +41,12 @@ class Recording:
 
 @contextmanager
 def capture(
-    *, name: str = "program", strict: bool = False, vocab_size: int | None = None, seed: int | None = None
+    *,
+    name: str = "program",
+    strict: bool = False,
+    vocab_size: int | None = None,
+    seed: int | None = None,
+    energy: bool | EnergyMeter = False,
 ) -> Iterator[Recording]:
     """Record every PyTorch operation that runs inside this block, on CPU, CUDA or meta tensors.
 
@@ -47,6 +55,7 @@ def capture(
         strict: raise `UnknownOperationError` at the first operation without a cost rule.
         vocab_size: width of the logits; found from the largest embedding table where not given.
         seed: the seed that the program used, for the trace's provenance.
+        energy: measure energy with the sources that this machine has, or with a meter of your own.
 
     Example:
         >>> import torch
@@ -61,7 +70,10 @@ def capture(
     events = CudaEvents() if torch.cuda.is_available() else None
     nvtx = nvtx_ranges_if_cuda()
     recorder = Recorder(strict=strict, vocab_size=vocab_size, events=events, nvtx=nvtx)
+    meter = EnergyMeter() if energy is True else energy or None
     with ExitStack() as stack:
+        if meter is not None:
+            stack.enter_context(meter)
         if nvtx is not None:
             stack.callback(nvtx.close)
         recorder.modules.start()
@@ -69,7 +81,11 @@ def capture(
         stack.enter_context(FunctionLevel(recorder))
         stack.enter_context(recorder)
         yield recording
-    recording._trace = _build_trace(recorder, events, name, seed)
+    trace = _build_trace(recorder, events, name, seed)
+    if meter is not None:
+        device: DeviceType = "gpu" if "cuda" in recorder.devices else "cpu"
+        trace = with_energy(trace, meter.readings(origin_seconds(recorder.starts, events)), device)
+    recording._trace = trace
 
 
 def _build_trace(recorder: Recorder, events: CudaEvents | None, name: str, seed: int | None) -> Trace:

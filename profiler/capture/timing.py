@@ -32,6 +32,15 @@ class CudaEvents:
 Stamp = Any  # int (host clock, ns) or a CUDA event
 
 
+def origin_seconds(starts: Sequence[Stamp], events: CudaEvents | None) -> float | None:
+    """Host-clock time of the first call that was timed, which `seconds_from_stamps` counts from; None without any."""
+    first = next((stamp for stamp in starts if stamp is not None), None)
+    if first is None or isinstance(first, int):
+        return None if first is None else first / 1e9
+    assert events is not None
+    return events.elapsed_ns(first) / 1e9
+
+
 def seconds_from_stamps(
     starts: Sequence[Stamp], ends: Sequence[Stamp], events: CudaEvents | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
