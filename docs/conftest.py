@@ -90,6 +90,6 @@ def run(command: str) -> str:
         try:
             cli.main()
         except SystemExit as stop:
-            if stop.code not in (0, 2, None):
+            if stop.code not in (0, 1, 2, None):
                 raise
     return output.getvalue()

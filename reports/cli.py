@@ -10,6 +10,7 @@ from reports.commands.capture import capture
 from reports.commands.catalog import chips, models, samplers
 from reports.commands.compare import compare
 from reports.commands.demo import demo
+from reports.commands.diff import diff
 from reports.commands.exporting import export_trace
 from reports.commands.importing import import_trace
 from reports.commands.pareto import pareto
@@ -36,7 +37,7 @@ app = typer.Typer(
         "  roofscape report llada.parquet --chip h100-sxm -o llada.html"
     ),
 )
-for command in (capture, calibrate, chips, models, samplers, roofline, simulate, compare, report, pareto, demo):
+for command in (capture, calibrate, chips, models, samplers, roofline, simulate, compare, diff, report, pareto, demo):
     app.command()(command)
 app.command("import")(import_trace)
 app.command("export")(export_trace)

@@ -115,6 +115,20 @@ def format_factor(factor: float | None) -> str:
     return UNKNOWN if factor is None or isnan(factor) else f"{three_digits(factor)}x"
 
 
+def format_change(ratio: float | None) -> str:
+    """How much larger or smaller one figure is than another; from twice as large on as a factor.
+
+    >>> format_change(1.123), format_change(0.5), format_change(3.0), format_change(1.0)
+    ('+12.3 %', '-50.0 %', '3.00x', '0.0 %')
+    """
+    if ratio is None or isnan(ratio):
+        return UNKNOWN
+    if ratio >= 2:
+        return format_factor(ratio)
+    percent = round(100 * (ratio - 1), 1)
+    return f"{percent:+.1f} %" if percent else "0.0 %"
+
+
 def format_count(count: float | None) -> str:
     """A whole number.
 

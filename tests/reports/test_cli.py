@@ -43,7 +43,7 @@ def fails(capsys, monkeypatch, *arguments):
 
 def test_every_command_has_help_that_teaches():
     names = [command.name or command.callback.__name__ for command in app.registered_commands]
-    wanted = "capture import export calibrate chips models samplers roofline simulate compare report demo".split()
+    wanted = "capture import export calibrate chips models samplers roofline simulate compare diff report demo".split()
     assert set(names) >= set(wanted)
     for name in names:
         result = run(name, "--help")
