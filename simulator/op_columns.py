@@ -14,7 +14,17 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
-SIZE_NAMES: tuple[str, ...] = tuple(dict.fromkeys(name for names in SIZES.values() for name in names))
+# Conditions under which an op was measured or is to run, 0 where nothing is said: copies of the weights that a
+# benchmark goes through in turn (none: cold caches), whether it holds the quantizing of its input, or the storing of
+# keys and values.
+CONDITIONS: tuple[str, ...] = ("weight_copies", "quantizes_input", "stores_kv")
+# Sizes that a table or an op may give beyond those of its kind, 0 where it does not.
+_OPTIONAL_SIZES = ("window",)
+SIZE_NAMES: tuple[str, ...] = (
+    *dict.fromkeys(name for names in SIZES.values() for name in names),
+    *_OPTIONAL_SIZES,
+    *CONDITIONS,
+)
 DTYPES: tuple[str, ...] = tuple(DTYPE_BITS)
 _SIZE_INDEX = {name: i for i, name in enumerate(SIZE_NAMES)}
 _KIND_INDEX: dict[str, int] = {kind: i for i, kind in enumerate(KINDS)}
@@ -27,7 +37,7 @@ def _split(names: str) -> list[str]:
 
 # Elementary functions per output element, which run on special-function units. Activations of the form
 # x / (1 + exp(-x)) need an exponential and a reciprocal.
-_SPECIAL_PER_ELEMENT: dict[str, int] = {
+SPECIAL_PER_ELEMENT: dict[str, int] = {
     **dict.fromkeys(
         _split("""acos asin atan atan2 cos cosh div divide erf erfc erfinv exp exp2 expm1 lgamma log log10 log1p log2
         pow reciprocal rsqrt sin sinh sqrt tan tanh true_divide elu celu selu"""),
@@ -158,6 +168,6 @@ def _special_flops(op: Op) -> float:
     elements = sizes.get("elements", sizes.get("rows", 0) * sizes.get("columns", 0))
     if not elements and op.kind in ("gemm", "conv"):
         elements = sizes["batch"] * sizes["m"] * sizes["n"]
-    per_element = sum(_SPECIAL_PER_ELEMENT.get(base_name(part), 0) for part in op.name.split(" + "))
+    per_element = sum(SPECIAL_PER_ELEMENT.get(base_name(part), 0) for part in op.name.split(" + "))
     own = elements * _SPECIAL_PER_ROW_ELEMENT.get(op.kind, 0)
     return float(own + per_element * elements)

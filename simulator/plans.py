@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from profiler.op import Op
+from profiler.op import KINDS, Op
 from roofline.chip import Chip
 from simulator.chip_columns import ChipColumns
 from simulator.kernels.table import KernelModel, kernel_models
@@ -82,7 +82,7 @@ class PlanTable:
     """Plans of all ops on all chips.
 
     Attributes:
-        ops: the ops.
+        names: of the ops; empty where they came from a table.
         chips: the chips.
         op_columns: the ops as columns.
         chip_columns: the chips as columns.
@@ -93,7 +93,7 @@ class PlanTable:
         duration_s: time of each kernel alone on the chip, [O, C].
     """
 
-    ops: tuple[Op, ...]
+    names: tuple[str, ...]
     chips: tuple[Chip, ...]
     op_columns: OpColumns
     chip_columns: ChipColumns
@@ -113,8 +113,8 @@ class PlanTable:
             name: round(cells.pop(name)) for name in ("tile_m", "tile_n", "tiles", "waves", "cores_used", "split")
         }
         return KernelPlan(
-            op=self.ops[op].name,
-            kind=self.ops[op].kind,
+            op=self.names[op] if self.names else KINDS[self.op_columns.kind[op, 0]],
+            kind=KINDS[self.op_columns.kind[op, 0]],
             chip=self.chips[chip].name,
             stages=max(1, round(cells.pop("stages"))),
             launch_s=float(self.launch_s[op, chip]),
@@ -145,14 +145,19 @@ def plan_ops(ops: Sequence[Op], chips: Sequence[Chip]) -> PlanTable:
     Returns:
         Plans with columns [O, C].
     """
-    op_columns, chip_columns = OpColumns.from_ops(ops), ChipColumns.from_chips(chips)
+    return plan_columns(OpColumns.from_ops(ops), chips, names=tuple(op.name for op in ops))
+
+
+def plan_columns(op_columns: OpColumns, chips: Sequence[Chip], *, names: tuple[str, ...] = ()) -> PlanTable:
+    """Plan ops that are columns already; otherwise as `plan_ops`."""
+    chip_columns = ChipColumns.from_chips(chips)
     columns, is_empty = _bounded(op_columns, chip_columns, _modeled(op_columns, chip_columns))
     launch_s = np.zeros(is_empty.shape) + chip_columns.launch_s
     load_s = memory_s(columns.traffic_bytes, chip_columns)
     exposed_s = missed_overlap_s(columns.core_s, load_s, chip_columns.smooth_max_p, columns.stages)
     main_s = np.maximum(np.maximum(columns.core_s, load_s), columns.link_s) + exposed_s
     return PlanTable(
-        ops=tuple(ops),
+        names=names,
         chips=tuple(chips),
         op_columns=op_columns,
         chip_columns=chip_columns,

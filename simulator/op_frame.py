@@ -1,0 +1,117 @@
+"""From a table with one row an op to `OpColumns`: what `predict` reads, and every measured table is turned into.
+
+Each kind has its own size columns; FLOPs and bytes follow from them (`simulator.op_formulas`).
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from profiler.op import DTYPE_BITS
+from simulator.errors import SimulationError
+from simulator.op_columns import CONDITIONS, DTYPES, SIZE_NAMES, FloatArray, OpColumns, kind_code
+from simulator.op_formulas import FORMULAS, FRAME_DTYPES, FRAME_OPTIONS, FRAME_SIZES, Rows
+
+_NAMES = {"pointwise": "add", "collective": "all_reduce"}  # what the column `name` takes where it is empty
+
+
+def ops_from_frame(frame: pd.DataFrame) -> OpColumns:
+    """Columns of the ops that a table describes, one a row.
+
+    Args:
+        frame: columns `kind`, `dtype`, the sizes of the kinds that occur, and their options.
+
+    Raises:
+        SimulationError: a column is missing, or a value is no number, negative, or not known.
+    """
+    for column in ("kind", "dtype"):
+        if column not in frame:
+            raise SimulationError(f"the table has no column {column!r}; its columns are {', '.join(map(str, frame))}")
+    count = len(frame)
+    kind, dtype = _codes(frame, "kind", tuple(FRAME_SIZES)), _codes(frame, "dtype", DTYPES)
+    columns: dict[str, Any] = {name: np.zeros((count, 1)) for name in _AMOUNTS}
+    columns |= {"input_element_bytes": np.zeros((count, 1)), "output_element_bytes": np.zeros((count, 1))}
+    columns |= {"collective_passes": np.ones((count, 1)), "is_partial": np.zeros((count, 1), dtype=np.bool_)}
+    sizes = np.zeros((count, len(SIZE_NAMES)))
+    for name in CONDITIONS:
+        if name in frame:
+            sizes[:, SIZE_NAMES.index(name)] = _numbers(frame, name, np.arange(count), default=0.0)
+    for code, kind_name in enumerate(FRAME_SIZES):
+        rows = np.flatnonzero(kind == code)
+        if len(rows):
+            values = _values(frame, kind_name, rows, dtype[rows])
+            amounts = FORMULAS[kind_name](values)
+            for name, amount in {**values["bytes"], **amounts}.items():
+                columns[name][rows, 0] = amount
+            for position, name in enumerate(SIZE_NAMES):
+                if name in values and name not in CONDITIONS:
+                    sizes[rows, position] = values[name]
+    kinds = np.array([kind_code(name) for name in FRAME_SIZES], dtype=np.int64)[kind]
+    return OpColumns(kind=kinds[:, None], dtype=dtype[:, None], sizes=sizes, **columns)
+
+
+_AMOUNTS = ("read_bytes", "write_bytes", "required_matrix_flops", "matrix_flops", "vector_flops", "special_flops")
+
+
+def _values(frame: pd.DataFrame, kind: str, rows: Any, dtype: Any) -> Rows:
+    """Everything that the formula of a kind may ask for, [rows] each."""
+    values: Rows = {}
+    for name in FRAME_SIZES[kind]:
+        if name not in frame:
+            needed = ", ".join(FRAME_SIZES[kind])
+            raise SimulationError(f"the table has no column {name!r}, which {kind} needs (with {needed})")
+        values[name] = _numbers(frame, name, rows, default=None)
+    for name, default in FRAME_OPTIONS.get(kind, {}).items():
+        values[name] = _numbers(frame, name, rows, default=np.nan if default is None else default)
+    widths = np.array([DTYPE_BITS[name] / 8 for name in DTYPES])
+    own = widths[dtype]
+    values["element_bytes"] = own
+    # Products of narrow types accumulate in 32 bits and hand on 16.
+    values["output_bytes"] = np.maximum(own, 2.0) if kind in FRAME_DTYPES else own
+    values["second_bytes"] = own
+    for column in FRAME_DTYPES.get(kind, ()):
+        if column in frame:
+            codes = _codes(frame.iloc[rows], column, DTYPES, may_be_empty=True)
+            key = "output_bytes" if column == "output_dtype" else "second_bytes"
+            values[key] = np.where(codes >= 0, widths[codes], values[key])
+    values["name"] = (
+        frame["name"].iloc[rows].fillna(_NAMES.get(kind, "")).to_numpy(dtype=str)
+        if "name" in frame
+        else np.full(len(rows), _NAMES.get(kind, ""))
+    )
+    values["bytes"] = {
+        "input_element_bytes": np.maximum(own, values["second_bytes"]),
+        "output_element_bytes": values["output_bytes"],
+    }
+    return values
+
+
+def _codes(frame: pd.DataFrame, column: str, known: tuple[str, ...], *, may_be_empty: bool = False) -> Any:
+    """Index of each value among the known ones; -1 where it is empty and may be."""
+    codes, values = pd.factorize(frame[column], use_na_sentinel=True)
+    unknown = [str(value) for value in values if value not in known]
+    if unknown:
+        row = int(np.flatnonzero(codes == list(map(str, values)).index(unknown[0]))[0])
+        raise SimulationError(f"{column} must be one of {', '.join(known)}, got {unknown[0]!r} in row {row + 1}")
+    if not may_be_empty and (codes < 0).any():
+        raise SimulationError(f"{column} is empty in row {int(np.flatnonzero(codes < 0)[0]) + 1}")
+    table = np.array([known.index(value) for value in values] + [-1], dtype=np.int64)
+    return table[codes]
+
+
+def _numbers(frame: pd.DataFrame, column: str, rows: Any, *, default: float | None) -> FloatArray:
+    """A column as numbers >= 0; empty cells take the default, which must be there where None is given."""
+    if column not in frame:
+        return np.full(len(rows), 0.0 if default is None else default)
+    cells = frame[column].iloc[rows]
+    numbers = pd.to_numeric(cells.replace({True: 1, False: 0}), errors="coerce").to_numpy(dtype=np.float64)
+    is_empty = cells.isna().to_numpy()
+    least = 0.0 if default is not None else 1.0
+    wrong = ~is_empty & ~(np.isfinite(numbers) & (numbers >= least)) | (is_empty & (default is None))
+    if wrong.any():
+        first = int(np.flatnonzero(wrong)[0])
+        cell = cells.iloc[first]
+        got = "nothing" if is_empty[first] else repr(cell) if isinstance(cell, str) else str(cell)
+        raise SimulationError(f"{column} must be a number >= {least:g}, got {got} in row {int(rows[first]) + 1}")
+    return np.where(is_empty, 0.0 if default is None else default, numbers)

@@ -1,0 +1,186 @@
+"""Tables of the package `aiconfigurator-core` (Apache-2.0): kernel latencies measured on real GPUs, as `MeasuredTable`.
+
+Its latencies are means of CUDA-graph replays without an L2 flush; a GEMM goes through six weight copies in turn. Rows of
+narrow types hold the kernel that quantizes the activations; attention rows hold the storing of keys and values.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import pandas as pd
+
+from roofline.chip import Chip
+from simulator.errors import SimulationError
+from simulator.validation.tables import MeasuredTable, measured_table
+
+SYSTEMS: dict[str, str] = {
+    "a100-sxm-80gb": "a100_sxm",
+    "h100-sxm": "h100_sxm",
+    "h200-sxm": "h200_sxm",
+    "b200-sxm": "b200_sxm",
+    "l40s": "l40s",
+}
+BACKENDS: tuple[str, ...] = ("trtllm", "vllm", "sglang", "nccl")
+
+_FLOAT8: dict[str, str | int] = {"dtype": "float8_e4m3fn", "quantizes_input": 1}
+_GEMM_DTYPES: dict[str, tuple[str, dict[str, str | int]]] = {
+    "bfloat16": ("bfloat16", {"dtype": "bfloat16"}),
+    "float8_e4m3fn": ("fp8", _FLOAT8),
+    "float8_block": ("fp8_block", _FLOAT8),
+    "float4_e2m1fn": ("nvfp4", {"dtype": "float4_e2m1fn", "quantizes_input": 1}),
+    "int8": ("sq", {"dtype": "int8", "quantizes_input": 1}),
+    "int8_weights": ("int8_wo", {"dtype": "bfloat16", "weight_dtype": "int8"}),
+    "int4_weights": ("int4_wo", {"dtype": "bfloat16", "weight_dtype": "int4"}),
+}
+_ATTENTION_DTYPES: dict[str, tuple[tuple[str, str], dict[str, str | int]]] = {
+    "bfloat16": (("bfloat16", "bfloat16"), {"dtype": "bfloat16"}),
+    "float8_cache": (("bfloat16", "fp8"), {"dtype": "bfloat16", "kv_dtype": "float8_e4m3fn"}),
+    "float8_e4m3fn": (("fp8", "fp8"), {"dtype": "float8_e4m3fn", "output_dtype": "bfloat16"}),
+}
+_ATTENTION_COLUMNS = {"batch_size": "batch", "num_heads": "heads", "num_key_value_heads": "kv_heads"}
+_ATTENTION_KEYS = ("batch_size", "isl", "num_heads", "num_key_value_heads", "head_dim", "window_size")
+Reader = Callable[[pd.DataFrame, str], pd.DataFrame]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableKind:
+    """Where the tables of one family of kernels are, and how they read.
+
+    Attributes:
+        folder: below a system's folder.
+        file: stem of the Parquet file.
+        read: from the package's columns and a dtype to those of `ops_from_frame`, with `measured_s`.
+        dtypes: what can be asked for.
+        keys: columns of the package's table that decide which rows are held out.
+    """
+
+    folder: str
+    file: str
+    read: Reader
+    dtypes: tuple[str, ...]
+    keys: tuple[str, ...]
+
+
+def _gemm(table: pd.DataFrame, dtype: str) -> pd.DataFrame:
+    name, values = _GEMM_DTYPES[dtype]
+    rows = table[table["gemm_dtype"] == name]
+    return rows.assign(kind="gemm", weight_copies=6, **values)
+
+
+def _prefill(table: pd.DataFrame, dtype: str) -> pd.DataFrame:
+    rows = _attention(table, dtype)
+    return rows.assign(queries=rows["isl"], keys=rows["isl"], causal=1, stores_kv=1)
+
+
+def _decode(table: pd.DataFrame, dtype: str) -> pd.DataFrame:
+    rows = _attention(table, dtype)
+    return rows.assign(queries=1, keys=rows["step"] + 1, causal=1, stores_kv=1)
+
+
+def _attention(table: pd.DataFrame, dtype: str) -> pd.DataFrame:
+    types, values = _ATTENTION_DTYPES[dtype]
+    rows = table[(table["attn_dtype"] == types[0]) & (table["kv_cache_dtype"] == types[1])]
+    if "window_size" not in rows:
+        rows = rows.assign(window_size=0)
+    return rows.rename(columns=_ATTENTION_COLUMNS).assign(kind="attention", window=rows["window_size"], **values)
+
+
+def _bidirectional(table: pd.DataFrame, _dtype: str) -> pd.DataFrame:
+    rows = table.rename(columns=_ATTENTION_COLUMNS)
+    return rows.assign(kind="attention", dtype="bfloat16", queries=rows["isl"], keys=rows["isl"], causal=0)
+
+
+TABLES: dict[str, TableKind] = {
+    "gemm": TableKind(folder="gemm", file="gemm_perf", read=_gemm, dtypes=tuple(_GEMM_DTYPES), keys=("m", "n", "k")),
+    "attention_prefill": TableKind(
+        folder="attention",
+        file="context_attention_perf",
+        read=_prefill,
+        dtypes=tuple(_ATTENTION_DTYPES),
+        keys=_ATTENTION_KEYS,
+    ),
+    "attention_decode": TableKind(
+        folder="attention",
+        file="generation_attention_perf",
+        read=_decode,
+        dtypes=("bfloat16", "float8_cache"),
+        keys=(*_ATTENTION_KEYS, "step"),
+    ),
+    "attention_bidirectional": TableKind(
+        folder="encoder_attention",
+        file="encoder_attention_perf",
+        read=_bidirectional,
+        dtypes=("bfloat16",),
+        keys=("batch_size", "isl", "num_heads", "head_dim"),
+    ),
+}
+
+
+def package_folder() -> Path | None:
+    """Where the package keeps its tables; None where it is not installed."""
+    spec = find_spec("aiconfigurator_core")
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    return Path(spec.submodule_search_locations[0]) / "systems" / "data"
+
+
+def silicon_backends(chip: str, op: str) -> tuple[str, ...]:
+    """Backends that the package has tables of, for a family of kernels on a chip."""
+    folder = _folder(chip, op)
+    return tuple(backend for backend in BACKENDS if _versions(folder / backend, TABLES[op].file))
+
+
+def silicon_table(chip: Chip, op: str, dtype: str, backend: str) -> MeasuredTable:
+    """The newest table of one family, dtype and backend, measured on this chip.
+
+    Raises:
+        SimulationError: the package is not installed, or has no such table.
+    """
+    if op not in TABLES:
+        raise SimulationError(f"op must be one of {', '.join(TABLES)}, got {op!r}")
+    kind = TABLES[op]
+    if dtype not in kind.dtypes:
+        raise SimulationError(f"dtype of {op} must be one of {', '.join(kind.dtypes)}, got {dtype!r}")
+    versions = _versions(_folder(chip.name, op) / backend, kind.file)
+    if not versions:
+        there = ", ".join(silicon_backends(chip.name, op)) or "none"
+        raise SimulationError(f"no measured {op} of backend {backend!r} on {chip.name}; backends with a table: {there}")
+    path = versions[-1] / f"{kind.file}.parquet"
+    frame = pd.read_parquet(path)
+    if "window_size" not in frame and "window_size" in kind.keys:
+        frame = frame.assign(window_size=0)
+    frame = frame.assign(**{f"key_{key}": frame[key] for key in kind.keys})
+    rows = kind.read(frame, dtype)
+    if rows.empty:
+        raise SimulationError(f"no rows of dtype {dtype} in the {op} table of {backend} on {chip.name}")
+    rows = rows.assign(measured_s=rows["latency"] * 1e-3)
+    return measured_table(
+        rows[rows["measured_s"] > 0],
+        chip=chip,
+        op=op,
+        dtype=dtype,
+        backend=f"{backend} {versions[-1].name}",
+        keys=[f"key_{key}" for key in kind.keys],
+        source=f"aiconfigurator-core {'/'.join(path.parts[-5:])}",
+    )
+
+
+def _folder(chip: str, op: str) -> Path:
+    root = package_folder()
+    if root is None:
+        raise SimulationError(
+            "measured tables come with the package aiconfigurator-core, which is not installed: "
+            "pip install 'roofscape[silicon]', or give a table of your own with --table"
+        )
+    if chip not in SYSTEMS:
+        raise SimulationError(f"no measured tables for chip {chip!r}; there are some for {', '.join(SYSTEMS)}")
+    return root / SYSTEMS[chip] / TABLES[op].folder
+
+
+def _versions(folder: Path, file: str) -> list[Path]:
+    """Folders that hold the file, oldest version first."""
+    found = [path.parent for path in folder.glob(f"*/{file}.parquet")]
+    return sorted(found, key=lambda path: [int(part) for part in re.findall(r"\d+", path.name)])

@@ -1,0 +1,205 @@
+"""`MeasuredTable`: kernel times that somebody measured, as ops; and the reader of tables of one's own."""
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from roofline.chip import Chip
+from simulator.errors import SimulationError
+from simulator.op_columns import BoolArray, FloatArray, IntArray, OpColumns
+from simulator.op_formulas import FRAME_SIZES
+from simulator.op_frame import ops_from_frame
+
+# What a size class is cut by, its least values, and how it reads.
+_CLASSES: dict[str, tuple[str, tuple[int, ...]]] = {
+    "gemm": ("m", (1, 17, 65, 257, 1025, 4353)),
+    "attention_prefill": ("queries", (1, 256, 1024, 4096)),
+    "attention_bidirectional": ("queries", (1, 256, 1024, 4096)),
+    "attention_decode": ("keys", (1, 1025, 16385)),
+    "moe": ("tokens", (1, 17, 65, 257, 1025, 4353)),
+    "mamba2": ("tokens", (1, 257, 4097)),
+    "collective": ("elements", (1, 65537, 4194305)),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class MeasuredTable:
+    """Measured kernels of one op, dtype and backend on one chip.
+
+    Attributes:
+        chip: name of the chip that they were measured on.
+        op: family of kernels: `gemm`, `attention_prefill`, `attention_decode`, `attention_bidirectional`, ...
+        dtype: as asked for, for example `bfloat16`.
+        backend: library and version.
+        ops: what ran, [rows, 1] columns.
+        measured_s: seconds, [rows].
+        held_out: rows that no fit has seen, [rows].
+        size_class: for example `m 17-64`, [rows].
+        dropped: rows left out since no chip of this kind can have been that fast.
+        source: where the table is from.
+    """
+
+    chip: str
+    op: str
+    dtype: str
+    backend: str
+    ops: OpColumns
+    measured_s: FloatArray
+    held_out: BoolArray
+    size_class: NDArray[np.str_]
+    dropped: int = 0
+    source: str = ""
+
+    def __len__(self) -> int:
+        return len(self.measured_s)
+
+    def take(self, rows: IntArray) -> "MeasuredTable":
+        """The rows at these positions."""
+        return replace(
+            self,
+            ops=self.ops.take(rows),
+            measured_s=self.measured_s[rows],
+            held_out=self.held_out[rows],
+            size_class=self.size_class[rows],
+        )
+
+    def half(self, *, held_out: bool) -> "MeasuredTable":
+        """The rows that were held out, or those that a fit may see."""
+        return self.take(np.flatnonzero(self.held_out == held_out))
+
+
+def measured_table(
+    frame: pd.DataFrame, *, chip: Chip, op: str, dtype: str, backend: str, keys: Sequence[str], source: str
+) -> MeasuredTable:
+    """A table from a frame with the columns that `ops_from_frame` reads, and `measured_s`.
+
+    Args:
+        frame: one measured kernel a row.
+        chip: the chip that was measured; what it cannot have done is dropped.
+        op: family of kernels.
+        dtype: label of the type.
+        backend: library and version.
+        keys: columns whose values, joined by commas, decide by their CRC-32 whether a row is held out (odd: it is).
+        source: where the table is from.
+    """
+    frame = frame.reset_index(drop=True)
+    ops = ops_from_frame(frame)
+    measured_s = frame["measured_s"].to_numpy(dtype=np.float64)
+    table = MeasuredTable(
+        chip=chip.name,
+        op=op,
+        dtype=dtype,
+        backend=backend,
+        ops=ops,
+        measured_s=measured_s,
+        held_out=held_out_rows(frame, keys),
+        size_class=_size_classes(frame, op),
+        source=source,
+    )
+    possible = _is_possible(ops, measured_s, chip)
+    return replace(table.take(np.flatnonzero(possible)), dropped=int((~possible).sum()))
+
+
+def held_out_rows(frame: pd.DataFrame, keys: Sequence[str]) -> BoolArray:
+    """Rows whose key columns, joined by commas, have an odd CRC-32.
+
+    >>> held_out_rows(pd.DataFrame({"m": [1, 2], "n": [3, 4], "k": [5, 6]}), ("m", "n", "k"))
+    array([False,  True])
+    """
+    cells = [frame[key].astype(str).tolist() for key in keys]
+    texts = (",".join(row) for row in zip(*cells, strict=True))
+    return np.fromiter((zlib.crc32(text.encode()) % 2 == 1 for text in texts), dtype=np.bool_, count=len(frame))
+
+
+def _is_possible(ops: OpColumns, measured_s: FloatArray, chip: Chip) -> BoolArray:
+    """Whether main memory can have delivered what the caches cannot have held."""
+    cached = sum(memory.capacity_bytes for memory in chip.memories[:-1] if not memory.per_core)
+    from_memory = np.maximum(0.0, ops.moved_bytes[:, 0] - cached)
+    possible: BoolArray = from_memory <= measured_s * chip.main_memory.bandwidth_bytes_per_s
+    return possible
+
+
+def _size_classes(frame: pd.DataFrame, op: str) -> NDArray[np.str_]:
+    column, starts = _CLASSES.get(op, ("", ()))
+    if column not in frame:
+        return np.full(len(frame), "all")
+    ends = [f"{start}-{end - 1}" for start, end in pairwise(starts)] + [f">={starts[-1]}"]
+    labels = np.array([f"{column} {text}" for text in ends])
+    found = np.searchsorted(np.array(starts), frame[column].to_numpy(dtype=np.float64), side="right") - 1
+    classes: NDArray[np.str_] = labels[np.clip(found, 0, len(starts) - 1)]
+    return classes
+
+
+def class_names(op: str, names: Sequence[str]) -> list[str]:
+    """Size classes of an op in their order, as far as they occur."""
+    starts = _CLASSES.get(op, ("", ()))[1]
+    order = {f"{start}": i for i, start in enumerate(starts)}
+
+    def position(name: str) -> int:
+        return order.get(name.rpartition(" ")[2].lstrip(">=").split("-")[0], 0)
+
+    return sorted(set(names), key=position)
+
+
+def read_table(path: str | Path, chip: Chip, *, op: str = "", dtype: str = "") -> list[MeasuredTable]:
+    """Read measured kernels of one's own: a CSV or Parquet file with the columns of `predict` and `measured_s`.
+
+    Args:
+        path: the file. A column `op` names the family of each row, else its kind does; `backend` who measured it.
+        chip: the chip that it was measured on.
+        op: take this family only.
+        dtype: take this type only.
+
+    Raises:
+        SimulationError: the file cannot be read, or nothing in it is what was asked for.
+    """
+    frame = read_frame(path)
+    if "measured_s" not in frame:
+        raise SimulationError(f"{path}: has no column 'measured_s', the measured seconds of each row")
+    measured_s = pd.to_numeric(frame["measured_s"], errors="coerce")
+    wrong = ~(np.isfinite(measured_s) & (measured_s > 0))
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        raise SimulationError(
+            f"{path}: measured_s must be > 0, got {str(frame['measured_s'].iloc[row])!r} in row {row + 1}"
+        )
+    for column in ("kind", "dtype"):
+        if column not in frame:
+            raise SimulationError(f"{path}: has no column {column!r}")
+    frame = frame.assign(measured_s=measured_s, op=frame.get("op", frame["kind"]), backend=frame.get("backend", "own"))
+    tables = []
+    for (row_op, row_dtype, backend), rows in frame.groupby(["op", "dtype", "backend"], sort=True):
+        if (op and row_op != op) or (dtype and row_dtype != dtype):
+            continue
+        keys = [name for name in FRAME_SIZES.get(str(rows["kind"].iloc[0]), ()) if name in rows]
+        tables.append(
+            measured_table(
+                rows,
+                chip=chip,
+                op=str(row_op),
+                dtype=str(row_dtype),
+                backend=str(backend),
+                keys=keys,
+                source=str(path),
+            )
+        )
+    if not tables:
+        raise SimulationError(f"{path}: has no rows of op {op or 'any'!r} and dtype {dtype or 'any'!r}")
+    return tables
+
+
+def read_frame(path: str | Path) -> pd.DataFrame:
+    """A CSV or Parquet file as a frame, or one line that says why not."""
+    try:
+        if str(path).endswith(".parquet"):
+            return pd.read_parquet(path)
+        return pd.read_csv(path)
+    except (OSError, ValueError, pd.errors.ParserError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
+        raise SimulationError(f"cannot read table {path}: {reason}") from None

@@ -1,0 +1,104 @@
+"""Ops from tables: the same FLOPs and bytes as the ops that capture records, and clear errors."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch.nn import functional
+
+from profiler.capture import capture
+from simulator.errors import SimulationError
+from simulator.op_columns import OpColumns
+from simulator.op_frame import ops_from_frame
+
+META = {"device": "meta", "dtype": torch.bfloat16}
+AMOUNTS = ("read_bytes", "write_bytes", "matrix_flops", "required_matrix_flops", "vector_flops", "special_flops")
+
+
+def captured(run):
+    with capture() as recording:
+        run()
+    return OpColumns.from_ops(recording.trace.ops)
+
+
+@pytest.mark.parametrize(
+    ("row", "run"),
+    [
+        ({"kind": "gemm", "m": 5, "n": 7, "k": 11}, lambda: torch.empty(5, 11, **META) @ torch.empty(11, 7, **META)),
+        (
+            {"kind": "attention", "batch": 2, "queries": 9, "keys": 9, "heads": 4, "head_dim": 64, "causal": True},
+            lambda: functional.scaled_dot_product_attention(*[torch.empty(2, 4, 9, 64, **META)] * 3, is_causal=True),
+        ),
+        (
+            {"kind": "attention", "batch": 1, "queries": 3, "keys": 20, "heads": 8, "kv_heads": 2, "head_dim": 16},
+            lambda: functional.scaled_dot_product_attention(
+                torch.empty(1, 8, 3, 16, **META), *[torch.empty(1, 2, 20, 16, **META)] * 2, enable_gqa=True
+            ),
+        ),
+        ({"kind": "softmax", "rows": 3, "columns": 50}, lambda: torch.empty(3, 50, **META).softmax(-1)),
+        ({"kind": "sort", "rows": 3, "columns": 50}, lambda: torch.empty(3, 50, **META).sort()),
+        ({"kind": "topk", "rows": 3, "columns": 50, "k": 4}, lambda: torch.empty(3, 50, **META).topk(4)),
+        ({"kind": "pointwise", "name": "silu", "elements": 99}, lambda: functional.silu(torch.empty(99, **META))),
+        ({"kind": "pointwise", "elements": 99, "inputs": 2}, lambda: torch.empty(99, **META) + torch.empty(99, **META)),
+        ({"kind": "copy", "elements": 99}, lambda: torch.empty(99, **META).clone()),
+    ],
+)
+def test_a_row_costs_what_the_captured_op_costs(row, run):
+    ours = ops_from_frame(pd.DataFrame([{"dtype": "bfloat16", **row}]))
+    theirs = captured(run)
+    assert {name: getattr(ours, name).item() for name in AMOUNTS} == {
+        name: getattr(theirs, name).item() for name in AMOUNTS
+    }
+
+
+def test_a_causal_mask_with_a_cache_is_aligned_at_the_end():
+    row = {"kind": "attention", "dtype": "bfloat16", "batch": 1, "heads": 1, "head_dim": 1, "causal": 1}
+    ops = ops_from_frame(pd.DataFrame([{**row, "queries": 3, "keys": 5}, {**row, "queries": 1, "keys": 5}]))
+    assert ops.required_matrix_flops[:, 0].tolist() == [4 * (3 + 4 + 5), 4 * 5]
+
+
+@pytest.mark.parametrize(("queries", "keys", "window"), [(6, 6, 3), (2, 9, 4), (5, 8, 4), (1, 9, 3), (4, 4, 9)])
+def test_a_window_leaves_the_pairs_that_counting_leaves(queries, keys, window):
+    row = {"kind": "attention", "dtype": "float32", "batch": 1, "heads": 1, "head_dim": 1, "causal": 1}
+    ops = ops_from_frame(pd.DataFrame([{**row, "queries": queries, "keys": keys, "window": window}]))
+    pairs = sum(1 for q in range(queries) for k in range(keys) if q + keys - queries - window < k <= q + keys - queries)
+    assert ops.required_matrix_flops.item() == 4 * pairs
+
+
+def test_narrow_weights_are_read_narrow_and_16_bits_are_written():
+    frame = pd.DataFrame([{"kind": "gemm", "dtype": "bfloat16", "weight_dtype": "int4", "m": 2, "n": 4, "k": 8}])
+    ops = ops_from_frame(frame)
+    assert (ops.read_bytes.item(), ops.write_bytes.item()) == (2 * 8 * 2 + 4 * 8 / 2, 2 * 4 * 2)
+    assert ops_from_frame(frame.assign(dtype="float8_e4m3fn", weight_dtype=None)).write_bytes.item() == 16
+
+
+def test_kinds_may_be_mixed_in_any_order():
+    gemm = {"kind": "gemm", "dtype": "bfloat16", "m": 2, "n": 4, "k": 8}
+    copy = {"kind": "copy", "dtype": "float32", "elements": 3}
+    mixed = ops_from_frame(pd.DataFrame([copy, gemm, copy]))
+    alone = ops_from_frame(pd.DataFrame([gemm]))
+    assert mixed.read_bytes[:, 0].tolist() == [12, alone.read_bytes.item(), 12]
+    np.testing.assert_array_equal(mixed.take(np.array([1])).sizes, alone.sizes)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": "gem"}, "kind must be one of gemm, .* got 'gem' in row 1"),
+        ({"dtype": "bf16"}, "dtype must be one of .* got 'bf16' in row 1"),
+        ({"dtype": None}, "dtype is empty in row 1"),
+        ({"m": -1}, "m must be a number >= 1, got -1 in row 1"),
+        ({"m": "many"}, "m must be a number >= 1, got 'many' in row 1"),
+        ({"m": float("inf")}, "m must be a number >= 1, got inf in row 1"),
+        ({"m": None}, "m must be a number >= 1, got nothing in row 1"),
+    ],
+)
+def test_a_wrong_cell_is_one_line(change, message):
+    row = {"kind": "gemm", "dtype": "bfloat16", "m": 2, "n": 4, "k": 8}
+    with pytest.raises(SimulationError, match=message):
+        ops_from_frame(pd.DataFrame([{**row, **change}]))
+
+
+def test_a_missing_column_is_named():
+    with pytest.raises(SimulationError, match="no column 'k', which gemm needs"):
+        ops_from_frame(pd.DataFrame([{"kind": "gemm", "dtype": "bfloat16", "m": 2, "n": 4}]))

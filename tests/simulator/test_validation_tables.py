@@ -1,0 +1,70 @@
+"""Measured tables: the held-out rule, size classes, impossible rows, tables of one's own, and the silicon package."""
+
+import zlib
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from roofline.chipfile import load_chip
+from simulator.errors import SimulationError
+from simulator.validation.silicon import package_folder, silicon_backends, silicon_table
+from simulator.validation.tables import held_out_rows, read_table
+
+ROWS = [
+    {"kind": "gemm", "dtype": "bfloat16", "m": m, "n": 4096, "k": 4096, "measured_s": 1e-4} for m in (1, 16, 17, 8192)
+]
+
+
+def test_held_out_rows_follow_the_published_rule():
+    frame = pd.DataFrame({"m": [1, 2, 3, 4], "n": [128, 128, 256, 256], "k": [64, 64, 64, 64]})
+    expected = [zlib.crc32(f"{m},{n},{k}".encode()) % 2 == 1 for m, n, k in zip(*frame.to_numpy().T, strict=True)]
+    assert held_out_rows(frame, ("m", "n", "k")).tolist() == expected
+
+
+def test_a_table_of_ones_own_is_classed_and_what_is_impossible_dropped(tmp_path):
+    path = tmp_path / "own.csv"
+    impossible = {"kind": "gemm", "dtype": "bfloat16", "m": 1, "n": 65536, "k": 65536, "measured_s": 1e-4}  # 8.6 GB
+    pd.DataFrame([*ROWS, impossible]).to_csv(path, index=False)
+    (table,) = read_table(path, load_chip("h100-sxm"))
+    assert (len(table), table.dropped, table.op, table.backend) == (4, 1, "gemm", "own")
+    assert table.size_class.tolist() == ["m 1-16", "m 1-16", "m 17-64", "m >=4353"]
+    assert len(table.half(held_out=True)) + len(table.half(held_out=False)) == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"measured_s": 0}, "measured_s must be > 0, got .*0.* in row 1"),
+        ({"measured_s": "soon"}, "measured_s must be > 0, got 'soon' in row 1"),
+    ],
+)
+def test_a_wrong_measurement_is_one_line(tmp_path, change, message):
+    path = tmp_path / "own.csv"
+    pd.DataFrame([{**ROWS[0], **change}]).to_csv(path, index=False)
+    with pytest.raises(SimulationError, match=message):
+        read_table(path, load_chip("h100-sxm"))
+
+
+def test_a_missing_file_and_an_empty_choice_are_one_line(tmp_path):
+    with pytest.raises(SimulationError, match=r"cannot read table .*absent\.csv: No such file"):
+        read_table(tmp_path / "absent.csv", load_chip("h100-sxm"))
+    pd.DataFrame(ROWS).to_parquet(tmp_path / "own.parquet")
+    with pytest.raises(SimulationError, match="no rows of op 'attention_decode'"):
+        read_table(tmp_path / "own.parquet", load_chip("h100-sxm"), op="attention_decode")
+
+
+@pytest.mark.skipif(package_folder() is None, reason="the extra `silicon` (aiconfigurator-core) is not installed")
+def test_silicon_tables_are_what_the_package_holds():
+    chip = load_chip("h100-sxm")
+    assert silicon_backends("h100-sxm", "gemm") == ("trtllm", "vllm", "sglang")
+    table = silicon_table(chip, "gemm", "bfloat16", "trtllm")
+    raw = pd.read_parquet(package_folder() / "h100_sxm/gemm/trtllm/1.3.0rc20/gemm_perf.parquet")
+    raw = raw[raw.gemm_dtype == "bfloat16"]
+    assert len(table) + table.dropped == len(raw) == 35_700
+    np.testing.assert_allclose(np.sort(table.measured_s), np.sort(raw.latency * 1e-3))
+    flops = table.ops.matrix_flops[:, 0]
+    assert flops.sum() == (2.0 * raw.m * raw.n * raw.k).sum()
+    assert 0.48 < table.held_out.mean() < 0.52
+    decode = silicon_table(load_chip("a100-sxm-80gb"), "attention_decode", "bfloat16", "trtllm")
+    assert decode.dropped > 0  # rows above the memory's peak, which the package is known to hold for this chip
