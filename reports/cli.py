@@ -12,11 +12,14 @@ from reports.commands.compare import compare
 from reports.commands.demo import demo
 from reports.commands.diff import diff
 from reports.commands.exporting import export_trace
+from reports.commands.fitting import fit
 from reports.commands.importing import import_trace
 from reports.commands.pareto import pareto
+from reports.commands.predict import predict
 from reports.commands.report import report
 from reports.commands.roofline import roofline
 from reports.commands.simulate import simulate
+from reports.commands.validate import validate
 from reports.console import ERR, printable
 from reports.errors import ReportError
 from roofline.errors import ChipError
@@ -37,7 +40,10 @@ app = typer.Typer(
         "  roofscape report llada.parquet --chip h100-sxm -o llada.html"
     ),
 )
-for command in (capture, calibrate, chips, models, samplers, roofline, simulate, compare, diff, report, pareto, demo):
+for command in (
+    *(capture, calibrate, chips, models, samplers, roofline, simulate, compare, diff, report, pareto, demo),
+    *(predict, validate, fit),
+):
     app.command()(command)
 app.command("import")(import_trace)
 app.command("export")(export_trace)

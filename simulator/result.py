@@ -44,6 +44,7 @@ class SimulationResult:
         low_s: lower end of the makespan's error band, None where not validated.
         high_s: upper end.
         band_reason: why there is no band, else empty.
+        band_basis: what the band rests on, one line for each kind of kernel.
         notes: what a reader must know: incomplete ops, defaults used.
         provenance: how this was made; without a time of day, so that equal input gives equal bytes.
     """
@@ -72,6 +73,7 @@ class SimulationResult:
     low_s: float | None = None
     high_s: float | None = None
     band_reason: str = NOT_VALIDATED
+    band_basis: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     provenance: Provenance
 
@@ -153,6 +155,7 @@ class SimulationResult:
             "low_s": self.low_s,
             "high_s": self.high_s,
             "band_reason": self.band_reason,
+            "band_basis": list(self.band_basis),
             "busy_s": dict(self.busy_s),
             "utilization": dict(self.utilization),
             "energy_j": self.energy_j,

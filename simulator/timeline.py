@@ -8,11 +8,12 @@ import numpy as np
 from profiler.provenance import Provenance, installed_versions
 from profiler.traces import Trace
 from roofline.chip import Chip
+from simulator.bands import combine, op_bands
 from simulator.energy import OpEnergy, op_energy
 from simulator.errors import SimulationError
 from simulator.op_columns import FloatArray
 from simulator.plans import PlanTable, op_notes, plan_ops
-from simulator.result import SimulationResult
+from simulator.result import NOT_VALIDATED, SimulationResult
 
 Mode = Literal["graph", "eager"]
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -81,6 +82,7 @@ def build_result(
     makespan_s = float((start_s + duration_s).max(initial=0.0))
     energy = op_energy(table)
     parts, total, reason = _energy(energy, counts, makespan_s)
+    low_s, high_s, basis = _band(setting, counts, makespan_s)
     energy_notes = energy.notes if isinstance(energy, OpEnergy) else (f"no energy: {energy}",)
     packages = tuple((name, version) for name, version in installed_versions() if name in _SHOWN_PACKAGES)
     return SimulationResult(
@@ -105,9 +107,25 @@ def build_result(
         energy_j=total,
         energy_parts_j=parts,
         energy_reason=reason,
+        low_s=low_s,
+        high_s=high_s,
+        band_reason="" if basis else NOT_VALIDATED,
+        band_basis=basis,
         notes=setting.notes + energy_notes + notes,
         provenance=Provenance(source=f"simulate {engine}", device=setting.chip.name, packages=packages),
     )
+
+
+def _band(
+    setting: Setting, counts: FloatArray, makespan_s: float
+) -> tuple[float | None, float | None, tuple[str, ...]]:
+    """(low, high, what they rest on): the makespan moved by what the sum of all kernels may be off."""
+    bands = op_bands(setting.table.op_columns, setting.chip)
+    if bands is None or not len(counts):
+        return None, None, ()
+    total_s = float(setting.op_duration_s @ counts)
+    low_s, high_s = combine(setting.op_duration_s, counts, bands)
+    return max(0.0, makespan_s + low_s - total_s), makespan_s + high_s - total_s, bands.basis
 
 
 def _energy(

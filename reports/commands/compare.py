@@ -54,7 +54,9 @@ def compare(
     subjects, generations = zip(*results, strict=True)
     table = comparison_table(subjects, generations)
     if markdown is not None:
-        _write_markdown(table, markdown)
+        from reports.markdown import write_markdown
+
+        write_markdown(_HEADINGS, [_cells(row) for _, row in table.iterrows()], markdown)
     if output is not None:
         from reports.html import write_report
         from reports.pages.registry import build_reports
@@ -111,15 +113,3 @@ def _print(table: "pd.DataFrame", title: str) -> None:
     from reports.console import print_table
 
     print_table(title, _HEADINGS, [_cells(row) for _, row in table.iterrows()])
-
-
-def _write_markdown(table: "pd.DataFrame", path: Path) -> None:
-    from profiler.files import write_atomically
-    from reports.errors import ReportError
-
-    rows = [_HEADINGS, ["---", *["---:"] * (len(_HEADINGS) - 1)], *(_cells(row) for _, row in table.iterrows())]
-    text = "".join(f"| {' | '.join(cell.replace('|', ' ') for cell in row)} |\n" for row in rows)
-    try:
-        write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-    except OSError as error:
-        raise ReportError(f"cannot write {path}: {error.strerror or error}") from None

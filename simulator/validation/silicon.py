@@ -1,7 +1,7 @@
 """Tables of the package `aiconfigurator-core` (Apache-2.0): kernel latencies measured on real GPUs, as `MeasuredTable`.
 
-Its latencies are means of CUDA-graph replays without an L2 flush; a GEMM goes through six weight copies in turn. Rows of
-narrow types hold the kernel that quantizes the activations; attention rows hold the storing of keys and values.
+Its latencies are means of CUDA-graph replays without an L2 flush; a GEMM goes through six weight copies in turn. Rows
+of narrow types hold the kernel that quantizes the activations; attention rows hold the storing of keys and values.
 """
 
 import re
@@ -55,6 +55,7 @@ class TableKind:
         read: from the package's columns and a dtype to those of `ops_from_frame`, with `measured_s`.
         dtypes: what can be asked for.
         keys: columns of the package's table that decide which rows are held out.
+        fitted: the backend whose rows constants are fitted to; the others are scored with the same constants.
     """
 
     folder: str
@@ -62,6 +63,7 @@ class TableKind:
     read: Reader
     dtypes: tuple[str, ...]
     keys: tuple[str, ...]
+    fitted: str
 
 
 def _gemm(table: pd.DataFrame, dtype: str) -> pd.DataFrame:
@@ -94,13 +96,21 @@ def _bidirectional(table: pd.DataFrame, _dtype: str) -> pd.DataFrame:
 
 
 TABLES: dict[str, TableKind] = {
-    "gemm": TableKind(folder="gemm", file="gemm_perf", read=_gemm, dtypes=tuple(_GEMM_DTYPES), keys=("m", "n", "k")),
+    "gemm": TableKind(
+        folder="gemm",
+        file="gemm_perf",
+        read=_gemm,
+        dtypes=tuple(_GEMM_DTYPES),
+        keys=("m", "n", "k"),
+        fitted="trtllm",  # its weights are random; vLLM's bf16 weights are not initialized, which is faster
+    ),
     "attention_prefill": TableKind(
         folder="attention",
         file="context_attention_perf",
         read=_prefill,
         dtypes=tuple(_ATTENTION_DTYPES),
         keys=_ATTENTION_KEYS,
+        fitted="vllm",
     ),
     "attention_decode": TableKind(
         folder="attention",
@@ -108,6 +118,7 @@ TABLES: dict[str, TableKind] = {
         read=_decode,
         dtypes=("bfloat16", "float8_cache"),
         keys=(*_ATTENTION_KEYS, "step"),
+        fitted="vllm",
     ),
     "attention_bidirectional": TableKind(
         folder="encoder_attention",
@@ -115,6 +126,7 @@ TABLES: dict[str, TableKind] = {
         read=_bidirectional,
         dtypes=("bfloat16",),
         keys=("batch_size", "isl", "num_heads", "head_dim"),
+        fitted="trtllm",
     ),
 }
 

@@ -3,29 +3,19 @@
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from profiler.files import write_atomically
 from roofline.chip import Chip
 from simulator.errors import SimulationError
 from simulator.op_columns import BoolArray, FloatArray, IntArray, OpColumns
 from simulator.op_formulas import FRAME_SIZES
 from simulator.op_frame import ops_from_frame
-
-# What a size class is cut by, its least values, and how it reads.
-_CLASSES: dict[str, tuple[str, tuple[int, ...]]] = {
-    "gemm": ("m", (1, 17, 65, 257, 1025, 4353)),
-    "attention_prefill": ("queries", (1, 256, 1024, 4096)),
-    "attention_bidirectional": ("queries", (1, 256, 1024, 4096)),
-    "attention_decode": ("keys", (1, 1025, 16385)),
-    "moe": ("tokens", (1, 17, 65, 257, 1025, 4353)),
-    "mamba2": ("tokens", (1, 257, 4097)),
-    "collective": ("elements", (1, 65537, 4194305)),
-}
+from simulator.size_classes import CLASSES, classes_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -126,25 +116,8 @@ def _is_possible(ops: OpColumns, measured_s: FloatArray, chip: Chip) -> BoolArra
 
 
 def _size_classes(frame: pd.DataFrame, op: str) -> NDArray[np.str_]:
-    column, starts = _CLASSES.get(op, ("", ()))
-    if column not in frame:
-        return np.full(len(frame), "all")
-    ends = [f"{start}-{end - 1}" for start, end in pairwise(starts)] + [f">={starts[-1]}"]
-    labels = np.array([f"{column} {text}" for text in ends])
-    found = np.searchsorted(np.array(starts), frame[column].to_numpy(dtype=np.float64), side="right") - 1
-    classes: NDArray[np.str_] = labels[np.clip(found, 0, len(starts) - 1)]
-    return classes
-
-
-def class_names(op: str, names: Sequence[str]) -> list[str]:
-    """Size classes of an op in their order, as far as they occur."""
-    starts = _CLASSES.get(op, ("", ()))[1]
-    order = {f"{start}": i for i, start in enumerate(starts)}
-
-    def position(name: str) -> int:
-        return order.get(name.rpartition(" ")[2].lstrip(">=").split("-")[0], 0)
-
-    return sorted(set(names), key=position)
+    column = CLASSES.get(op, ("", ()))[0]
+    return classes_of(op, frame[column].to_numpy(dtype=np.float64)) if column in frame else np.full(len(frame), "all")
 
 
 def read_table(path: str | Path, chip: Chip, *, op: str = "", dtype: str = "") -> list[MeasuredTable]:
@@ -203,3 +176,15 @@ def read_frame(path: str | Path) -> pd.DataFrame:
     except (OSError, ValueError, pd.errors.ParserError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
         raise SimulationError(f"cannot read table {path}: {reason}") from None
+
+
+def write_frame(frame: pd.DataFrame, path: str | Path) -> None:
+    """Write a frame as CSV or Parquet, by the file's ending; a failure leaves no partial file."""
+    target = Path(path)
+    try:
+        if target.suffix == ".parquet":
+            write_atomically(target, lambda temporary: frame.to_parquet(temporary, index=False))
+        else:
+            write_atomically(target, lambda temporary: frame.to_csv(temporary, index=False))
+    except OSError as error:
+        raise SimulationError(f"cannot write {target}: {error.strerror or error}") from None

@@ -1,0 +1,56 @@
+"""`roofscape fit`: constants of a kernel model from measured kernels, into a chip file."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reports.commands.options import AsJson, ChipName
+
+
+def fit(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Chip file to write.")],
+    chip: ChipName = "h100-sxm",
+    op: Annotated[str, typer.Option(help="Family of kernels: gemm, attention_prefill, attention_decode, ...")] = "gemm",
+    dtype: Annotated[str, typer.Option(help="Type of the measured rows.")] = "bfloat16",
+    backend: Annotated[str, typer.Option(help="Library of the measured table; default: the one for this family.")] = "",
+    table: Annotated[
+        Path | None, typer.Option(help="Measured table of your own: the columns of predict, and measured_s.")
+    ] = None,
+    rows: Annotated[int, typer.Option(min=50, help="Rows that the fit looks at.")] = 2000,
+    seed: Annotated[int, typer.Option(help="Of the draw of those rows.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Fit the constants of a kernel model to measured kernels, and write them into a chip file.
+
+    Half of the rows are held out (odd CRC-32 of their sizes) and score the fit. Without --table the rows come from the
+    package aiconfigurator-core (pip install 'roofscape[silicon]').
+    """
+    from dataclasses import asdict
+
+    from reports.console import print_json, print_line, print_table, progress
+    from roofline.chipfile import load_chip, save_chip
+    from simulator.validation import fitting
+    from simulator.validation.families import family
+    from simulator.validation.runs import chosen_table
+
+    loaded = load_chip(chip)
+    measured = chosen_table(loaded, op, dtype, backend, table)
+    chosen = family(op, dtype)
+    with progress(f"fitting {len(chosen.constants)} constants of {chosen.scope} to {measured.backend}"):
+        found = fitting.fit(measured, loaded, chosen.constants, scope=chosen.scope, rows=rows, seed=seed)
+    save_chip(found.chip, output)
+    if as_json:
+        print_json({"file": str(output), **asdict(found) | {"chip": found.chip.name}})
+        return
+    units = {constant.name: (constant.unit, constant.meaning) for constant in chosen.constants}
+    print_table(
+        f"{found.scope} of {found.chip.name}, fitted to {found.rows} rows of {measured.source}",
+        ("constant", "value", "unit", "meaning"),
+        [(name, f"{value:.4g}", *units[name]) for name, value in found.constants],
+    )
+    print_line(
+        f"mean absolute error on {found.after.rows} rows held out: {found.before.mape_percent:.1f} % before, "
+        f"{found.after.mape_percent:.1f} % after (bias {found.after.bias_percent:+.1f} %)"
+    )
+    print_line(f"wrote {output}")

@@ -1,0 +1,67 @@
+"""`roofscape predict`: what a table of ops takes on a chip."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reports.commands.options import AsJson, ChipName
+
+
+def predict(
+    ops_file: Annotated[
+        Path, typer.Argument(help="CSV or Parquet file with one op a row; its columns: docs/predict.md.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the rows with their predictions (.csv or .parquet).")
+    ] = None,
+    chip: ChipName = "h100-sxm",
+    as_json: AsJson = False,
+) -> None:
+    """Predict the time of every op of a table: seconds with an error band, what binds, joules.
+
+    The file has the columns kind and dtype and the sizes of each kind, for example
+
+      kind,dtype,m,n,k
+
+      gemm,bfloat16,4096,4096,4096
+
+    Rows of different kinds may stand together; what a kind does not need stays empty.
+    """
+    from reports import formatting
+    from reports.console import print_json, print_line, print_table, progress
+    from roofline.chipfile import load_chip
+    from simulator import prediction
+    from simulator.validation.tables import read_frame, write_frame
+
+    loaded = load_chip(chip)
+    frame = read_frame(ops_file)
+    with progress(f"predicting {len(frame):,} ops on {loaded.name}"):
+        predicted = prediction.predict(frame, loaded)
+        if output is not None:
+            write_frame(predicted, output)
+    if as_json:
+        print_json(predicted.astype(object).where(predicted.notna(), None).to_dict("records"))
+        return
+    shown = predicted.head(20)
+    rows = [
+        (
+            str(row["kind"]),
+            str(row["dtype"]),
+            formatting.format_seconds(row["predicted_s"]),
+            f"{formatting.format_seconds(row['low_s'])} to {formatting.format_seconds(row['high_s'])}",
+            str(row["bound_by"]),
+            formatting.format_joules(row["joules"]),
+        )
+        for row in shown.to_dict("records")
+    ]
+    print_table(
+        f"{ops_file.name} on {loaded.name}: predicted",
+        ("kind", "dtype", "time", "90 % band", "bound by", "energy"),
+        rows,
+    )
+    if len(predicted) > len(shown):
+        print_line(f"the first {len(shown)} of {len(predicted):,} rows")
+    print_line(f"all rows: {formatting.format_seconds(float(predicted.predicted_s.sum()))} one after another")
+    if output is not None:
+        print_line(f"wrote {output}")

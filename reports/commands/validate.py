@@ -1,0 +1,97 @@
+"""`roofscape validate`: kernel models against measured silicon."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from reports.commands.options import AsJson
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def validate(
+    chip: Annotated[str, typer.Option("--chip", "-c", help="A chip's name or file; default: all measured.")] = "",
+    op: Annotated[str, typer.Option(help="gemm, attention_prefill, attention_decode, ...; default: all.")] = "",
+    dtype: Annotated[str, typer.Option(help="bfloat16, float8_e4m3fn, ...; default: the usual ones of each op.")] = "",
+    backend: Annotated[str, typer.Option(help="trtllm, vllm, sglang, ...; default: all.")] = "",
+    table: Annotated[
+        Path | None, typer.Option(help="Measured table of your own: the columns of predict, and measured_s.")
+    ] = None,
+    by_class: Annotated[bool, typer.Option("--by-class", help="Also the errors of each size class.")] = False,
+    write_bands: Annotated[Path | None, typer.Option(help="Write the error bands that predictions carry.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write an HTML report with pictures.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Also write the table as Markdown.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Hold the kernel models against measured kernels that no fit has seen, and say how far off they are.
+
+    Without --table the rows come from the package aiconfigurator-core (pip install 'roofscape[silicon]'). Held out are
+    rows whose sizes have an odd CRC-32; constants were fitted to the others of one backend, and the other backends are
+    scored with the same constants.
+
+      roofscape validate --chip h100-sxm --op gemm --dtype bfloat16 --json
+
+      roofscape validate --table mine.csv --chip my-chip.toml
+    """
+    from reports.console import print_json, print_line, progress
+    from simulator.bands import save_bands
+    from simulator.validation import runs as validation
+
+    with progress("reading measured tables"):
+        tables = validation.chosen_tables(chip=chip, op=op, dtype=dtype, backend=backend, file=table)
+    runs = []
+    for measured, loaded in tables:
+        with progress(f"predicting {len(measured):,} rows: {measured.op} {measured.dtype} {loaded.name}"):
+            runs += list(validation.run_all([(measured, loaded)]))
+    scores = validation.scores_frame(runs, by_class=by_class)
+    if write_bands is not None:
+        with progress("finding error bands"):
+            save_bands(validation.bands(runs), write_bands)
+    if output is not None:
+        from reports.html import write_report
+        from reports.validation_page import build_validation_page
+
+        with progress("drawing the report"):
+            write_report([build_validation_page(runs, scores)], output, title="Predicted against measured kernels")
+    if markdown is not None:
+        from reports.markdown import write_markdown
+
+        write_markdown(HEADINGS, [cells(row) for _, row in scores.iterrows()], markdown)
+    if as_json:
+        print_json(scores.to_dict("records"))
+        return
+    _print(scores)
+    for written in filter(None, (write_bands, output, markdown)):
+        print_line(f"wrote {written}")
+
+
+HEADINGS = (
+    *("chip", "op", "dtype", "backend", "size class", "rows", "mean %", "median %", "p90 %", "bias %"),
+    *("datasheet roofline %", "fitted roofline %"),
+)
+
+
+def cells(row: "pd.Series[float]") -> list[str]:
+    """One score as text."""
+
+    def percent(name: str, sign: str = "") -> str:
+        return "" if row[name] != row[name] else f"{row[name]:{sign}.1f}"
+
+    backend = f"{row['backend']}{' (fitted)' if row['fitted_here'] else ''}"
+    return [
+        *(str(row["chip"]), str(row["op"]), str(row["dtype"]), backend, str(row["size_class"]), f"{row['rows']:,}"),
+        *(percent("mape_percent"), percent("median_percent"), percent("p90_percent"), percent("bias_percent", "+")),
+        *(percent("datasheet_mape_percent"), percent("fitted_roofline_mape_percent")),
+    ]
+
+
+def _print(scores: "pd.DataFrame") -> None:
+    from reports.console import print_line, print_table
+
+    title = "predicted against measured: absolute error in percent of the measured time, rows held out of every fit"
+    print_table(title, HEADINGS, [cells(row) for _, row in scores.iterrows()], left=5)
+    dropped = int(scores.loc[scores["size_class"] == "all", "rows_dropped"].sum())
+    if dropped:
+        print_line(f"{dropped:,} measured rows were left out: they are faster than the chip's memory")

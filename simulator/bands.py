@@ -1,0 +1,223 @@
+"""Error bands: how far a prediction can be from what would be measured, by what validation found for such kernels.
+
+A band is a pair of factors on the predicted time between which 90 % of measured kernels fell. It is looked up from the
+most to the least specific: the same kind of kernel, dtype and size class on this very chip; on a chip of the same
+family with the other's constants; on a chip of another family; and for kinds that no table holds, the widest of those.
+`roofscape validate --write-bands` makes the file.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+
+from profiler.files import write_atomically
+from profiler.op import KINDS
+from roofline.chip import Chip
+from roofline.chipfile import list_chips, load_chip
+from simulator.errors import SimulationError
+from simulator.op_columns import DTYPES, FloatArray, IntArray, OpColumns
+from simulator.size_classes import class_of
+
+SCHEMA_VERSION = 1
+COVERAGE = 0.90
+_FILE = "bands.json"
+OWN, FAMILY, FOREIGN = "own", "family", "foreign"  # whose constants: the chip's, a chip's of its family, another's
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Band:
+    """Where measured kernels of one group lie.
+
+    Attributes:
+        chip: that they were measured on; `*` pools all of a basis.
+        basis: whose constants predicted them: `own`, `family` or `foreign`.
+        op: family of kernels, or `*`.
+        dtype: type, or `*`.
+        size_class: or `all`.
+        low_ratio: measured over predicted time at the lower end of the band.
+        high_ratio: at the upper end.
+        rows: kernels that it was found from.
+        coverage: part of *other* kernels of the group (those held out) that lies inside.
+    """
+
+    chip: str
+    basis: str
+    op: str
+    dtype: str
+    size_class: str
+    low_ratio: float
+    high_ratio: float
+    rows: int
+    coverage: float | None = None
+
+    @property
+    def width(self) -> float:
+        """Upper over lower end."""
+        return self.high_ratio / self.low_ratio
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class OpBands:
+    """Bands of a sequence of ops on one chip.
+
+    Attributes:
+        low_ratio: lower end over predicted time, [O].
+        high_ratio: upper end, [O].
+        group: ops with the same number err together, [O].
+        basis: what each number of `group` was looked up from, in words.
+    """
+
+    low_ratio: FloatArray
+    high_ratio: FloatArray
+    group: IntArray
+    basis: tuple[str, ...]
+
+
+def save_bands(bands: Sequence[Band], path: str | Path) -> None:
+    """Write bands as JSON."""
+    document = {"schema": SCHEMA_VERSION, "coverage": COVERAGE, "bands": [asdict(band) for band in bands]}
+    text = json.dumps(document, indent=1) + "\n"
+    write_atomically(Path(path), lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def load_bands(path: str | Path) -> tuple[Band, ...]:
+    """Read bands that `save_bands` wrote."""
+    try:
+        return _parse(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SimulationError(f"cannot read bands {path}: {error.strerror or error}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise SimulationError(f"{path}: not a file of error bands: {error}") from None
+
+
+@cache
+def shipped_bands() -> tuple[Band, ...]:
+    """The bands of the last validation, as they ship; empty where there are none."""
+    file = resources.files("simulator") / _FILE
+    return _parse(file.read_text(encoding="utf-8")) if file.is_file() else ()
+
+
+def _parse(text: str) -> tuple[Band, ...]:
+    document = json.loads(text)
+    if document["schema"] != SCHEMA_VERSION:
+        raise ValueError(f"schema must be {SCHEMA_VERSION}, got {document['schema']!r}")
+    return tuple(Band(**entry) for entry in document["bands"])
+
+
+def op_bands(ops: OpColumns, chip: Chip, bands: Sequence[Band] | None = None) -> OpBands | None:
+    """The band of every op on a chip; None where nothing was validated at all.
+
+    Args:
+        ops: the ops.
+        chip: what they run on.
+        bands: to look in; the shipped ones where not given.
+    """
+    known = shipped_bands() if bands is None else tuple(bands)
+    if not known:
+        return None
+    keys = [_keys(ops, row) for row in range(len(ops))]
+    table = {key: _look_up(known, chip, *key) for key in dict.fromkeys(keys)}
+    numbers = {key: i for i, key in enumerate(table)}
+    return OpBands(
+        low_ratio=np.array([table[key][0] for key in keys]),
+        high_ratio=np.array([table[key][1] for key in keys]),
+        group=np.array([numbers[key] for key in keys], dtype=np.int64),
+        basis=tuple(found[2] for found in table.values()),
+    )
+
+
+_Key = tuple[tuple[tuple[str, str], ...], str]
+
+
+def _keys(ops: OpColumns, row: int) -> _Key:
+    """((family of kernels, size class), ...) that an op is validated as, and its dtype."""
+    kind, dtype = KINDS[ops.kind[row, 0]], DTYPES[ops.dtype[row, 0]]
+    size = {name: float(ops.size(name)[row, 0]) for name in ("m", "queries", "keys", "causal", "elements")}
+    families: tuple[str, ...]
+    if kind == "gemm":
+        families = ("gemm",)
+    elif kind == "attention" and size["queries"] <= 1:
+        families = ("attention_decode",)
+    elif kind == "attention" and size["causal"] > 0:
+        families = ("attention_prefill",)
+    elif kind == "attention" and size["queries"] < size["keys"]:
+        families = ("attention_decode", "attention_bidirectional")
+    elif kind == "attention":
+        families = ("attention_bidirectional",)
+    else:
+        families = (kind,)
+    return tuple((family, class_of(family, size)) for family in families), dtype
+
+
+def _look_up(
+    bands: Sequence[Band], chip: Chip, families: tuple[tuple[str, str], ...], dtype: str
+) -> tuple[float, float, str]:
+    """(low, high, in words) of the most specific bands there are; the widest of several."""
+    validated = {band.chip for band in bands if band.basis == OWN}
+    own_family = [band for band in bands if band.basis == FAMILY]
+    candidates: list[tuple[list[Band], str]] = []
+    for op, size_class in families:
+        found = _most_specific([b for b in bands if b.basis == OWN and b.chip == chip.name], op, dtype, size_class)
+        basis = f"{op} measured on {chip.name}"
+        if not found and chip.family in _families_of(validated):
+            found = _most_specific(own_family, op, dtype, size_class)
+            basis = f"{op} of a chip of the family {chip.family}"
+        if not found:
+            found = _most_specific([b for b in bands if b.basis == FOREIGN], op, dtype, size_class)
+            basis = f"{op} with constants of another family"
+        if found:
+            candidates.append((found, basis))
+    if not candidates:
+        widest = [b for b in bands if b.basis == FOREIGN] or list(bands)
+        names = ", ".join(op for op, _ in families)
+        candidates = [
+            ([max(widest, key=lambda band: band.width)], f"{names}: no table holds it, the widest band taken")
+        ]
+    flat = [band for found, _ in candidates for band in found]
+    words = "; ".join(basis for _, basis in candidates)
+    return min(b.low_ratio for b in flat), max(b.high_ratio for b in flat), words
+
+
+def _most_specific(bands: Sequence[Band], op: str, dtype: str, size_class: str) -> list[Band]:
+    """Bands of the same op, dtype and class; else of the same op and dtype; else of the same op."""
+    of_op = [band for band in bands if band.op == op]
+    of_type = [band for band in of_op if band.dtype == dtype]
+    same = [band for band in of_type if band.size_class == size_class]
+    return same or [band for band in of_type if band.size_class == "all"] or of_op
+
+
+@cache
+def _chip_families() -> dict[str, str]:
+    return {name: load_chip(name).family for name in list_chips()}
+
+
+def _families_of(chips: set[str]) -> set[str]:
+    return {_chip_families()[name] for name in chips if name in _chip_families()}
+
+
+def combine(duration_s: FloatArray, op_counts: FloatArray, bands: OpBands) -> tuple[float, float]:
+    """(low_s, high_s) of the sum of all calls.
+
+    Ops of one group err together (the same model on the same kind of kernel), so their deviations add; deviations of
+    different groups are independent of each other, so their squares add.
+
+    Args:
+        duration_s: of one call of each op, [O].
+        op_counts: calls of each op, [O].
+        bands: of the ops.
+
+    >>> low, high, group = np.array([0.9, 0.9]), np.array([1.2, 1.2]), np.array([0, 0])
+    >>> alike = OpBands(low_ratio=low, high_ratio=high, group=group, basis=("",))
+    >>> combine(np.array([1.0, 1.0]), np.array([3.0, 1.0]), alike)
+    (3.6, 4.8)
+    """
+    total_s = duration_s * op_counts
+    below = np.bincount(bands.group, weights=total_s * (1.0 - bands.low_ratio))
+    above = np.bincount(bands.group, weights=total_s * (bands.high_ratio - 1.0))
+    whole = float(total_s.sum())
+    return whole - float(np.sqrt((below**2).sum())), whole + float(np.sqrt((above**2).sum()))

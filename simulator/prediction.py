@@ -1,0 +1,70 @@
+"""Predicts a table of ops on a chip: seconds with their error band, what binds, and joules; distinct rows once."""
+
+import numpy as np
+import pandas as pd
+
+from roofline.chip import Chip
+from simulator.bands import op_bands
+from simulator.energy import op_energy
+from simulator.op_frame import ops_from_frame
+from simulator.plans import PlanTable, plan_columns
+
+_CHUNK_ROWS = 20_000  # keeps the candidates of one evaluation in memory
+
+
+def predict(frame: pd.DataFrame, chip: Chip) -> pd.DataFrame:
+    """The frame with what every row takes on a chip.
+
+    Args:
+        frame: one op a row, columns as `ops_from_frame` reads them; other columns are kept.
+        chip: what the ops run on.
+
+    Returns:
+        The frame and `predicted_s, low_s, high_s, bound_by, bound_s, joules`; bands are NaN where nothing is validated,
+        joules where the chip has no energy constants.
+    """
+    ops = ops_from_frame(frame)
+    described = np.column_stack([ops.sizes, ops.kind, ops.dtype, ops.moved_bytes, ops.vector_flops])
+    _, first, row_of = np.unique(described, axis=0, return_index=True, return_inverse=True)
+    starts = range(0, len(first), _CHUNK_ROWS)
+    parts = [plan_columns(ops.take(first[start : start + _CHUNK_ROWS]), [chip]) for start in starts]
+    distinct = pd.concat([_predicted(part, chip) for part in parts]) if parts else pd.DataFrame(columns=list(_COLUMNS))
+    columns = {name: distinct[name].to_numpy()[row_of.reshape(-1)] for name in _COLUMNS}
+    return frame.assign(**columns)
+
+
+_COLUMNS = ("predicted_s", "low_s", "high_s", "bound_by", "bound_s", "joules")
+
+
+def _predicted(table: PlanTable, chip: Chip) -> pd.DataFrame:
+    duration_s = table.duration_s[:, 0]
+    bands = op_bands(table.op_columns, chip)
+    energy = op_energy(table)
+    joules = np.full(len(duration_s), np.nan) if isinstance(energy, str) else energy.total_j
+    static_w = 0.0 if isinstance(energy, str) else energy.static_w
+    return pd.DataFrame(
+        {
+            "predicted_s": duration_s,
+            "low_s": np.nan if bands is None else duration_s * bands.low_ratio,
+            "high_s": np.nan if bands is None else duration_s * bands.high_ratio,
+            "bound_by": bound_by(table, chip),
+            "bound_s": table.bound_s[:, 0],
+            "joules": joules + static_w * duration_s,
+        }
+    )
+
+
+def bound_by(table: PlanTable, chip: Chip) -> list[str]:
+    """The longest part of each kernel, [O]: a unit, a memory, `link`, `launch`, or `latency` of waves and passes."""
+    plans = table.columns
+    units = np.stack([plans.matrix_s[:, 0], plans.vector_s[:, 0], plans.special_s[:, 0]])
+    levels = plans.traffic_bytes[:, :, 0] / table.chip_columns.level_bandwidth[:, [0]]
+    core_s = plans.core_s[:, 0]
+    # A main loop that no unit fills waits for operands or for the steps before: latency.
+    is_unit_bound = units.max(axis=0) > 0.5 * core_s
+    exposed_s = plans.prologue_s[:, 0] + plans.epilogue_s[:, 0] + plans.reduction_s[:, 0]
+    latency_s = np.maximum(exposed_s, np.where(is_unit_bound, 0.0, core_s))
+    rows = [*np.where(is_unit_bound, units, 0.0), *levels, plans.link_s[:, 0], table.launch_s[:, 0], latency_s]
+    names = ["matrix", "vector", "special", *(memory.name for memory in reversed(chip.memories))]
+    names += [""] * (len(levels) - len(chip.memories)) + ["link", "launch", "latency"]
+    return [names[i] for i in np.argmax(np.stack(rows), axis=0)]

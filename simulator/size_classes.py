@@ -1,0 +1,57 @@
+"""Size classes of kernels: what validation splits its errors by, and bands are looked up by."""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.op_columns import FloatArray
+
+# What a class is cut by, and the least value of each class.
+CLASSES: dict[str, tuple[str, tuple[int, ...]]] = {
+    "gemm": ("m", (1, 17, 65, 257, 1025, 4353)),
+    "attention_prefill": ("queries", (1, 256, 1024, 4096)),
+    "attention_bidirectional": ("queries", (1, 256, 1024, 4096)),
+    "attention_decode": ("keys", (1, 1025, 16385)),
+    "moe": ("tokens", (1, 17, 65, 257, 1025, 4353)),
+    "mamba2": ("tokens", (1, 257, 4097)),
+    "collective": ("elements", (1, 65537, 4194305)),
+}
+
+
+def class_names(op: str) -> tuple[str, ...]:
+    """Names of an op's classes from the smallest up; one for all where it has none.
+
+    >>> class_names("attention_decode")
+    ('keys 1-1024', 'keys 1025-16384', 'keys >=16385')
+    """
+    column, starts = CLASSES.get(op, ("", ()))
+    if not starts:
+        return ("all",)
+    ends = [f"{start}-{end - 1}" for start, end in pairwise(starts)] + [f">={starts[-1]}"]
+    return tuple(f"{column} {text}" for text in ends)
+
+
+def class_of(op: str, sizes: Mapping[str, float]) -> str:
+    """The class of one op by its sizes.
+
+    >>> class_of("gemm", {"m": 64}), class_of("softmax", {"rows": 3})
+    ('m 17-64', 'all')
+    """
+    column, _ = CLASSES.get(op, ("", ()))
+    return str(classes_of(op, np.array([sizes.get(column, 0.0)]))[0])
+
+
+def classes_of(op: str, values: FloatArray) -> NDArray[np.str_]:
+    """The class of every row by the size that the classes of this op are cut by, [rows]."""
+    names = np.array(class_names(op))
+    starts = np.array(CLASSES.get(op, ("", (0,)))[1], dtype=np.float64)
+    found = np.searchsorted(starts, values, side="right") - 1
+    classes: NDArray[np.str_] = names[np.clip(found, 0, len(names) - 1)]
+    return classes
+
+
+def in_order(op: str, names: Sequence[str]) -> list[str]:
+    """The classes that occur, in their order."""
+    return [name for name in class_names(op) if name in set(names)]

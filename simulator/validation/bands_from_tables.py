@@ -1,0 +1,72 @@
+"""Finds error bands from measured tables: from the rows that fits may see, checked on those held out."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from roofline.chip import Chip
+from roofline.chipfile import load_chip
+from simulator.bands import COVERAGE, FAMILY, FOREIGN, OWN, Band
+from simulator.op_columns import FloatArray
+from simulator.size_classes import in_order
+from simulator.validation.scores import predict_s
+from simulator.validation.tables import MeasuredTable
+
+_TAILS = (50.0 * (1.0 - COVERAGE), 50.0 * (1.0 + COVERAGE))  # percentiles
+_LEAST_ROWS = 40  # fewer say nothing of a 90 % band
+_MOVED_ROWS = 2000  # rows of each table that moved constants are tried on
+
+
+def own_bands(table: MeasuredTable, predicted_s: FloatArray) -> list[Band]:
+    """Bands of all rows and of each size class, with the coverage of the rows held out."""
+    ratio = table.measured_s / predicted_s
+    bands = []
+    for name in ("all", *in_order(table.op, table.size_class.tolist())):
+        chosen = np.ones(len(table), dtype=np.bool_) if name == "all" else table.size_class == name
+        seen, held = ratio[chosen & ~table.held_out], ratio[chosen & table.held_out]
+        if len(seen) >= _LEAST_ROWS:
+            band = _band(table, OWN, name, seen)
+            inside = (held >= band.low_ratio) & (held <= band.high_ratio)
+            bands.append(replace(band, coverage=round(float(inside.mean()), 4) if len(held) else None))
+    return bands
+
+
+def moved_bands(
+    tables: Sequence[MeasuredTable], progress: Callable[[Iterable[Chip]], Iterable[Chip]] = iter
+) -> list[Band]:
+    """Bands of predictions with the constants of another chip, within one family of chips and across families.
+
+    Args:
+        tables: of one op and dtype, measured on several chips.
+        progress: wraps the chips that are gone through.
+    """
+    ratios: dict[tuple[str, str, str], list[FloatArray]] = {}
+    chips = [load_chip(table.chip) for table in tables]
+    for chip, table in zip(progress(chips), tables, strict=True):
+        seen = np.flatnonzero(~table.held_out)
+        sample = table.take(seen[:: max(1, len(seen) // _MOVED_ROWS)])
+        for donor in chips:
+            if donor.name == chip.name:
+                continue
+            basis = FAMILY if donor.family == chip.family else FOREIGN
+            predicted_s = predict_s(sample, replace(chip, calibration=donor.calibration))
+            ratios.setdefault((basis, table.op, table.dtype), []).append(sample.measured_s / predicted_s)
+    return [
+        _band(replace(tables[0], chip="*"), basis, "all", np.concatenate(found))
+        for (basis, _, _), found in ratios.items()
+    ]
+
+
+def _band(table: MeasuredTable, basis: str, size_class: str, ratio: FloatArray) -> Band:
+    low, high = np.percentile(ratio, _TAILS)
+    return Band(
+        chip=table.chip,
+        basis=basis,
+        op=table.op,
+        dtype=table.dtype,
+        size_class=size_class,
+        low_ratio=round(min(float(low), 1.0), 4),  # a prediction lies inside its own band
+        high_ratio=round(max(float(high), 1.0), 4),
+        rows=len(ratio),
+    )

@@ -1,0 +1,39 @@
+"""Which constants predict which family of kernels, and which section of a chip's calibration holds them."""
+
+from dataclasses import dataclass
+from importlib import import_module
+
+from simulator.errors import SimulationError
+from simulator.kernels.constants import Constant
+
+_MODULES: dict[str, tuple[str, str]] = {  # family of kernels: (module of its model, scope of its constants)
+    "gemm": ("gemm", "gemm"),
+    "attention_prefill": ("attention", "attention.prefill"),
+    "attention_decode": ("attention", "attention.decode"),
+    "attention_bidirectional": ("attention", "attention.bidirectional"),
+}
+_SHARED = {"bfloat16", "float16"}  # types whose constants stand in the family's own scope
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """What a fit of one family and dtype may move.
+
+    Attributes:
+        scope: section of the calibration.
+        constants: the constants.
+    """
+
+    scope: str
+    constants: tuple[Constant, ...]
+
+
+def family(op: str, dtype: str) -> Family:
+    """Constants of a family of kernels: all for its 16-bit types, those that belong to the type for another."""
+    if op not in _MODULES:
+        raise SimulationError(f"op must be one of {', '.join(_MODULES)}, got {op!r}")
+    stem, scope = _MODULES[op]
+    constants: tuple[Constant, ...] = import_module(f"simulator.kernels.{stem}").CONSTANTS
+    if dtype in _SHARED:
+        return Family(scope=scope, constants=constants)
+    return Family(scope=f"{scope}.{dtype}", constants=tuple(c for c in constants if c.of_dtype) or constants)

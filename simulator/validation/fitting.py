@@ -1,0 +1,127 @@
+"""Fits the constants of a kernel model to measured kernels; a chip file carries them, with error and provenance."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.optimize import least_squares
+
+from roofline.chip import Chip
+from simulator.errors import SimulationError
+from simulator.kernels.constants import Constant
+from simulator.op_columns import FloatArray
+from simulator.validation.scores import Score, predict_s, score
+from simulator.validation.tables import MeasuredTable
+
+_ROBUST_SCALE = 0.1  # log errors beyond 10 % count less: outliers of a table must not steer the fit
+_STEP = 0.02  # of finite differences: plans jump from tile to tile, so a small step sees only noise
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """A fitted chip and how far it is from the rows that it has not seen.
+
+    Attributes:
+        chip: the chip with the constants found, and their source.
+        scope: which part of its calibration was fitted.
+        constants: (name, value) found.
+        before: error on the held-out rows with the constants that the chip had.
+        after: error on the held-out rows now.
+        rows: rows that the fit saw.
+    """
+
+    chip: Chip
+    scope: str
+    constants: tuple[tuple[str, float], ...]
+    before: Score
+    after: Score
+    rows: int
+
+
+def fit(
+    table: MeasuredTable, chip: Chip, constants: Sequence[Constant], *, scope: str, rows: int = 2000, seed: int = 0
+) -> Fit:
+    """Fit constants of one scope to the rows of a table that are not held out.
+
+    Minimizes a robust loss of ln(predicted / measured) within the bounds of each constant, from the chip's own values
+    and from the constants' starts; the better counts.
+
+    Args:
+        table: measured kernels.
+        chip: where to start, and what the table was measured on.
+        constants: what may move.
+        scope: section of the calibration that holds them, for example `gemm`.
+        rows: how many rows the fit looks at, drawn at random.
+        seed: of that draw.
+    """
+    seen = np.flatnonzero(~table.held_out)
+    if len(seen) < 2 * len(constants):
+        raise SimulationError(
+            f"{table.op} table of {table.backend}: {len(seen)} rows are too few to fit {len(constants)} constants"
+        )
+    drawn = np.random.default_rng(seed).permutation(seen)[:rows]
+    sample = table.take(np.sort(drawn))
+    own = dict(chip.calibration)
+    starts = [
+        [own.get(f"{scope}.{constant.name}", own.get(constant.name, constant.start)) for constant in constants],
+        [constant.start for constant in constants],
+    ]
+    low, high = np.array([c.low for c in constants]), np.array([c.high for c in constants])
+
+    def residuals(unit: FloatArray) -> FloatArray:
+        values = _from_unit(unit, low, high)
+        logs: FloatArray = np.log(predict_s(sample, with_constants(chip, scope, constants, values)) / sample.measured_s)
+        return logs
+
+    fits = [
+        least_squares(
+            residuals,
+            x0=_to_unit(np.clip(np.array(start), low, high), low, high),
+            bounds=(0.0, 1.0),
+            loss="soft_l1",
+            f_scale=_ROBUST_SCALE,
+            diff_step=_STEP,
+            max_nfev=40,
+        )
+        for start in dict.fromkeys(map(tuple, starts))
+    ]
+    best = _from_unit(min(fits, key=lambda found: float(found.cost)).x, low, high)
+    rounded = np.array([float(f"{value:.4g}") for value in best])
+    held_out = table.half(held_out=True)
+    fitted = with_constants(chip, scope, constants, rounded)
+    before, after = (score(held_out, predict_s(held_out, each)) for each in (chip, fitted))
+    source = (
+        f"fitted by `roofscape fit` to {len(sample)} of {len(seen)} rows of {table.source} ({table.backend}) whose "
+        f"keys have an even CRC-32; {after.mape_percent:.1f} % mean absolute error on the {after.rows} rows held out"
+    )
+    sources = tuple(entry for entry in fitted.sources if entry[0] != f"calibration.{scope}")
+    return Fit(
+        chip=replace(fitted, sources=(*sources, (f"calibration.{scope}", source))),
+        scope=scope,
+        constants=tuple((c.name, float(v)) for c, v in zip(constants, rounded, strict=True)),
+        before=before,
+        after=after,
+        rows=len(sample),
+    )
+
+
+def with_constants(chip: Chip, scope: str, constants: Sequence[Constant], values: FloatArray) -> Chip:
+    """The chip with these constants in this scope of its calibration."""
+    names = [f"{scope}.{constant.name}" for constant in constants]
+    kept = tuple(entry for entry in chip.calibration if entry[0] not in names)
+    return replace(chip, calibration=kept + tuple(zip(names, map(float, values), strict=True)))
+
+
+def _to_unit(values: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
+    """Constants as positions 0-1 between their bounds: by ratio where the lower one is above zero."""
+    ratio = low > 0
+    safe_low, safe_high = np.where(ratio, low, 1.0), np.where(ratio, high, 2.0)
+    by_ratio = np.log(np.where(ratio, values, 1.0) / safe_low) / np.log(safe_high / safe_low)
+    return np.clip(np.where(ratio, by_ratio, (values - low) / (high - low)), 1e-6, 1.0 - 1e-6)
+
+
+def _from_unit(unit: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
+    ratio = low > 0
+    safe_low, safe_high = np.where(ratio, low, 1.0), np.where(ratio, high, 2.0)
+    values: FloatArray = np.where(ratio, safe_low * np.power(safe_high / safe_low, unit), low + unit * (high - low))
+    return values

@@ -1,0 +1,130 @@
+"""What a validation goes through: every table there is, or those asked for; and its scores as a frame."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from roofline.chip import Chip
+from roofline.chipfile import load_chip
+from simulator.bands import Band
+from simulator.errors import SimulationError
+from simulator.op_columns import FloatArray
+from simulator.validation.bands_from_tables import moved_bands, own_bands
+from simulator.validation.baselines import datasheet_roofline_s, fitted_roofline_s
+from simulator.validation.scores import predict_s, score, scores_by_class
+from simulator.validation.silicon import SYSTEMS, TABLES, silicon_backends, silicon_table
+from simulator.validation.tables import MeasuredTable, read_table
+
+# The types that are validated where nothing is asked for, by family of kernels; every other type on request.
+_DTYPES: dict[str, tuple[str, ...]] = {"gemm": ("bfloat16", "float8_e4m3fn")}
+_WITHOUT: dict[str, frozenset[str]] = {  # chips that the package has no such table of, or whose units lack the type
+    "float8_e4m3fn": frozenset({"a100-sxm-80gb"}),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Run:
+    """One table and what the kernel models make of it.
+
+    Attributes:
+        table: measured rows.
+        chip: the chip that predicts them.
+        predicted_s: of every row, [rows].
+        is_fitted: whether the constants were fitted to (the other half of) this backend's rows.
+    """
+
+    table: MeasuredTable
+    chip: Chip
+    predicted_s: FloatArray
+    is_fitted: bool
+
+    def held_out(self) -> "Run":
+        """The rows that no fit has seen."""
+        rows = self.table.held_out.nonzero()[0]
+        return Run(
+            table=self.table.take(rows),
+            chip=self.chip,
+            predicted_s=self.predicted_s[rows],
+            is_fitted=self.is_fitted,
+        )
+
+
+def chosen_tables(
+    *, chip: str = "", op: str = "", dtype: str = "", backend: str = "", file: Path | None = None
+) -> list[tuple[MeasuredTable, Chip]]:
+    """The measured tables asked for; an empty name stands for all there are.
+
+    Args:
+        chip: name of a chip or a chip file; a file takes the tables of the chip that it names.
+        op: family of kernels.
+        dtype: type.
+        backend: library.
+        file: a table of one's own instead of the package's.
+    """
+    if file is not None:
+        loaded = load_chip(chip or "h100-sxm")
+        return [(table, loaded) for table in read_table(file, loaded, op=op, dtype=dtype)]
+    chips = [load_chip(chip)] if chip else [load_chip(name) for name in SYSTEMS]
+    found = []
+    for loaded in chips:
+        for each_op in [op] if op else list(TABLES):
+            for each_dtype in [dtype] if dtype else _DTYPES.get(each_op, ("bfloat16",)):
+                if not (dtype and op) and loaded.name in _WITHOUT.get(each_dtype, frozenset()):
+                    continue
+                backends = (backend,) if backend else silicon_backends(loaded.name, each_op)
+                found += [(silicon_table(loaded, each_op, each_dtype, each), loaded) for each in backends]
+    if not found:
+        raise SimulationError(f"no measured table of op {op or 'any'!r} on {chip or 'any chip'}")
+    return found
+
+
+def chosen_table(chip: Chip, op: str, dtype: str, backend: str, file: Path | None) -> MeasuredTable:
+    """One table to fit to: a file's, or the package's of this backend (default: the family's own)."""
+    if file is not None:
+        return read_table(file, chip, op=op, dtype=dtype)[0]
+    if op not in TABLES:
+        raise SimulationError(f"op must be one of {', '.join(TABLES)}, got {op!r}")
+    return silicon_table(chip, op, dtype, backend or TABLES[op].fitted)
+
+
+def run_all(tables: Iterable[tuple[MeasuredTable, Chip]]) -> Iterator[Run]:
+    """Predict every row of every table."""
+    for table, chip in tables:
+        fitted = table.op in TABLES and table.backend.split()[0] == TABLES[table.op].fitted
+        yield Run(table=table, chip=chip, predicted_s=predict_s(table, chip), is_fitted=fitted)
+
+
+def scores_frame(runs: Sequence[Run], *, by_class: bool = False) -> pd.DataFrame:
+    """Errors on the rows held out, one row a table (or also one a size class), the baselines' beside them."""
+    rows = []
+    for run in runs:
+        held = run.held_out()
+        table, predicted_s = held.table, held.predicted_s
+        scores = scores_by_class(table, predicted_s) if by_class else [score(table, predicted_s)]
+        sheet = score(table, datasheet_roofline_s(table, run.chip)).mape_percent
+        fitted_s = fitted_roofline_s(run.table, run.chip)[run.table.held_out]
+        simple = score(table, fitted_s).mape_percent
+        for each in scores:
+            whole = each.size_class == "all"
+            rows.append(
+                {
+                    **asdict(each),
+                    "rows_dropped": table.dropped,
+                    "fitted_here": run.is_fitted,
+                    "datasheet_mape_percent": sheet if whole else float("nan"),
+                    "fitted_roofline_mape_percent": simple if whole else float("nan"),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def bands(runs: Sequence[Run], progress: Callable[[Iterable[Chip]], Iterable[Chip]] = iter) -> list[Band]:
+    """Error bands of every run that was fitted to, and of constants moved between their chips."""
+    fitted = [run for run in runs if run.is_fitted]
+    found = [band for run in fitted for band in own_bands(run.table, run.predicted_s)]
+    groups: dict[tuple[str, str], list[MeasuredTable]] = {}
+    for run in fitted:
+        groups.setdefault((run.table.op, run.table.dtype), []).append(run.table)
+    return found + [band for tables in groups.values() if len(tables) > 1 for band in moved_bands(tables, progress)]

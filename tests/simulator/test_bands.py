@@ -1,0 +1,103 @@
+"""Error bands: looked up from the most specific, combined over ops, saved, and covering what they promise."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from roofline.chipfile import load_chip
+from simulator.analytic import simulate
+from simulator.bands import Band, OpBands, combine, load_bands, op_bands, save_bands
+from simulator.errors import SimulationError
+from simulator.op_frame import ops_from_frame
+from simulator.validation.bands_from_tables import own_bands
+from simulator.validation.tables import read_table
+
+
+def band(low, high, *, chip="h100-sxm", basis="own", op="gemm", dtype="bfloat16", size_class="all"):
+    ends = {"low_ratio": low, "high_ratio": high, "rows": 100}
+    return Band(chip=chip, basis=basis, op=op, dtype=dtype, size_class=size_class, **ends)
+
+
+BANDS = (
+    band(0.9, 1.1),
+    band(0.8, 1.3, size_class="m 1-16"),
+    band(0.7, 1.5, chip="*", basis="family"),
+    band(0.5, 2.0, chip="*", basis="foreign"),
+    band(0.85, 1.2, op="attention_decode"),
+    band(0.95, 1.4, op="attention_bidirectional"),
+)
+GEMM = {"kind": "gemm", "dtype": "bfloat16", "n": 4096, "k": 4096}
+ATTENTION = {"kind": "attention", "dtype": "bfloat16", "batch": 1, "heads": 32, "head_dim": 128}
+
+
+def ends(row, chip="h100-sxm", **changes):
+    loaded = replace(load_chip(chip), **changes)
+    found = op_bands(ops_from_frame(pd.DataFrame([row])), loaded, BANDS)
+    return found.low_ratio.item(), found.high_ratio.item()
+
+
+def test_the_most_specific_band_counts():
+    assert ends({**GEMM, "m": 8}) == (0.8, 1.3)
+    assert ends({**GEMM, "m": 512}) == (0.9, 1.1)
+    assert ends({**GEMM, "m": 512, "dtype": "int8"}) == (0.8, 1.3)  # another type: the widest of this chip's
+    assert ends({**GEMM, "m": 512}, "h200-sxm") == (0.7, 1.5)  # same family, no band of its own here
+    assert ends({**GEMM, "m": 512}, "l40s") == (0.5, 2.0)
+
+
+def test_a_block_against_a_cache_takes_the_wider_of_its_neighbors():
+    assert ends({**ATTENTION, "queries": 1, "keys": 999}) == (0.85, 1.2)
+    assert ends({**ATTENTION, "queries": 999, "keys": 999}) == (0.95, 1.4)
+    assert ends({**ATTENTION, "queries": 32, "keys": 999}) == (0.85, 1.4)
+
+
+def test_what_no_table_holds_takes_the_widest_band_and_says_so():
+    ops = ops_from_frame(pd.DataFrame([{"kind": "softmax", "dtype": "float32", "rows": 3, "columns": 4}]))
+    found = op_bands(ops, load_chip("h100-sxm"), BANDS)
+    assert (found.low_ratio.item(), found.high_ratio.item()) == (0.5, 2.0)
+    assert found.basis == ("softmax: no table holds it, the widest band taken",)
+    assert op_bands(ops, load_chip("h100-sxm"), ()) is None
+
+
+def test_deviations_add_within_a_group_and_in_squares_between_groups():
+    bands = OpBands(
+        low_ratio=np.array([0.7, 0.6]), high_ratio=np.array([1.3, 1.4]), group=np.array([0, 1]), basis=("", "")
+    )
+    low_s, high_s = combine(np.array([1.0, 1.0]), np.array([1.0, 1.0]), bands)
+    assert (low_s, high_s) == pytest.approx((2 - 0.5, 2 + 0.5))  # 0.3 and 0.4 combine to 0.5
+    low_s, high_s = combine(np.array([1.0, 1.0]), np.array([1.0, 1.0]), replace(bands, group=np.array([0, 0])))
+    assert (low_s, high_s) == pytest.approx((2 - 0.7, 2 + 0.7))
+
+
+def test_bands_survive_saving_and_damage_is_one_line(tmp_path):
+    path = tmp_path / "bands.json"
+    save_bands(BANDS, path)
+    assert load_bands(path) == BANDS
+    document = json.loads(path.read_text())
+    for damaged in ({**document, "schema": 9}, {"schema": 1}, {**document, "bands": [{"chip": "x"}]}, []):
+        path.write_text(json.dumps(damaged))
+        with pytest.raises(SimulationError, match=r"bands\.json: not a file of error bands"):
+            load_bands(path)
+
+
+def test_a_band_from_one_half_covers_the_other(tmp_path):
+    generator = np.random.default_rng(7)
+    m = np.arange(1, 3001)
+    frame = pd.DataFrame({"kind": "gemm", "dtype": "float32", "m": m, "n": 64, "k": 64, "measured_s": 1.0})
+    frame["measured_s"] = np.exp(generator.normal(0.0, 0.1, len(m)))
+    frame.to_csv(tmp_path / "own.csv", index=False)
+    (table,) = read_table(tmp_path / "own.csv", load_chip("h100-sxm"))
+    whole = own_bands(table, np.ones(len(table)))[0]
+    # 90 % of a normal distribution lie within 1.645 standard deviations; 1,500 rows know that end to about 4 %.
+    assert np.log([whole.low_ratio, whole.high_ratio]) == pytest.approx([-0.1645, 0.1645], abs=0.015)
+    assert 0.87 < whole.coverage < 0.93
+
+
+def test_a_simulation_carries_its_band(build, monkeypatch):
+    monkeypatch.setattr("simulator.bands.shipped_bands", lambda: BANDS)
+    result = simulate(build.trace([build.gemm(512, 4096, 4096)], [0]), load_chip("h100-sxm"))
+    assert result.low_s == pytest.approx(0.9 * result.makespan_s)
+    assert result.high_s == pytest.approx(1.1 * result.makespan_s)
+    assert (result.band_reason, result.band_basis) == ("", ("gemm measured on h100-sxm",))

@@ -1,0 +1,46 @@
+"""`predict`: every row as it would be alone, distinct rows once, what binds, and its energy."""
+
+import numpy as np
+import pandas as pd
+
+from roofline.chipfile import load_chip
+from simulator import prediction
+from simulator.analytic import sweep
+
+
+def test_a_row_takes_what_the_simulator_says_of_that_op(build):
+    chip = load_chip("h100-sxm")
+    frame = pd.DataFrame([{"kind": "gemm", "dtype": "bfloat16", "m": 300, "n": 4096, "k": 4096}])
+    predicted = prediction.predict(frame, chip)
+    assert predicted.predicted_s.item() == sweep([build.gemm(300, 4096, 4096)], [chip]).item()
+
+
+def test_equal_rows_are_planned_once_and_all_answered(monkeypatch):
+    planned = []
+    original = prediction.plan_columns
+    monkeypatch.setattr(prediction, "plan_columns", lambda ops, chips: planned.append(len(ops)) or original(ops, chips))
+    rows = pd.DataFrame(
+        {"kind": "gemm", "dtype": "bfloat16", "m": [1, 2, 1, 1], "n": 64, "k": 64, "note": list("abcd")}
+    )
+    predicted = prediction.predict(rows, load_chip("h100-sxm"))
+    assert planned == [2]
+    assert predicted.note.tolist() == list("abcd")
+    assert predicted.predicted_s.nunique() <= 2
+    assert predicted.predicted_s.iloc[0] == predicted.predicted_s.iloc[2]
+
+
+def test_what_binds_is_told():
+    rows = [
+        {"kind": "gemm", "dtype": "bfloat16", "m": 8192, "n": 8192, "k": 8192},
+        {"kind": "gemm", "dtype": "bfloat16", "m": 1, "n": 16384, "k": 16384},
+        {"kind": "copy", "dtype": "bfloat16", "elements": 10},
+    ]
+    predicted = prediction.predict(pd.DataFrame(rows), load_chip("h100-sxm"))
+    assert predicted.bound_by.tolist() == ["matrix", "hbm", "launch"]
+    assert (predicted.predicted_s >= predicted.bound_s).all()
+    assert (predicted.joules > 0).all()
+
+
+def test_a_chip_without_energy_constants_has_unknown_joules(build):
+    rows = pd.DataFrame([{"kind": "copy", "dtype": "bfloat16", "elements": 10}])
+    assert np.isnan(prediction.predict(rows, build.chip()).joules.item())
