@@ -18,6 +18,7 @@ from reports.commands.pareto import pareto
 from reports.commands.predict import predict
 from reports.commands.report import report
 from reports.commands.roofline import roofline
+from reports.commands.scenario import scenario
 from reports.commands.simulate import simulate
 from reports.commands.validate import validate
 from reports.console import ERR, printable
@@ -45,6 +46,7 @@ for command in (
     *(predict, validate, fit),
 ):
     app.command()(command)
+app.command()(scenario)
 app.command("import")(import_trace)
 app.command("export")(export_trace)
 

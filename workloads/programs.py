@@ -148,7 +148,7 @@ def _forward_program(request: ProgramRequest, preset: ModelPreset) -> Program:
     request.forbid("a single forward", "prompt_length", "sampler")
     length = request.seq_len or DEFAULT_SEQ_LEN
     tokens_BS = request.random_tokens(preset.vocab, length, excluded=preset.mask_id)
-    model = _build_transformer(request, preset, length)
+    model = build_transformer(request, preset, length)
 
     @torch.inference_mode()
     def run() -> torch.Tensor:
@@ -175,7 +175,7 @@ def _sampling_program(request: ProgramRequest, preset: ModelPreset, sampler_name
     options = sampler.build_options({"gen_length": DEFAULT_GEN_LENGTH, "seed": request.seed, **request.sampler_options})
     prompt_length = request.prompt_length or DEFAULT_PROMPT_LENGTH
     prompt_BP = request.random_tokens(preset.vocab, prompt_length, excluded=preset.mask_id)
-    model = sampler.prepare(_build_transformer(request, preset, prompt_length + options.gen_length), options)
+    model = sampler.prepare(build_transformer(request, preset, prompt_length + options.gen_length), options)
     return Program(
         name=request.spec,
         description=(
@@ -295,7 +295,12 @@ def _script_surroundings(path: Path, request: ProgramRequest) -> Iterator[None]:
         sys.path.remove(folder)
 
 
-def _build_transformer(request: ProgramRequest, preset: ModelPreset, length: int) -> Transformer:
+def build_transformer(request: ProgramRequest, preset: ModelPreset, length: int) -> Transformer:
+    """The network of a preset for sequences of `length` tokens, with the device, dtype and weights of the request.
+
+    Raises:
+        WorkloadError: it has fewer positions, or does not fit this machine.
+    """
     if length > preset.max_length:
         raise WorkloadError(
             f"program {request.spec!r}: {preset.name} has {preset.max_length} positions, got {length} tokens"
