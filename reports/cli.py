@@ -14,6 +14,7 @@ from reports.commands.diff import diff
 from reports.commands.exporting import export_trace
 from reports.commands.fitting import fit
 from reports.commands.importing import import_trace
+from reports.commands.memory import memory
 from reports.commands.pareto import pareto
 from reports.commands.predict import predict
 from reports.commands.report import report
@@ -43,7 +44,7 @@ app = typer.Typer(
 )
 for command in (
     *(capture, calibrate, chips, models, samplers, roofline, simulate, compare, diff, report, pareto, demo),
-    *(predict, validate, fit),
+    *(predict, validate, fit, memory),
 ):
     app.command()(command)
 app.command()(scenario)

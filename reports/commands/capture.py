@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reports.commands.options import AsJson, default_output
+from reports.commands.options import AsJson, ChipName, default_output
 
 if TYPE_CHECKING:
     from profiler.traces import Trace
@@ -47,6 +47,10 @@ def capture(
         typer.Option(help="Folder of a local checkpoint, Hugging Face layout, safetensors [default: random weights]."),
     ] = None,
     vocab_size: Annotated[int | None, typer.Option(help="Width of the logits, where it is not found.")] = None,
+    energy: Annotated[
+        bool, typer.Option("--energy", help="Measure energy (NVML, RAPL), after a second of idle power.")
+    ] = False,
+    chip: ChipName = "h100-sxm",
     strict: Annotated[bool, typer.Option("--strict", help="Fail at the first op without a cost rule.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -65,6 +69,9 @@ def capture(
     from profiler.capture import capture as record
     from profiler.storage import save_trace
     from reports.console import print_json, progress, remark
+    from reports.measured_energy import print_energy
+    from reports.memory_fit import weights_do_not_fit
+    from roofline.chipfile import load_chip
     from workloads.errors import WorkloadError
     from workloads.programs import resolve_program
 
@@ -90,12 +97,17 @@ def capture(
             sampler_options=options,
             weights=weights,
         )
+    misfit = weights_do_not_fit(ready.name, ready.parameters_count, ready.dtype, load_chip(chip))
+    if misfit:
+        remark(f"note: {misfit}")
     if device != "meta" and not program.startswith("py:"):  # a script may do things that must be done once only
         with progress("warming up"):
             ready.run()
     with (
         progress(f"running {ready.description}"),
-        record(name=ready.name, strict=strict, vocab_size=vocab_size or ready.vocab, seed=seed) as recording,
+        record(
+            name=ready.name, strict=strict, vocab_size=vocab_size or ready.vocab, seed=seed, energy=energy
+        ) as recording,
     ):
         ready.run()
     path = output or default_output(ready.name)
@@ -104,7 +116,8 @@ def capture(
         print_json(trace_json(recording.trace, path))
         return
     show(recording.trace, path)
-    remark(f"next: roofscape roofline {path} --chip h100-sxm")
+    print_energy(recording.trace)
+    remark(f"next: roofscape roofline {path} --chip {chip}")
 
 
 def show(trace: "Trace", path: Path) -> None:
@@ -162,6 +175,7 @@ def trace_json(trace: "Trace", path: Path) -> dict[str, Any]:
     from dataclasses import asdict
 
     from profiler.summary import summarize, totals_by
+    from reports.measured_energy import energy_json
 
     summary = summarize(trace)
     return {
@@ -170,5 +184,6 @@ def trace_json(trace: "Trace", path: Path) -> dict[str, Any]:
         "unknown_ops": dict(summary.unknown_ops),
         "by_kind": totals_by(trace, "kind").reset_index().to_dict("records"),
         "by_phase": totals_by(trace, "phase").reset_index().to_dict("records"),
+        "energy": energy_json(trace),
         "trace": str(path),
     }

@@ -41,6 +41,7 @@ def roofline(
     """
     from profiler.summary import summarize
     from reports.console import name_counts, print_json, print_line, remark
+    from reports.measured_energy import energy_json, print_energy
     from reports.subject import is_same_device
     from roofline.analysis import analyze
     from roofline.chipfile import load_chip
@@ -58,6 +59,7 @@ def roofline(
                 "view": trace.view,
                 "chip": loaded_chip.name,
                 "ridge_flops_per_byte": loaded_chip.ridge_flops_per_byte("bfloat16"),
+                "measured_energy": energy_json(trace),
                 "points": points_frame(tuple(points)).to_dict("records"),
             }
         )
@@ -71,6 +73,7 @@ def roofline(
         remark(
             f"measured on {trace.provenance.device or 'an unnamed device'}, not on {loaded_chip.title}: no efficiency"
         )
+    print_energy(trace)
     summary = summarize(trace)
     if len(points) > top:
         remark(f"{len(points) - top} more rows; --top {len(points)} shows all, --json gives every figure")

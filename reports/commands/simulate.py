@@ -39,13 +39,18 @@ def simulate(
     as_json: AsJson = False,
 ) -> None:
     """Simulate a trace on a chip: time, energy, what each unit did; predicted, not measured."""
-    from reports.console import print_json, progress
+    from reports.console import print_json, progress, remark
+    from reports.memory_fit import trace_does_not_fit
+    from roofline.chipfile import load_chip
 
     trace = read_trace(trace_file, view)
+    misfit = trace_does_not_fit(trace if view is View.eager else read_trace(trace_file), load_chip(chip))
+    if misfit:
+        remark(f"note: {misfit}")
     with progress(f"simulating {trace.name} on {chip}"):
         result = play(trace, chip, engine, mode)
     if as_json:
-        print_json({**result.to_json(), "parts": result.summary().to_dict("records")})
+        print_json({**result.to_json(), "does_not_fit": misfit, "parts": result.summary().to_dict("records")})
         return
     _print(result)
 
