@@ -98,7 +98,7 @@ class Allocations(_Columns):
 KERNEL_CATEGORIES = ("kernel", "memcpy", "memset", "collective")
 ATTRIBUTIONS = ("external_id", "correlation", "time", "repeat", "unexplained")
 # What hardware counters tell of a kernel: optional columns of `Kernels`.
-COUNTERS = ("dram_bytes", "l2_bytes", "l1_bytes", "vector_flops", "tensor_instructions")
+COUNTERS = ("dram_bytes", "l2_bytes", "l1_bytes", "spill_bytes", "vector_flops", "tensor_instructions")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -117,6 +117,7 @@ class Kernels(_Columns):
             for all below.
         l2_bytes: bytes that crossed the second-level cache.
         l1_bytes: bytes that crossed the first-level caches.
+        spill_bytes: bytes of threads' own memory, where registers are spilled, through the first-level caches.
         vector_flops: FLOPs of the scalar units' add, multiply and fused multiply-add instructions.
         tensor_instructions: matrix instructions, one per warp or wavefront.
     """
@@ -131,6 +132,7 @@ class Kernels(_Columns):
     dram_bytes: FloatArray = field(default_factory=_empty_float)
     l2_bytes: FloatArray = field(default_factory=_empty_float)
     l1_bytes: FloatArray = field(default_factory=_empty_float)
+    spill_bytes: FloatArray = field(default_factory=_empty_float)
     vector_flops: FloatArray = field(default_factory=_empty_float)
     tensor_instructions: FloatArray = field(default_factory=_empty_float)
 

@@ -1,34 +1,30 @@
 """PyTorch profiler traces (Kineto, JSON or JSON.gz): kernels attached to the ops that launched them.
 
 Times are the device's, counted from the first device event. A call is one op, the leaf-most that the cost rules know,
-with all kernels that it launched; attention is one op. Kernels that nothing explains are calls of kind `unknown`.
+with all kernels that it launched; attention is one op. Kernels that nothing explains are calls of kind `unknown`. A
+folder of files, one per rank of a distributed run, becomes one trace.
 """
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
-from profiler.errors import UnknownOperationError
-from profiler.importers.kineto_calls import LaunchedCall, build_calls
+from profiler.importers.assembly import STREAMS_PER_DEVICE, ForeignKernel, LaunchedCall, assemble
+from profiler.importers.foreign_file import plain_name
+from profiler.importers.kineto_calls import build_calls
 from profiler.importers.kineto_file import KinetoFile, read_kineto
 from profiler.importers.kineto_links import is_collective_kernel
 from profiler.importers.kineto_notes import describe_import, recorded_device, recorded_versions
-from profiler.op import Op
+from profiler.importers.kineto_ranks import RankFile, join_ranks, read_ranks
+from profiler.importers.strictness import refuse_unknown
 from profiler.provenance import Provenance
-from profiler.traces import ATTRIBUTIONS, KERNEL_CATEGORIES, Calls, FloatArray, IntArray, Kernels, Trace
-
-_SECONDS_PER_PICOSECOND = 1e-12
-# Stream numbers of several devices in one file are kept apart by this much.
-_STREAMS_PER_DEVICE = 100_000
+from profiler.traces import Trace
 
 
 def import_kineto(path: Path, *, name: str | None = None, strict: bool = False) -> Trace:
     """Read a PyTorch profiler trace.
 
     Args:
-        path: a `.json` or `.json.gz` file written by `torch.profiler`.
+        path: a `.json` or `.json.gz` file written by `torch.profiler`, or a folder with one per rank.
         name: name of the trace; the file's name where not given.
         strict: raise where the FLOPs or bytes of any op or kernel are unknown.
 
@@ -36,85 +32,72 @@ def import_kineto(path: Path, *, name: str | None = None, strict: bool = False) 
         TraceError: where the file is broken or is no such trace.
         UnknownOperationError: in strict mode, for what is unknown.
     """
-    file = read_kineto(path)
-    trace = _assemble(name or re.sub(r"\.json(\.gz)?$", "", path.name), file, build_calls(file))
+    title = name or plain_name(path, ".json")
+    if path.is_dir():
+        trace = _join(title, read_ranks(path))
+    else:
+        file = read_kineto(path)
+        calls = build_calls(file)
+        trace = assemble(title, device_kernels(file), calls, _provenance(file, describe_import(file, calls)))
     if strict:
-        _refuse_unknown(path, trace)
+        refuse_unknown(path, trace)
     return trace
 
 
-def _refuse_unknown(path: Path, trace: Trace) -> None:
-    """Strict mode: every op must have known FLOPs and bytes."""
-    unknown = trace.unknown_ops
-    if unknown:
-        raise UnknownOperationError(
-            f"{path}: {len(unknown)} of {len(trace.ops)} ops have unknown FLOPs or bytes, and strict mode is on; "
-            f"first: {unknown[0].name[:80]!r}"
+def device_kernels(file: KinetoFile, *, base_ps: int = 0, rank: int = 0) -> list[ForeignKernel]:
+    """The device events of a file as kernels; of the second rank and later, streams move up by rank.
+
+    Args:
+        file: whose events.
+        base_ps: what its times count from.
+        rank: of a distributed run.
+    """
+    return [
+        ForeignKernel(
+            name=kernel.name,
+            category="collective"
+            if kernel.category == "kernel" and is_collective_kernel(kernel.name)
+            else kernel.category,
+            device=kernel.device,
+            stream=kernel.stream + STREAMS_PER_DEVICE * rank,
+            start_ps=None if kernel.is_range else kernel.start_ps + base_ps,
+            duration_ps=kernel.duration_ps,
+            counters=kernel.counters,
         )
+        for kernel in file.kernels
+    ]
 
 
-def _assemble(name: str, file: KinetoFile, calls: Sequence[LaunchedCall]) -> Trace:
-    base_ps = file.kernels[0].start_ps
-    op_index: dict[Op, int] = {}
-    phases: dict[str, int] = {}
-    modules: dict[str, int] = {}
-    several_devices = len({kernel.device for kernel in file.kernels}) > 1
-    streams = [k.stream + (_STREAMS_PER_DEVICE * k.device if several_devices else 0) for k in file.kernels]
-    first = [call.kernels[0] for call in calls]
-    busy_ps = [sum(file.kernels[index].duration_ps for index in call.kernels) for call in calls]
-    columns = Calls(
-        op=_int(op_index.setdefault(call.op, len(op_index)) for call in calls),
-        phase=_int(phases.setdefault(call.mark.phase, len(phases)) for call in calls),
-        step=_int(call.mark.step for call in calls),
-        module=_int(modules.setdefault(call.mark.module, len(modules)) for call in calls),
-        stream=_int(streams[index] for index in first),
-        start_s=_seconds(file.kernels[index].start_ps - base_ps for index in first),
-        duration_s=_seconds(busy_ps),
-        energy_j=np.full(len(calls), np.nan),
-    )
-    kernels, kernel_names = _kernel_columns(file, calls, streams, base_ps)
-    return Trace(
-        name=name,
-        ops=tuple(op_index),
-        calls=columns,
-        phases=tuple(phases),
-        modules=tuple(modules),
-        provenance=Provenance(
-            source="import kineto",
-            device=recorded_device(file),
-            packages=recorded_versions(file.header),
-            notes=describe_import(file, calls),
+def _join(name: str, ranks: Sequence[RankFile]) -> Trace:
+    """One trace of several ranks: each rank is the outermost phase of its calls, and keeps streams of its own."""
+    kernels: list[ForeignKernel] = []
+    calls: list[LaunchedCall] = []
+    notes: list[str] = []
+    for each in ranks:
+        own = build_calls(each.file)
+        notes += [f"Rank {each.rank}: {note}" for note in describe_import(each.file, own)]
+        calls += join_ranks(own, each.rank, len(kernels))
+        kernels += device_kernels(each.file, base_ps=each.base_ps, rank=each.rank)
+    calls.sort(key=lambda call: kernels[call.kernels[0]].start_ps or 0)
+    devices = {recorded_device(each.file) for each in ranks}
+    provenance = Provenance(
+        source="import kineto",
+        device=devices.pop() if len(devices) == 1 else "",
+        packages=recorded_versions(ranks[0].file.header),
+        notes=(
+            f"{len(ranks)} ranks in one trace: each is the outermost phase of its calls, and stream numbers are "
+            f"{STREAMS_PER_DEVICE} x rank + stream. Clocks of different hosts agree only as well as the hosts keep "
+            "them, so waits between ranks are uncertain.",
+            *notes,
         ),
-        kernels=kernels,
-        kernel_names=kernel_names,
     )
+    return assemble(name, kernels, calls, provenance)
 
 
-def _kernel_columns(
-    file: KinetoFile, calls: Sequence[LaunchedCall], streams: Sequence[int], base_ps: int
-) -> tuple[Kernels, tuple[str, ...]]:
-    call_of: dict[int, int] = {index: position for position, call in enumerate(calls) for index in call.kernels}
-    names: dict[str, int] = {}
-    kernels = Kernels(
-        call=_int(call_of[index] for index in range(len(file.kernels))),
-        name=_int(names.setdefault(kernel.name, len(names)) for kernel in file.kernels),
-        category=_int(
-            KERNEL_CATEGORIES.index(
-                "collective" if kernel.category == "kernel" and is_collective_kernel(kernel.name) else kernel.category
-            )
-            for kernel in file.kernels
-        ),
-        attribution=_int(ATTRIBUTIONS.index(calls[call_of[index]].attribution) for index in range(len(file.kernels))),
-        stream=_int(streams),
-        start_s=_seconds(kernel.start_ps - base_ps for kernel in file.kernels),
-        duration_s=_seconds(kernel.duration_ps for kernel in file.kernels),
+def _provenance(file: KinetoFile, notes: tuple[str, ...]) -> Provenance:
+    return Provenance(
+        source="import kineto",
+        device=recorded_device(file),
+        packages=recorded_versions(file.header),
+        notes=notes,
     )
-    return kernels, tuple(names)
-
-
-def _int(values: Iterable[int]) -> IntArray:
-    return np.fromiter(values, dtype=np.int64)
-
-
-def _seconds(picoseconds: Iterable[int]) -> FloatArray:
-    return np.fromiter(picoseconds, dtype=np.float64) * _SECONDS_PER_PICOSECOND

@@ -4,26 +4,16 @@ from collections import defaultdict
 from collections.abc import Hashable
 from dataclasses import dataclass
 
+from profiler.importers.assembly import LaunchedCall, Mark
 from profiler.importers.kineto_file import DeviceSpan, KinetoFile, get_arg
 from profiler.importers.kineto_links import Link, link_kernels
-from profiler.importers.kineto_marks import BEFORE_WINDOW, LAUNCH_NOT_RECORDED, Mark, MarkFinder
+from profiler.importers.kineto_marks import BEFORE_WINDOW, LAUNCH_NOT_RECORDED, MarkFinder
 from profiler.importers.kineto_nesting import NONE, Nesting
 from profiler.importers.kineto_ops import OpBuilder
 from profiler.importers.repeats import match_run
-from profiler.op import Op
 
 # A shorter run repeats by chance: one fill kernel looks like any other.
 SHORTEST_REPEAT_COUNT = 4
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LaunchedCall:
-    """One call: its op, the indices of its kernels, how they were attributed, and where in the program it stood."""
-
-    op: Op
-    kernels: tuple[int, ...]
-    attribution: str
-    mark: Mark
 
 
 # The call of each kernel, and which of the call's kernels it is.

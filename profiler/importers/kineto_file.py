@@ -1,19 +1,19 @@
 """Reads a PyTorch profiler file into checked records with integer times; bad events are counted and skipped."""
 
-import gzip
 import json
-import zlib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from profiler.errors import TraceError
+from profiler.importers.foreign_file import read_foreign_text
+from profiler.importers.nvidia_metrics import kernel_counters, kernel_duration_ps
 
-GZIP_MAGIC = b"\x1f\x8b"
 PICOSECONDS_PER_MICROSECOND = 1_000_000
+_LARGEST_NUMBER = 2**31  # of a device or a stream
 _LARGEST_MICROSECONDS = 10**17  # the year 5138 counted from 1970; anything above is no time
 _DEVICE_CATEGORIES = {
     "kernel": "kernel",
@@ -21,9 +21,11 @@ _DEVICE_CATEGORIES = {
     "memcpy": "memcpy",
     "gpu_memset": "memset",
     "memset": "memset",
+    "cuda_profiler_range": "range",
 }
 _HOST_CATEGORIES = {"cpu_op": "op", "operator": "op", "user_annotation": "annotation", "python_function": "module"}
 MODULE_PREFIX = "nn.Module: "
+_NO_COUNTERS: Mapping[str, float] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,17 +43,23 @@ class HostSpan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceSpan:
-    """Something that a device did; `category` is one of kernel, memcpy, memset."""
+    """Something that a device did; `category` is one of kernel, memcpy, memset, collective.
+
+    `duration_ps` is None, and `is_range` true, where CUPTI's range profiler counted a kernel: it replays kernels, and
+    the profiler then spreads the ranges evenly over its window, so `start_ps` tells their order and nothing else.
+    """
 
     name: str
     category: str
     device: int
     stream: int
     start_ps: int
-    duration_ps: int
+    duration_ps: int | None
     external_id: int | None
     correlation: int | None
     args: Mapping[str, Any]
+    counters: Mapping[str, float] = field(default_factory=dict)
+    is_range: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +81,7 @@ def read_kineto(path: Path) -> KinetoFile:
     Raises:
         TraceError: where the file cannot be read, is no JSON, or is no PyTorch profiler trace with device events.
     """
-    document = _parse(path, _read_text(path))
+    document = _parse(path, read_foreign_text(path))
     if not isinstance(document, dict) or not isinstance(document.get("traceEvents"), list):
         raise TraceError(f"{path}: not a PyTorch profiler trace: expected a JSON object with a list 'traceEvents'")
     host: dict[str, list[HostSpan]] = {"op": [], "launch": [], "annotation": [], "module": []}
@@ -83,7 +91,7 @@ def read_kineto(path: Path) -> KinetoFile:
         _sort_event(event, host, kernels, skipped)
     if not kernels:
         raise TraceError(
-            f"{path}: holds no device events (kernel, gpu_memcpy, gpu_memset) among "
+            f"{path}: holds no device events (kernel, gpu_memcpy, gpu_memset, cuda_profiler_range) among "
             f"{len(document['traceEvents'])} events; record with ProfilerActivity.CUDA"
         )
     kernels.sort(key=lambda kernel: (kernel.start_ps, kernel.device, kernel.stream))
@@ -100,7 +108,9 @@ def read_kineto(path: Path) -> KinetoFile:
 
 def get_arg(args: Mapping[str, Any], name: str) -> Any:
     """An argument of an event by name; older files spell names in lower case or capitalize only the first word."""
-    for spelling in (name, name.capitalize(), name.lower()):
+    if name in args:
+        return args[name]
+    for spelling in (name.capitalize(), name.lower()):
         if spelling in args:
             return args[spelling]
     return None
@@ -113,23 +123,6 @@ def as_integer(value: Any) -> int | None:
     if isinstance(value, str) and len(value) < 19 and value.isascii() and value.isdigit():
         return int(value)
     return None
-
-
-def _read_text(path: Path) -> str:
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise TraceError(f"{path}: cannot be read: {error.strerror or error}") from error
-    if raw.startswith(GZIP_MAGIC):
-        try:
-            raw = gzip.decompress(raw)
-        except EOFError as error:
-            raise TraceError(f"{path}: truncated gzip file, it ends before its end-of-stream marker") from error
-        except (OSError, zlib.error) as error:
-            raise TraceError(f"{path}: broken gzip file: {error}") from error
-    elif path.suffix == ".gz":
-        raise TraceError(f"{path}: not a gzip file, although its name ends in .gz")
-    return raw.decode("utf-8-sig", errors="replace")  # kernel and range names may hold any bytes
 
 
 def _parse(path: Path, text: str) -> Any:
@@ -163,29 +156,33 @@ def _sort_event(event: Any, host: dict[str, list[HostSpan]], kernels: list[Devic
     args = args if isinstance(args, dict) else {}
     start_ps, duration_ps = _picoseconds(event.get("ts")), _picoseconds(event.get("dur"))
     fault = _fault(name, event, start_ps, duration_ps)
-    if fault or start_ps is None or duration_ps is None:
+    if fault or start_ps is None or duration_ps is None or not isinstance(name, str):
         skipped[f"{category}: {fault}"] += 1
         return
     external_id, correlation = as_integer(get_arg(args, "External id")), as_integer(get_arg(args, "correlation"))
     if device_category is not None:
         stream, device = _stream(args, event)
+        is_range = device_category == "range"
+        metrics = _metrics(args) if is_range else {}
         kernels.append(
             DeviceSpan(
-                name=str(name),
-                category=device_category,
+                name=name,
+                category="kernel" if is_range else device_category,
                 device=device,
                 stream=stream,
                 start_ps=start_ps,
-                duration_ps=duration_ps,
+                duration_ps=kernel_duration_ps(metrics) if is_range else duration_ps,
                 external_id=external_id,
                 correlation=correlation,
                 args=args,
+                counters=kernel_counters(metrics) if is_range else _NO_COUNTERS,
+                is_range=is_range,
             )
         )
     elif host_category is not None:
         host[host_category].append(
             HostSpan(
-                name=str(name),
+                name=name,
                 thread=f"{event.get('pid')}/{event.get('tid')}",
                 start_ps=start_ps,
                 end_ps=start_ps + duration_ps,
@@ -222,4 +219,18 @@ def _stream(args: Mapping[str, Any], event: Mapping[str, Any]) -> tuple[int, int
     if stream is None:
         text = str(event.get("tid"))
         stream = as_integer(text.rpartition(" ")[2])
-    return stream or 0, device or 0
+    return _small(stream), _small(device)
+
+
+def _small(number: int | None) -> int:
+    """A device or stream number; 0 for what can be none."""
+    return number if number is not None and abs(number) < _LARGEST_NUMBER else 0
+
+
+def _metrics(args: Mapping[str, Any]) -> dict[str, float]:
+    """Counters among the arguments of a CUPTI range; NaN, negative and infinite ones are unknown."""
+    found = {}
+    for name, value in args.items():
+        if isinstance(value, int | Decimal) and not isinstance(value, bool) and 0 <= value < 2**63 and "__" in name:
+            found[name] = float(value)
+    return found

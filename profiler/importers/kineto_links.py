@@ -51,8 +51,12 @@ def link_kernels(file: KinetoFile, ops: Nesting) -> list[Link]:
     by_external_id = {op.external_id: index for index, op in reversed(list(enumerate(file.ops)))}
     # Some versions number launches, not ops, in `External id`; the same number then names an unrelated op.
     trusted = any(k.external_id is not None and k.external_id != k.correlation for k in file.kernels)
+    counted = _launches_of_ranges(file)
     links = []
-    for kernel in file.kernels:
+    for index, kernel in enumerate(file.kernels):
+        if kernel.is_range:
+            links.append(_link_range(file, ops, counted.get(index, NONE)))
+            continue
         launch = launches.get(kernel.correlation, NONE) if kernel.correlation is not None else NONE
         if launch != NONE and is_graph_launch(file.launches[launch]):
             links.append(Link(launch=launch))
@@ -64,6 +68,24 @@ def link_kernels(file: KinetoFile, ops: Nesting) -> list[Link]:
         else:
             links.append(Link(anchor=choose_anchor(ops, innermost), launch=launch, attribution=attribution))
     return links
+
+
+def _launches_of_ranges(file: KinetoFile) -> dict[int, int]:
+    """Launch of each range that CUPTI counted: in order, where there are as many launches as ranges."""
+    ranges = [index for index, kernel in enumerate(file.kernels) if kernel.is_range]
+    launches = [index for index, launch in enumerate(file.launches) if "launchkernel" in launch.name.lower()]
+    launches.sort(key=lambda index: file.launches[index].start_ps)
+    return dict(zip(ranges, launches, strict=True)) if len(ranges) == len(launches) else {}
+
+
+def _link_range(file: KinetoFile, ops: Nesting, launch: int) -> Link:
+    if launch == NONE:
+        return Link()
+    event = file.launches[launch]
+    enclosing = ops.innermost(event.thread, event.start_ps)
+    if enclosing == NONE:
+        return Link(launch=launch)
+    return Link(anchor=choose_anchor(ops, enclosing), launch=launch, attribution="time")
 
 
 def _index_launches(launches: Sequence[HostSpan]) -> dict[int, int]:

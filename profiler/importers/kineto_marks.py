@@ -1,8 +1,8 @@
 """Phase, step and module path of a launch, from the annotated ranges and module calls around it."""
 
 import re
-from typing import NamedTuple
 
+from profiler.importers.assembly import Mark
 from profiler.importers.kineto_file import MODULE_PREFIX, HostSpan, KinetoFile
 from profiler.importers.kineto_nesting import NONE, Nesting
 
@@ -11,14 +11,6 @@ LAUNCH_NOT_RECORDED = "(launch not recorded)"
 _PROFILER_STEP = re.compile(r"ProfilerStep(?:\*|#(\d{1,9}))")
 # PyTorch's own ranges around collectives; the collective itself says the same.
 _HIDDEN_PREFIXES = ("nccl:", "c10d::", "record_param_comms")
-
-
-class Mark(NamedTuple):
-    """The part of the program that a call belongs to; step -1 and empty text where nothing says."""
-
-    phase: str = ""
-    step: int = -1
-    module: str = ""
 
 
 class MarkFinder:

@@ -4,8 +4,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from profiler.importers.assembly import LaunchedCall
 from profiler.importers.kineto_arguments import has_shapes
-from profiler.importers.kineto_calls import LaunchedCall
 from profiler.importers.kineto_file import KinetoFile, as_integer
 from profiler.importers.kineto_links import is_graph_launch
 from profiler.importers.summary import union_ps
@@ -56,19 +56,14 @@ def _dotted(key: str, number: int) -> str:
 
 def describe_import(file: KinetoFile, calls: Sequence[LaunchedCall]) -> tuple[str, ...]:
     """One sentence each: what was kept, how it was explained, what is unknown, what was skipped."""
-    spans = [(kernel.start_ps, kernel.start_ps + kernel.duration_ps) for kernel in file.kernels]
-    span_ps = max(end for _, end in spans) - min(start for start, _ in spans)
-    total_ps = sum(kernel.duration_ps for kernel in file.kernels)
-    notes = [
-        f"{len(file.kernels)} device events took {_ms(total_ps)} in sum and kept the device busy for "
-        f"{_ms(union_ps(spans))} of the {_ms(span_ps)} from the first start to the last end."
-    ]
+    notes = _describe_times(file)
+    notes += _describe_distribution(file)
     notes += _describe_attribution(file, calls)
     replayed = _replayed(file)
     if replayed:
         notes.append(f"{replayed} kernels were replayed from a captured graph, which records no ops.")
     if file.ops and not any(has_shapes(op.args) for op in file.ops):
-        notes.append("No input shapes were recorded (record_shapes=False), so FLOPs and bytes of the ops are unknown.")
+        notes.append("No input shapes were recorded, so FLOPs and bytes of the ops are unknown.")
     if len({kernel.device for kernel in file.kernels}) > 1:
         notes.append("Several devices are in this file; stream numbers are 100000 x device + stream.")
     if any(operand.role == "weights" for call in calls for operand in call.op.inputs):
@@ -77,12 +72,41 @@ def describe_import(file: KinetoFile, calls: Sequence[LaunchedCall]) -> tuple[st
     return tuple(notes)
 
 
+def _describe_times(file: KinetoFile) -> list[str]:
+    notes = []
+    spans = [(k.start_ps, k.start_ps + (k.duration_ps or 0)) for k in file.kernels if not k.is_range]
+    if spans:
+        span_ps = max(end for _, end in spans) - min(start for start, _ in spans)
+        notes.append(
+            f"{len(spans)} device events took {_ms(sum(end - start for start, end in spans))} in sum and kept the "
+            f"device busy for {_ms(union_ps(spans))} of the {_ms(span_ps)} from the first start to the last end."
+        )
+    ranges = sum(kernel.is_range for kernel in file.kernels)
+    if ranges:
+        notes.append(
+            f"{ranges} kernels were replayed to read hardware counters (CUPTI ranges). Their counters are kept; their "
+            "times are not, for the profiler only spreads the ranges evenly over its window."
+        )
+    return notes
+
+
+def _describe_distribution(file: KinetoFile) -> list[str]:
+    info = file.header.get("distributedInfo")
+    info = info if isinstance(info, dict) else {}
+    rank, ranks = as_integer(info.get("rank")), as_integer(info.get("world_size"))
+    if rank is None or ranks is None or ranks < 2:
+        return []
+    backend, version = info.get("backend"), info.get("nccl_version")
+    words = " ".join(str(word)[:40] for word in (backend, version) if isinstance(word, str))
+    return [f"This is rank {rank} of {ranks}{f' ({words})' if words else ''}; the other ranks' time is not in it."]
+
+
 def _describe_attribution(file: KinetoFile, calls: Sequence[LaunchedCall]) -> list[str]:
     counts: dict[str, int] = defaultdict(int)
     busy_ps: dict[str, int] = defaultdict(int)
     for call in calls:
         counts[call.attribution] += len(call.kernels)
-        busy_ps[call.attribution] += sum(file.kernels[index].duration_ps for index in call.kernels)
+        busy_ps[call.attribution] += sum(file.kernels[index].duration_ps or 0 for index in call.kernels)
     notes = []
     if counts["repeat"]:
         notes.append(

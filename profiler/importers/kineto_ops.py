@@ -49,7 +49,7 @@ class OpBuilder:
             return collective_op(self._collective_name(anchor), *(k.args for k in kernels), span.args)
         only_copies = all(kernel.category != "kernel" for kernel in kernels)
         if only_copies and (not has_shapes(span.args) or not has_rule(span.name)):
-            largest = max(kernels, key=lambda kernel: kernel.duration_ps)
+            largest = max(kernels, key=lambda kernel: kernel.duration_ps or 0)
             return copy_op(largest)
         list_dtype = self._list_dtype(kernels)
         inside_embedding = any(self._ops.spans[i].name == "aten::embedding" for i in self._ops.chain(anchor))

@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Callable
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import cast
@@ -17,13 +18,18 @@ def list_importers() -> dict[str, str]:
 
     A module of this folder is an importer when it defines a function called `import_<stem>`.
     """
+    return dict(_listed())
+
+
+@cache
+def _listed() -> tuple[tuple[str, str], ...]:
     found = {}
     for path in sorted(Path(__file__).parent.glob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         wanted = f"import_{path.stem}"
         if any(isinstance(node, ast.FunctionDef) and node.name == wanted for node in tree.body):
             found[path.stem] = (ast.get_docstring(tree) or "").partition("\n")[0]
-    return found
+    return tuple(found.items())
 
 
 def find_importer(name: str) -> Importer:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from profiler.op import MATRIX_KINDS
-from profiler.traces import ATTRIBUTIONS, KERNEL_CATEGORIES, Trace
+from profiler.traces import ATTRIBUTIONS, KERNEL_CATEGORIES, FloatArray, Kernels, Trace
 
 _GEMM_KERNEL = re.compile(r"gemm|nvjet|cutlass|cublas|Cijk_|implicit_convolve|scudnn|hcudnn|gemv", re.IGNORECASE)
 _NOT_GEMM = re.compile(r"flash|fmha|attention|splitKreduce|ReduceSplitK", re.IGNORECASE)
@@ -20,10 +20,11 @@ class KernelSummary:
     Attributes:
         kernel_count: kernels, those of collectives included; copies and fills by the copy engines are not.
         copy_count: memcpy and memset events.
-        kernel_s: sum of the kernels' durations.
+        kernel_s: sum of the kernels' durations as far as known, None where none of them is; so for all sums below.
         copy_s: sum of the copies' durations.
-        busy_s: time in which at least one event ran (on any stream or device).
-        span_s: from the first start to the last end.
+        busy_s: time in which at least one event ran (on any stream or device); None where starts are not recorded, as
+            where counters are read one kernel at a time.
+        span_s: from the first start to the last end, None likewise.
         unexplained_count: kernels that no op explains.
         unexplained_s: sum of their durations.
         repeated_count: kernels whose op is inferred from an equal run.
@@ -34,14 +35,14 @@ class KernelSummary:
 
     kernel_count: int
     copy_count: int
-    kernel_s: float
-    copy_s: float
-    busy_s: float
-    span_s: float
+    kernel_s: float | None
+    copy_s: float | None
+    busy_s: float | None
+    span_s: float | None
     unexplained_count: int
-    unexplained_s: float
+    unexplained_s: float | None
     repeated_count: int
-    repeated_s: float
+    repeated_s: float | None
     gemm_s: float
     gemm_explained_ratio: float | None
 
@@ -78,20 +79,37 @@ def summarize_kernels(trace: Trace) -> KernelSummary:
     is_explained = has_flops[trace.calls.op[kernels.call]]
     unexplained = (kernels.attribution == ATTRIBUTIONS.index("unexplained")) & ~is_copy
     repeated = (kernels.attribution == ATTRIBUTIONS.index("repeat")) & ~is_copy
-    ends_s = kernels.start_s + kernels.duration_s
-    spans = zip(np.rint(kernels.start_s * 1e12).astype(int), np.rint(ends_s * 1e12).astype(int), strict=True)
-    gemm_s = float(kernels.duration_s[is_gemm].sum())
+    busy_s, span_s = _occupied(kernels)
+    gemm_s = float(np.nansum(kernels.duration_s[is_gemm]))
     return KernelSummary(
         kernel_count=int((~is_copy).sum()),
         copy_count=int(is_copy.sum()),
-        kernel_s=float(kernels.duration_s[~is_copy].sum()),
-        copy_s=float(kernels.duration_s[is_copy].sum()),
-        busy_s=union_ps((int(start), int(end)) for start, end in spans) * 1e-12,
-        span_s=float(ends_s.max() - kernels.start_s.min()) if len(kernels) else 0.0,
+        kernel_s=_known_sum(kernels.duration_s[~is_copy]),
+        copy_s=_known_sum(kernels.duration_s[is_copy]),
+        busy_s=busy_s,
+        span_s=span_s,
         unexplained_count=int(unexplained.sum()),
-        unexplained_s=float(kernels.duration_s[unexplained].sum()),
+        unexplained_s=_known_sum(kernels.duration_s[unexplained]),
         repeated_count=int(repeated.sum()),
-        repeated_s=float(kernels.duration_s[repeated].sum()),
+        repeated_s=_known_sum(kernels.duration_s[repeated]),
         gemm_s=gemm_s,
-        gemm_explained_ratio=float(kernels.duration_s[is_gemm & is_explained].sum()) / gemm_s if gemm_s else None,
+        gemm_explained_ratio=float(np.nansum(kernels.duration_s[is_gemm & is_explained])) / gemm_s if gemm_s else None,
     )
+
+
+def _known_sum(durations_s: FloatArray) -> float | None:
+    known = np.isfinite(durations_s)
+    return float(durations_s[known].sum()) if known.any() or not len(durations_s) else None
+
+
+def _occupied(kernels: Kernels) -> tuple[float | None, float | None]:
+    """Busy time and span of the events whose times were recorded; None where there are events but no times."""
+    if not len(kernels):
+        return 0.0, 0.0
+    timed = np.isfinite(kernels.start_s) & np.isfinite(kernels.duration_s)
+    if not timed.any():
+        return None, None
+    starts_s, ends_s = kernels.start_s[timed], (kernels.start_s + kernels.duration_s)[timed]
+    spans = zip(np.rint(starts_s * 1e12).astype(int), np.rint(ends_s * 1e12).astype(int), strict=True)
+    busy_s = union_ps((int(start), int(end)) for start, end in spans) * 1e-12
+    return busy_s, float(ends_s.max() - starts_s.min())

@@ -9,10 +9,25 @@ from reports.commands.options import AsJson, default_output
 
 
 def import_trace(
-    format_name: Annotated[str, typer.Argument(metavar="FORMAT", help="kineto: JSON(.gz) of the PyTorch profiler.")],
+    format_name: Annotated[
+        str,
+        typer.Argument(
+            metavar="FORMAT",
+            help="kineto: JSON of the PyTorch profiler, or a folder with one per rank; nsys: SQLite of Nsight Systems; "
+            "ncu: CSV or .ncu-rep of Nsight Compute; rocprof: CSV of rocprof or rocprofv3. All but .ncu-rep also .gz.",
+        ),
+    ],
     file: Annotated[Path, typer.Argument(help="The file to import.")],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where to save the trace (default: out/FILE.parquet).")
+    ] = None,
+    onto: Annotated[
+        Path | None,
+        typer.Option(
+            "--onto",
+            metavar="TRACE",
+            help="Put the counters of FILE onto the kernels of this trace of the same program, whose operations are known.",
+        ),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Fail where a kernel or an op cannot be explained.")] = False,
     as_json: AsJson = False,
@@ -24,19 +39,28 @@ def import_trace(
       roofscape import kineto trace.json.gz -o trace.parquet
 
       roofscape roofline trace.parquet --chip h100-sxm
+
+      roofscape import ncu counters.csv --onto trace.parquet -o counted.parquet
     """
     from dataclasses import asdict
 
+    from profiler.counter_join import join_counters
+
     from profiler.importers.registry import find_importer
+    from profiler.importers.strictness import refuse_unknown
     from profiler.importers.summary import summarize_kernels
-    from profiler.storage import save_trace
+    from profiler.storage import load_trace, save_trace
     from reports import formatting
     from reports.commands.capture import show, trace_json
     from reports.console import print_json, print_line, progress, remark
 
     importer = find_importer(format_name)
     with progress(f"reading {file}"):
-        trace = importer(file, strict=strict)
+        trace = importer(file, strict=strict and onto is None)
+        if onto is not None:
+            trace = join_counters(load_trace(onto), trace)
+            if strict:
+                refuse_unknown(onto, trace)
     path = output or default_output(file.name.partition(".")[0])
     save_trace(trace, path)
     kernels = summarize_kernels(trace)
@@ -47,8 +71,12 @@ def import_trace(
     seconds = formatting.format_seconds
     print_line(
         f"{formatting.format_count(kernels.kernel_count)} kernels, {seconds(kernels.kernel_s)} of kernel time, "
-        f"device busy {seconds(kernels.busy_s)} of {seconds(kernels.span_s)} with copies; "
-        f"{kernels.unexplained_count} unexplained ({seconds(kernels.unexplained_s)})"
+        + (
+            f"device busy {seconds(kernels.busy_s)} of {seconds(kernels.span_s)} with copies; "
+            if kernels.span_s
+            else ""
+        )
+        + f"{kernels.unexplained_count} unexplained ({seconds(kernels.unexplained_s)})"
     )
     if kernels.gemm_explained_ratio is not None:
         print_line(

@@ -1,6 +1,5 @@
 """Real traces, recorded by others: every kernel is counted, and what the H100 did is explained."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +12,6 @@ from profiler.traces import ATTRIBUTIONS, Trace
 
 # NVIDIA H100 datasheet, SXM: dense bfloat16 tensor-core peak.
 H100_PEAK_FLOPS_PER_S = 989e12
-
-
-@pytest.fixture(scope="module")
-def traces_folder() -> Path:
-    beside = Path(__file__).resolve().parents[3] / "shared" / "data"
-    folder = Path(os.environ.get("ROOFSCAPE_SHARED_DATA", beside)) / "traces"
-    if not folder.is_dir():
-        pytest.skip(f"the measured traces are not here ({folder}); set ROOFSCAPE_SHARED_DATA")
-    return folder
 
 
 @pytest.fixture(scope="module")
