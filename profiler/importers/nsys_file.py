@@ -39,7 +39,7 @@ def read_nsys(path: Path) -> KinetoFile:
         with closing(sqlite3.connect(":memory:")) as connection:
             connection.deserialize(_without_log(raw))
             return _Reader(path, connection).read()
-    except (sqlite3.Error, OverflowError, MemoryError) as error:
+    except (sqlite3.Error, OverflowError, MemoryError, UnicodeError) as error:  # SQLite quotes names of any bytes
         reason = str(error) or type(error).__name__
         raise TraceError(f"{path}: damaged SQLite file: {reason.splitlines()[0][:200]}") from None
 

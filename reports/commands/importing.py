@@ -26,7 +26,7 @@ def import_trace(
         typer.Option(
             "--onto",
             metavar="TRACE",
-            help="Put the counters of FILE onto the kernels of this trace of the same program, whose operations are known.",
+            help="Put the counters of FILE onto the kernels of this trace of the same program, whose ops are known.",
         ),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Fail where a kernel or an op cannot be explained.")] = False,
@@ -45,7 +45,6 @@ def import_trace(
     from dataclasses import asdict
 
     from profiler.counter_join import join_counters
-
     from profiler.importers.registry import find_importer
     from profiler.importers.strictness import refuse_unknown
     from profiler.importers.summary import summarize_kernels
