@@ -149,6 +149,8 @@ def _keys(ops: OpColumns, row: int) -> _Key:
         families = ("attention_decode", "attention_bidirectional")
     elif kind == "attention":
         families = ("attention_bidirectional",)
+    elif kind == "collective":
+        families = ("all_reduce",) if ops.collective_passes[row, 0] > 1 else ("all_gather", "reduce_scatter")
     else:
         families = (kind,)
     return tuple((family, class_of(family, size)) for family in families), dtype

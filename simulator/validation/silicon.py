@@ -42,6 +42,7 @@ _ATTENTION_DTYPES: dict[str, tuple[tuple[str, str], dict[str, str | int]]] = {
 }
 _ATTENTION_COLUMNS = {"batch_size": "batch", "num_heads": "heads", "num_key_value_heads": "kv_heads"}
 _ATTENTION_KEYS = ("batch_size", "isl", "num_heads", "num_key_value_heads", "head_dim", "window_size")
+_NCCL_DTYPES = {"bfloat16": "half", "int8": "int8"}
 Reader = Callable[[pd.DataFrame, str], pd.DataFrame]
 
 
@@ -95,6 +96,17 @@ def _bidirectional(table: pd.DataFrame, _dtype: str) -> pd.DataFrame:
     return rows.assign(kind="attention", dtype="bfloat16", queries=rows["isl"], keys=rows["isl"], causal=0)
 
 
+def _collective(name: str) -> Reader:
+    """Rows of one collective; the package counts elements."""
+
+    def read(table: pd.DataFrame, dtype: str) -> pd.DataFrame:
+        rows = table[(table["op_name"] == name) & (table["nccl_dtype"] == _NCCL_DTYPES[dtype])]
+        named = rows.rename(columns={"num_gpus": "ranks", "message_size": "elements"})
+        return named.assign(kind="collective", name=name, dtype=dtype)
+
+    return read
+
+
 TABLES: dict[str, TableKind] = {
     "gemm": TableKind(
         folder="gemm",
@@ -128,6 +140,17 @@ TABLES: dict[str, TableKind] = {
         keys=("batch_size", "isl", "num_heads", "head_dim"),
         fitted="trtllm",
     ),
+    **{
+        name: TableKind(
+            folder="comm",
+            file="nccl_perf",
+            read=_collective(name),
+            dtypes=tuple(_NCCL_DTYPES),
+            keys=("nccl_dtype", "num_gpus", "message_size"),
+            fitted="nccl",
+        )
+        for name in ("all_reduce", "all_gather", "reduce_scatter")
+    },
 }
 
 
