@@ -8,6 +8,7 @@ import pandas as pd
 from reports.breakdown_rows import energy_frame, kinds_frame, roles_frame, timeline_frame, utilization_frame
 from reports.errors import ReportError
 from reports.origin_rows import kernel_totals_frame, kernels_frame, provenance_frame, sources_frame, unknown_frame
+from reports.resource_rows import measured_energy_frame, memory_curve_frame, memory_frame
 from reports.roofline_rows import ceilings_frame, points_frame
 from reports.subject import PARADIGMS, Paradigm, Subject
 from reports.summary_rows import comparison_frame, phases_frame, summary_frame
@@ -30,6 +31,9 @@ class Tables:
         timeline: simulated intervals of one typical step.
         utilization: of each simulated resource.
         energy: simulated joules by part.
+        measured_energy: measured joules by source and phase.
+        memory: most bytes held in each phase, by role.
+        memory_curve: bytes held over the calls, by role.
         provenance: stated items of the origin of traces and simulations.
         unknown: ops of which FLOPs or bytes are unknown.
         kernels: measured kernels by name.
@@ -47,6 +51,9 @@ class Tables:
     timeline: pd.DataFrame
     utilization: pd.DataFrame
     energy: pd.DataFrame
+    measured_energy: pd.DataFrame
+    memory: pd.DataFrame
+    memory_curve: pd.DataFrame
     provenance: pd.DataFrame
     unknown: pd.DataFrame
     kernels: pd.DataFrame
@@ -81,6 +88,9 @@ def build_tables(subjects: Sequence[Subject]) -> Tables:
         timeline=timeline_frame(subjects),
         utilization=utilization_frame(subjects),
         energy=energy_frame(subjects),
+        measured_energy=measured_energy_frame(subjects),
+        memory=memory_frame(subjects),
+        memory_curve=memory_curve_frame(subjects),
         provenance=provenance_frame(subjects),
         unknown=unknown_frame(subjects),
         kernels=kernels_frame(subjects),

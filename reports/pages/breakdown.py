@@ -5,7 +5,7 @@ import pandas as pd
 from reports.charts.bytes_by_role import bytes_by_kind, bytes_by_role
 from reports.charts.time_by_kind import time_by_kind
 from reports.charts.utilization import energy_bars
-from reports.formatting import format_bytes, format_count, format_joules, format_ratio, format_seconds
+from reports.formatting import format_bytes, format_count, format_joules, format_ratio, format_seconds, format_watts
 from reports.report import Figure, Report, Section, TableView, numbers, or_else, texts
 from reports.tables import Tables
 
@@ -96,5 +96,24 @@ def _energy_section(tables: Tables) -> Section:
     return Section(
         title="Energy",
         figures=(Figure(chart=energy_bars(tables.energy)),) if has_energy else (),
-        tables=(missing,) if len(unknown) else (),
+        tables=(*((missing,) if len(unknown) else ()), *_measured_energy(tables)),
     )
+
+
+def _measured_energy(tables: Tables) -> tuple[TableView, ...]:
+    measured = tables.measured_energy
+    if not len(measured):
+        return ()
+    view = TableView(
+        title="Energy, measured",
+        frame=measured,
+        columns=(
+            *texts(subject="program", source="source", state="state", phase="phase"),
+            *numbers(format_seconds, duration_s="time"),
+            *numbers(format_joules, energy_j="energy (measured)", uncertainty_j="at most off by"),
+            *numbers(format_watts, average_power_w="average power", idle_w="idle power"),
+            *numbers(format_joules, above_idle_j="above idle"),
+        ),
+        note="Idle power was measured before the program; it is part of the energy, and apart only in the last column.",
+    )
+    return (view,)

@@ -94,7 +94,7 @@ def test_navigation_reaches_every_page(parsed: Collector):
     identifiers = {attrs["id"] for tag, attrs in parsed.tags if tag == "section"}
     links = {attrs["href"].removeprefix("#") for tag, attrs in parsed.tags if tag == "a"}
     assert links == identifiers
-    assert len(links) == 5
+    assert len(links) == 6
 
 
 def test_json_cannot_end_its_element():

@@ -110,3 +110,12 @@ def test_roofline_shows_measured_joules_with_label_idle_and_state(lit_trace):
 def test_command_without_energy_shows_none(tmp_path):
     result = run("roofline", record_layer(tmp_path / "t.parquet", 100))
     assert "energy" not in result.stdout
+
+
+def test_report_draws_live_memory_and_lists_measured_joules(lit_trace, large_trace, tmp_path):
+    page = tmp_path / "report.html"
+    run("report", lit_trace, large_trace, "-o", page, "--page", "memory", "--page", "breakdown")
+    text = page.read_text(encoding="utf-8")
+    assert "Does not fit: layer: weights of 125\N{NO-BREAK SPACE}GB" in text
+    assert "energy (measured)" in text
+    assert "permission denied" in text

@@ -13,7 +13,7 @@ from reports.tables import Tables, build_tables
 
 
 def test_pages_are_found_in_reading_order():
-    assert page_names() == ("overview", "roofline", "breakdown", "timeline", "provenance")
+    assert page_names() == ("overview", "roofline", "breakdown", "timeline", "memory", "provenance")
 
 
 def test_listing_pages_imports_none_of_them():
