@@ -10,7 +10,11 @@ from roofline.chip import Chip
 from simulator.chip_columns import ChipColumns
 from simulator.kernels.table import KernelModel, kernel_models
 from simulator.op_columns import BoolArray, FloatArray, OpColumns, kind_code
-from simulator.stages import PLAN_FIELDS, PlanColumns, memory_s, missed_overlap_s
+from simulator.stages import PLAN_FIELDS, PlanColumns, level_seconds, missed_overlap_s
+
+_BY_LEVEL = ("traffic_bytes", "level_efficiency")
+# Columns whose cells a `KernelPlan` holds as they are.
+_CELLS = tuple(name for name in PLAN_FIELDS if name not in (*_BY_LEVEL, "smooth_max_p"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +91,7 @@ class PlanTable:
         op_columns: the ops as columns.
         chip_columns: the chips as columns.
         columns: decisions of the kernel models, [O, C].
+        level_s: time of each memory, [levels, O, C].
         launch_s: fixed cost, [O, C].
         memory_s: time of the slowest memory, [O, C].
         exposed_s: what the overlap of core and memory misses, [O, C].
@@ -98,6 +103,7 @@ class PlanTable:
     op_columns: OpColumns
     chip_columns: ChipColumns
     columns: PlanColumns
+    level_s: FloatArray
     launch_s: FloatArray
     memory_s: FloatArray
     exposed_s: FloatArray
@@ -107,8 +113,8 @@ class PlanTable:
         """The plan of one op on one chip."""
         memories = tuple(reversed(self.chips[chip].memories))
         traffic = self.columns.traffic_bytes[:, op, chip]
-        seconds = traffic / self.chip_columns.level_bandwidth[:, chip]
-        cells = {name: float(getattr(self.columns, name)[op, chip]) for name in PLAN_FIELDS if name != "traffic_bytes"}
+        seconds = self.level_s[:, op, chip]
+        cells = {name: float(getattr(self.columns, name)[op, chip]) for name in _CELLS}
         counts = {
             name: round(cells.pop(name)) for name in ("tile_m", "tile_n", "tiles", "waves", "cores_used", "split")
         }
@@ -153,8 +159,10 @@ def plan_columns(op_columns: OpColumns, chips: Sequence[Chip], *, names: tuple[s
     chip_columns = ChipColumns.from_chips(chips)
     columns, is_empty = _bounded(op_columns, chip_columns, _modeled(op_columns, chip_columns))
     launch_s = np.zeros(is_empty.shape) + chip_columns.launch_s
-    load_s = memory_s(columns.traffic_bytes, chip_columns)
-    exposed_s = missed_overlap_s(columns.core_s, load_s, chip_columns.smooth_max_p, columns.stages)
+    level_s = level_seconds(columns, chip_columns)
+    load_s: FloatArray = level_s.max(axis=0)
+    smooth_max_p = np.where(np.isnan(columns.smooth_max_p), chip_columns.smooth_max_p, columns.smooth_max_p)
+    exposed_s = missed_overlap_s(columns.core_s, load_s, smooth_max_p, columns.stages)
     main_s = np.maximum(np.maximum(columns.core_s, load_s), columns.link_s) + exposed_s
     return PlanTable(
         names=names,
@@ -162,6 +170,7 @@ def plan_columns(op_columns: OpColumns, chips: Sequence[Chip], *, names: tuple[s
         op_columns=op_columns,
         chip_columns=chip_columns,
         columns=columns,
+        level_s=level_s,
         launch_s=launch_s,
         memory_s=load_s,
         exposed_s=exposed_s,
@@ -173,7 +182,8 @@ def _modeled(ops: OpColumns, chips: ChipColumns) -> PlanColumns:
     """Run each kernel model on the ops of its kinds and put the rows back in order."""
     shape = (len(ops), len(chips))
     columns = {name: np.zeros(shape) for name in PLAN_FIELDS}
-    columns["traffic_bytes"] = np.zeros((chips.levels, *shape))
+    for name in _BY_LEVEL:
+        columns[name] = np.zeros((chips.levels, *shape))
     kinds_of: dict[KernelModel, list[int]] = {}
     for kind, model in kernel_models().items():
         kinds_of.setdefault(model, []).append(kind_code(kind))
@@ -194,13 +204,15 @@ def _bounded(ops: OpColumns, chips: ChipColumns, planned: PlanColumns) -> tuple[
     """
     least_core_s = _least_core_s(ops, chips)
     units_s = np.maximum(np.maximum(planned.matrix_s, planned.vector_s), planned.special_s)
-    traffic = np.where(chips.level_exists[:, None, :], np.maximum(planned.traffic_bytes, ops.moved_bytes[None]), 0.0)
+    # What runs again on the same data may find it in a nearer memory; everything else comes from the farthest one.
+    least_bytes = np.where(ops.size("weight_copies") > 0, 0.0, ops.moved_bytes)
+    traffic = np.where(chips.level_exists[:, None, :], np.maximum(planned.traffic_bytes, least_bytes[None]), 0.0)
     bounded = replace(
         planned, core_s=np.maximum(np.maximum(planned.core_s, units_s), least_core_s), traffic_bytes=traffic
     )
     is_empty = (ops.moved_bytes + ops.matrix_flops + ops.vector_flops <= 0) & np.ones((1, len(chips)), dtype=np.bool_)
-    emptied = {name: np.where(is_empty, 0.0, getattr(bounded, name)) for name in PLAN_FIELDS}
-    return PlanColumns(**emptied), is_empty
+    emptied = {name: np.where(is_empty, 0.0, getattr(bounded, name)) for name in (*_CELLS, "traffic_bytes")}
+    return replace(bounded, **emptied), is_empty
 
 
 def _least_core_s(ops: OpColumns, chips: ChipColumns) -> FloatArray:

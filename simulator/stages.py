@@ -5,12 +5,17 @@ before it (double buffering), so the main loop takes the longer of core time and
 misses. The start of a wave (first operands) and its end (write-back of the tile) are not overlapped.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
 from simulator.chip_columns import ChipColumns
 from simulator.op_columns import FloatArray, OpColumns
+
+
+def _unsaid() -> FloatArray:
+    """NaN, which stands for the chip's own figure and broadcasts to any shape."""
+    return np.array(np.nan)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -34,6 +39,8 @@ class PlanColumns:
         prologue_s: exposed latency of the first operands, of all waves.
         epilogue_s: write-back of tiles, of all waves.
         reduction_s: second pass that sums the parts of a split reduction, or that a sort or scan needs.
+        level_efficiency: [levels, O, C] achievable part of each memory's peak bandwidth; NaN: as the chip says.
+        smooth_max_p: exponent of the smooth maximum of core and memory time; NaN: as the chip says.
     """
 
     tile_m: FloatArray
@@ -52,6 +59,8 @@ class PlanColumns:
     prologue_s: FloatArray
     epilogue_s: FloatArray
     reduction_s: FloatArray
+    level_efficiency: FloatArray = field(default_factory=_unsaid)
+    smooth_max_p: FloatArray = field(default_factory=_unsaid)
 
 
 PLAN_FIELDS: tuple[str, ...] = tuple(column.name for column in fields(PlanColumns))
@@ -69,10 +78,12 @@ def missed_overlap_s(core_s: FloatArray, load_s: FloatArray, p: FloatArray, stag
     return np.maximum(smooth, shorter / np.maximum(stages, 1.0))
 
 
-def memory_s(traffic_bytes: FloatArray, chips: ChipColumns) -> FloatArray:
-    """Time of the slowest memory level at its achievable bandwidth, [O, C]."""
-    slowest: FloatArray = (traffic_bytes / chips.level_bandwidth[:, None, :]).max(axis=0)
-    return slowest
+def level_seconds(planned: PlanColumns, chips: ChipColumns) -> FloatArray:
+    """Time of each memory level at its achievable bandwidth, [levels, O, C]."""
+    said = np.minimum(1.0, planned.level_efficiency) * chips.level_peak_bandwidth[:, None, :]
+    bandwidth = np.where(np.isnan(planned.level_efficiency), chips.level_bandwidth[:, None, :], said)
+    seconds: FloatArray = planned.traffic_bytes / bandwidth
+    return seconds
 
 
 def level_traffic(

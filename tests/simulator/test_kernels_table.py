@@ -26,8 +26,10 @@ def test_model_plans_every_op_on_every_chip(build, kind):
     planned = kernel_models()[kind](ops, chips)
     for name in PLAN_FIELDS:
         column = getattr(planned, name)
-        assert column.shape == ((chips.levels, 3, 2) if name == "traffic_bytes" else (3, 2)), name
-        assert np.isfinite(column).all(), name
+        if name in ("level_efficiency", "smooth_max_p") and np.isnan(column).all():
+            continue  # left to the chip
+        assert column.shape == ((chips.levels, 3, 2) if name in ("traffic_bytes", "level_efficiency") else (3, 2)), name
+        assert np.isfinite(column).all() or name == "smooth_max_p", name
         assert (column >= 0).all(), name
     assert (planned.cores_used <= chips.cores).all()
     assert (planned.waves <= np.maximum(planned.tiles, 1)).all()
