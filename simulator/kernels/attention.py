@@ -2,8 +2,8 @@
 
 FlashAttention-2/3 (arXiv 2307.08691, 2407.08608) for many queries, flash-decoding for few. One set of equations holds
 for causal prefill, bidirectional attention, decoding, and a block of queries against a cache; constants and shapes are
-those of `attention_constants` and `attention_tiles`. Storing keys and values in a cache is its own kernel, counted where
-the condition `stores_kv` says that a measurement holds it.
+those of `attention_constants` and `attention_tiles`. Storing keys and values in a cache is a kernel of its own, counted
+where the condition `stores_kv` says that a measurement holds it.
 """
 
 from dataclasses import dataclass

@@ -88,12 +88,17 @@ def _attention(table: pd.DataFrame, dtype: str) -> pd.DataFrame:
     rows = table[(table["attn_dtype"] == types[0]) & (table["kv_cache_dtype"] == types[1])]
     if "window_size" not in rows:
         rows = rows.assign(window_size=0)
-    return rows.rename(columns=_ATTENTION_COLUMNS).assign(kind="attention", window=rows["window_size"], **values)
+    # One set of operands, replayed: what fits the last shared cache is found there.
+    return rows.rename(columns=_ATTENTION_COLUMNS).assign(
+        kind="attention", window=rows["window_size"], weight_copies=1, **values
+    )
 
 
 def _bidirectional(table: pd.DataFrame, _dtype: str) -> pd.DataFrame:
     rows = table.rename(columns=_ATTENTION_COLUMNS)
-    return rows.assign(kind="attention", dtype="bfloat16", queries=rows["isl"], keys=rows["isl"], causal=0)
+    return rows.assign(
+        kind="attention", dtype="bfloat16", queries=rows["isl"], keys=rows["isl"], causal=0, weight_copies=1
+    )
 
 
 def _collective(name: str) -> Reader:
@@ -138,7 +143,7 @@ TABLES: dict[str, TableKind] = {
         read=_bidirectional,
         dtypes=("bfloat16",),
         keys=("batch_size", "isl", "num_heads", "head_dim"),
-        fitted="trtllm",
+        fitted="vllm",
     ),
     **{
         name: TableKind(
