@@ -43,6 +43,7 @@ def roofline(
     from reports.console import name_counts, print_json, print_line, remark
     from reports.measured_energy import energy_json, print_energy
     from reports.subject import is_same_device
+    from reports.traffic_table import show_traffic, traffic_json
     from roofline.analysis import analyze
     from roofline.chipfile import load_chip
     from roofline.points import points_frame
@@ -61,6 +62,7 @@ def roofline(
                 "ridge_flops_per_byte": loaded_chip.ridge_flops_per_byte("bfloat16"),
                 "measured_energy": energy_json(trace),
                 "points": points_frame(tuple(points)).to_dict("records"),
+                "traffic": traffic_json(trace),
             }
         )
         return
@@ -69,6 +71,8 @@ def roofline(
     _print(
         trace.name, loaded_chip.title, by.value, [*points[:top], *(whole if by is not Grouping.trace else ())], is_here
     )
+    if trace.is_counted:
+        show_traffic(trace, top)
     if trace.is_measured and not is_here:
         remark(
             f"measured on {trace.provenance.device or 'an unnamed device'}, not on {loaded_chip.title}: no efficiency"
