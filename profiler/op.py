@@ -22,10 +22,11 @@ Kind = Literal[
     "random",
     "copy",
     "collective",
+    "moe",
     "unknown",
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-MATRIX_KINDS: frozenset[str] = frozenset({"gemm", "attention", "conv"})
+MATRIX_KINDS: frozenset[str] = frozenset({"gemm", "attention", "conv", "moe"})
 
 # Sizes that every op of a kind carries in `Op.sizes`; the cost model and the kernel models read no others.
 SIZES: dict[str, tuple[str, ...]] = {
@@ -44,6 +45,7 @@ SIZES: dict[str, tuple[str, ...]] = {
     "random": ("elements",),
     "copy": ("elements",),
     "collective": ("elements", "ranks"),
+    "moe": ("tokens", "hidden", "inter", "experts", "topk"),  # a layer of experts in one fused kernel
     "unknown": (),
 }
 

@@ -137,7 +137,7 @@ _Key = tuple[tuple[tuple[str, str], ...], str]
 def _keys(ops: OpColumns, row: int) -> _Key:
     """((family of kernels, size class), ...) that an op is validated as, and its dtype."""
     kind, dtype = KINDS[ops.kind[row, 0]], DTYPES[ops.dtype[row, 0]]
-    size = {name: float(ops.size(name)[row, 0]) for name in ("m", "queries", "keys", "causal", "elements")}
+    size = {name: float(ops.size(name)[row, 0]) for name in ("m", "queries", "keys", "causal", "elements", "tokens")}
     families: tuple[str, ...]
     if kind == "gemm":
         families = ("gemm",)

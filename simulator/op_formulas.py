@@ -30,16 +30,19 @@ FRAME_SIZES: dict[str, tuple[str, ...]] = {
     "gather": ("rows", "row_bytes"),
     "scatter": ("rows", "row_bytes"),
     "collective": ("elements", "ranks"),
+    "moe": ("tokens", "hidden", "inter", "experts", "topk"),
 }
 FRAME_OPTIONS: dict[str, dict[str, float | None]] = {
     "gemm": {"batch": 1.0},
     "attention": {"kv_heads": None, "value_dim": None, "causal": 0.0, "window": 0.0},
     "pointwise": {"inputs": 1.0},
+    "moe": {"gated": 1.0, "skew": 0.0, "expert_ranks": 1.0},
 }
 # Type of a second operand or of the output, where it is not the type computed in.
 FRAME_DTYPES: dict[str, tuple[str, ...]] = {
     "gemm": ("weight_dtype", "output_dtype"),
     "attention": ("kv_dtype", "output_dtype"),
+    "moe": ("weight_dtype", "output_dtype"),
 }
 
 
@@ -77,6 +80,27 @@ def _attention(v: Rows) -> dict[str, FloatArray]:
             v["heads"] * queries * v["head_dim"] * v["element_bytes"] + v["kv_heads"] * kept * depth * v["second_bytes"]
         ),
         "write_bytes": v["batch"] * v["heads"] * queries * v["value_dim"] * v["output_bytes"],
+    }
+
+
+def _moe(v: Rows) -> dict[str, FloatArray]:
+    """One rank's layer of experts: up (and gate), activation, down.
+
+    A rank has its share of the rows, one at least; as many experts as it has rows, at most its own, are read once.
+    """
+    ranks = np.maximum(1.0, v["expert_ranks"])
+    rows = np.maximum(1.0, v["tokens"] * v["topk"] / ranks)
+    touched = np.minimum(rows, np.maximum(1.0, v["experts"] / ranks))
+    per_expert = (2.0 + (v["gated"] > 0)) * v["hidden"] * v["inter"]
+    return {
+        "matrix_flops": 2.0 * rows * per_expert,
+        "required_matrix_flops": 2.0 * rows * per_expert,
+        "vector_flops": rows * v["inter"] * FLOPS_PER_ELEMENT["silu"],
+        "special_flops": rows * v["inter"] * SPECIAL_PER_ELEMENT["silu"],
+        # Skewed routing may leave experts untouched, so that only one is certain.
+        "read_bytes": np.where(v["skew"] > 0, 1.0, touched) * per_expert * v["second_bytes"]
+        + v["tokens"] * v["hidden"] * v["element_bytes"],
+        "write_bytes": v["tokens"] * v["hidden"] * v["output_bytes"],
     }
 
 
@@ -174,6 +198,7 @@ FORMULAS: dict[str, Formula] = {
     "gather": _gather,
     "scatter": _gather,
     "collective": _collective,
+    "moe": _moe,
 }
 assert set(FRAME_SIZES) == set(FORMULAS)
 assert set(FRAME_SIZES) <= set(KINDS)

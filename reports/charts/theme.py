@@ -32,6 +32,7 @@ _KIND_COLORS: dict[str, str] = {
     "scan": "#44AA99",
     "random": "#6699CC",
     "collective": "#117733",
+    "moe": "#DDCC77",
     "unknown": "#000000",
     "mixed": "#555555",
 }

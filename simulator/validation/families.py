@@ -8,6 +8,7 @@ from simulator.kernels.constants import Constant
 
 _MODULES: dict[str, tuple[str, str]] = {  # family of kernels: (module of its model, scope of its constants)
     "gemm": ("gemm", "gemm"),
+    "moe": ("moe", "moe"),
     "all_reduce": ("collective", "collective"),
     "attention_prefill": ("attention", "attention.prefill"),
     "attention_decode": ("attention", "attention.decode"),

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
+from pyarrow import parquet
 
 from roofline.chip import Chip
 from simulator.errors import SimulationError
@@ -56,6 +57,7 @@ class TableKind:
         read: from the package's columns and a dtype to those of `ops_from_frame`, with `measured_s`.
         dtypes: what can be asked for.
         keys: columns of the package's table that decide which rows are held out.
+        takes_largest: take the version with the most rows instead of the newest, which holds a selection only.
         fitted: the backend whose rows constants are fitted to; the others are scored with the same constants.
     """
 
@@ -65,6 +67,7 @@ class TableKind:
     dtypes: tuple[str, ...]
     keys: tuple[str, ...]
     fitted: str
+    takes_largest: bool = False
 
 
 def _gemm(table: pd.DataFrame, dtype: str) -> pd.DataFrame:
@@ -101,6 +104,43 @@ def _bidirectional(table: pd.DataFrame, _dtype: str) -> pd.DataFrame:
     )
 
 
+_SKEW = {"balanced": 0.0, "power_law_1.01": 1.01, "power_law_1.2": 1.2}
+_MOE_CONFIGURATION = [
+    *(
+        "hidden_size",
+        "inter_size",
+        "topk",
+        "num_experts",
+        "moe_tp_size",
+        "moe_ep_size",
+        "distribution",
+        "kernel_source",
+    ),
+]
+
+
+def _moe(table: pd.DataFrame, dtype: str) -> pd.DataFrame:
+    """One rank's layers of experts; tensor parallel ranks split the inner dimension, expert parallel ones the experts.
+
+    Sweeps over tokens are numbered, so that those in which the library fell back to an untuned kernel can be told.
+    """
+    rows = table[table["moe_dtype"] == _GEMM_DTYPES[dtype][0]].sort_values([*_MOE_CONFIGURATION, "num_tokens"])
+    names = {"num_tokens": "tokens", "hidden_size": "hidden", "num_experts": "experts", "moe_ep_size": "expert_ranks"}
+    return rows.rename(columns=names).assign(
+        kind="moe",
+        dtype=_GEMM_DTYPES[dtype][1]["dtype"],
+        inter=rows["inter_size"] / rows["moe_tp_size"],
+        skew=rows["distribution"].map(_SKEW),
+        gated=(~rows["kernel_source"].str.contains("nongated")).astype(int),
+        sweep=rows.groupby(_MOE_CONFIGURATION).ngroup(),
+    )
+
+
+def _moe_as_measured(table: pd.DataFrame, dtype: str) -> pd.DataFrame:
+    """The same with every row, however slow."""
+    return _moe(table, dtype).drop(columns="sweep")
+
+
 def _collective(name: str) -> Reader:
     """Rows of one collective; the package counts elements."""
 
@@ -121,6 +161,18 @@ TABLES: dict[str, TableKind] = {
         keys=("m", "n", "k"),
         fitted="trtllm",  # its weights are random; vLLM's bf16 weights are not initialized, which is faster
     ),
+    **{
+        name: TableKind(
+            folder="moe",
+            file="moe_perf",
+            read=read,
+            dtypes=("bfloat16", "float8_e4m3fn"),
+            keys=("num_tokens", *_MOE_CONFIGURATION[:-1]),
+            fitted="trtllm" if name == "moe" else "",
+            takes_largest=True,
+        )
+        for name, read in (("moe", _moe), ("moe_as_measured", _moe_as_measured))
+    },
     "attention_prefill": TableKind(
         folder="attention",
         file="context_attention_perf",
@@ -188,7 +240,10 @@ def silicon_table(chip: Chip, op: str, dtype: str, backend: str) -> MeasuredTabl
     if not versions:
         there = ", ".join(silicon_backends(chip.name, op)) or "none"
         raise SimulationError(f"no measured {op} of backend {backend!r} on {chip.name}; backends with a table: {there}")
-    path = versions[-1] / f"{kind.file}.parquet"
+    newest = versions[-1]
+    if kind.takes_largest:
+        newest = max(versions, key=lambda folder: parquet.read_metadata(folder / f"{kind.file}.parquet").num_rows)
+    path = newest / f"{kind.file}.parquet"
     frame = pd.read_parquet(path)
     if "window_size" not in frame and "window_size" in kind.keys:
         frame = frame.assign(window_size=0)
@@ -202,7 +257,7 @@ def silicon_table(chip: Chip, op: str, dtype: str, backend: str) -> MeasuredTabl
         chip=chip,
         op=op,
         dtype=dtype,
-        backend=f"{backend} {versions[-1].name}",
+        backend=f"{backend} {newest.name}",
         keys=[f"key_{key}" for key in kind.keys],
         source=f"aiconfigurator-core {'/'.join(path.parts[-5:])}",
     )

@@ -16,6 +16,7 @@ from simulator.op_columns import BoolArray, FloatArray, IntArray, OpColumns
 from simulator.op_formulas import FRAME_SIZES
 from simulator.op_frame import ops_from_frame
 from simulator.size_classes import CLASSES, classes_of
+from simulator.validation.untuned import untuned_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -31,7 +32,7 @@ class MeasuredTable:
         measured_s: seconds, [rows].
         held_out: rows that no fit has seen, [rows].
         size_class: for example `m 17-64`, [rows].
-        dropped: rows left out since no chip of this kind can have been that fast.
+        dropped: rows left out: no chip of this kind can have been that fast, or the library ran an untuned kernel.
         source: where the table is from.
     """
 
@@ -92,8 +93,10 @@ def measured_table(
         size_class=_size_classes(frame, op),
         source=source,
     )
-    possible = _is_possible(ops, measured_s, chip)
-    return replace(table.take(np.flatnonzero(possible)), dropped=int((~possible).sum()))
+    kept = _is_possible(ops, measured_s, chip)
+    if "sweep" in frame:
+        kept &= ~untuned_rows(frame, ops, measured_s, chip)
+    return replace(table.take(np.flatnonzero(kept)), dropped=int((~kept).sum()))
 
 
 def held_out_rows(frame: pd.DataFrame, keys: Sequence[str]) -> BoolArray:
@@ -102,7 +105,7 @@ def held_out_rows(frame: pd.DataFrame, keys: Sequence[str]) -> BoolArray:
     >>> held_out_rows(pd.DataFrame({"m": [1, 2], "n": [3, 4], "k": [5, 6]}), ("m", "n", "k"))
     array([False,  True])
     """
-    cells = [frame[key].astype(str).tolist() for key in keys]
+    array([ True, False])
     texts = (",".join(row) for row in zip(*cells, strict=True))
     return np.fromiter((zlib.crc32(text.encode()) % 2 == 1 for text in texts), dtype=np.bool_, count=len(frame))
 
