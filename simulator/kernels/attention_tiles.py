@@ -64,17 +64,17 @@ def attention_tiles(ops: OpColumns, chips: ChipColumns, constants: AttentionCons
     shared = np.maximum(1.0, ops.size("heads") / np.maximum(ops.size("kv_heads"), 1.0))
     query_depth, value_depth = (_padded(ops.size(name), generation) for name in ("head_dim", "value_dim"))
     depth = np.maximum(query_depth, value_depth)
-    # FlashAttention-2 packs only single queries, and copies them unless a view will do.
-    packs = (generation != 2.0) | (queries <= 1.0)
+    # FlashAttention-2 packs only single queries without a window, and copies them unless a view will do.
+    packs = (generation != 2.0) | ((queries <= 1.0) & (ops.size("window") <= 0))
     group = np.where(packs, shared, 1.0)
     packed_rows = queries * group
     is_paged = (ops.size("stores_kv") > 0) | (keys > queries)
-    rows, block = _shape(generation, depth, packed_rows, causal, is_paged)
+    rows, block = _shape(generation, depth, packed_rows, causal, is_paged, ops.size("window") > 0)
     row_tiles = np.ceil(packed_rows / rows)
     tiles = ops.size("batch") * ops.size("heads") / group * row_tiles
     blocks = np.ceil(keys / block)
     resident = np.where(generation == 2.0, 2.0, 1.0)
-    split = _split(tiles, blocks, chips.cores * resident, constants, is_whole_causal=causal & (keys <= queries))
+    split = _split(tiles, blocks, chips.cores * resident, constants, is_whole=(causal & (keys <= queries)) | ~packs)
     whole = (generation == 3.0) & ~causal & (keys <= queries) & (queries > 1.0)
     if whole.any():
         split = np.where(whole, _filling_split(tiles, blocks, chips.cores), split)
@@ -104,7 +104,12 @@ def _padded(size: FloatArray, generation: FloatArray) -> FloatArray:
 
 
 def _shape(
-    generation: FloatArray, depth: FloatArray, packed_rows: FloatArray, causal: BoolArray, is_paged: BoolArray
+    generation: FloatArray,
+    depth: FloatArray,
+    packed_rows: FloatArray,
+    causal: BoolArray,
+    is_paged: BoolArray,
+    in_window: BoolArray,
 ) -> tuple[FloatArray, FloatArray]:
     """Rows of a query tile and keys of a block."""
     few = np.exp2(np.ceil(np.log2(np.clip(packed_rows, 16.0, 128.0))))
@@ -112,8 +117,13 @@ def _shape(
     plain = ~causal & ~is_paged
     third_block = np.select(
         [depth <= 64.0, depth <= 96.0, depth <= 128.0, depth <= 192.0],
-        [np.where(plain, 192.0, 128.0), np.where(plain, 144.0, 128.0), np.where(plain, 176.0, 128.0), 112.0],
-        80.0,
+        [
+            np.where(plain, 192.0, 128.0),
+            np.where(plain, 144.0, 128.0),
+            np.where(plain, 176.0, 128.0),
+            np.where(in_window, 96.0, 112.0),
+        ],
+        np.where(in_window, 64.0, 80.0),
     )
     second_rows = np.where(is_paged, 64.0, 128.0)
     second_block = np.where(
@@ -133,13 +143,13 @@ def _split(
     slots: FloatArray,
     constants: AttentionConstants,
     *,
-    is_whole_causal: BoolArray,
+    is_whole: BoolArray,
 ) -> FloatArray:
-    """Parts that fill the cores once with equal shares of the blocks; a causal mask over all queries is not split."""
+    """Parts that fill the cores once with equal shares of the blocks; what `is_whole` says is not split."""
     share = np.ceil(1.1 * tiles * blocks / slots)
     parts = np.minimum(np.ceil(blocks / np.maximum(share, 1.0)), constants.split_limit)
     steps = np.ceil(blocks / np.maximum(parts, 1.0))
-    split: FloatArray = np.where(is_whole_causal, 1.0, np.maximum(1.0, np.ceil(blocks / np.maximum(steps, 1.0))))
+    split: FloatArray = np.where(is_whole, 1.0, np.maximum(1.0, np.ceil(blocks / np.maximum(steps, 1.0))))
     return split
 
 

@@ -1,0 +1,172 @@
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from roofline.chipfile import load_chip
+from simulator import analytic, event
+from simulator.chip_columns import ChipColumns
+from simulator.kernels.attention_constants import CONSTANTS, attention_constants, decode_weight
+from simulator.kernels.attention_tiles import attention_tiles
+from simulator.op_frame import ops_from_frame
+from simulator.plans import plan_columns, plan_ops
+
+
+def attention(**sizes):
+    columns = {"kind": "attention", "dtype": "bfloat16", "batch": 1, "heads": 32, "head_dim": 128, "causal": 0}
+    rows = {**columns, **sizes}
+    count = max(len(np.atleast_1d(value)) for value in rows.values())
+    return ops_from_frame(pd.DataFrame(rows, index=range(count)))
+
+
+def duration_s(chip, **sizes):
+    return plan_columns(attention(**sizes), [chip]).duration_s[:, 0]
+
+
+def tiles_on(chip, ops):
+    chips = ChipColumns.from_chips([chip])
+    return attention_tiles(ops, chips, attention_constants(ops, chips))
+
+
+def with_calibration(chip, **changes):
+    return replace(chip, calibration=tuple({**dict(chip.calibration), **changes}.items()))
+
+
+def test_a_block_of_queries_lies_between_decoding_and_a_full_tile():
+    queries = np.array([1, 2, 4, 8, 16, 32, 64])
+    for name in ("h100-sxm", "b200-sxm"):
+        seconds = duration_s(load_chip(name), queries=queries, keys=32768, kv_heads=8, batch=8)
+        assert (np.diff(seconds[1:]) >= -0.05 * seconds[1:-1]).all(), name
+        assert (seconds >= 0.9 * seconds[0]).all(), name
+        assert seconds[-1] < 8 * seconds[0], name  # 64 queries share what one reads
+
+
+def test_constants_move_from_decoding_to_many_queries_by_the_logarithm():
+    ops = attention(queries=[1, 8, 64, 512], keys=4096)
+    assert decode_weight(ops)[:, 0] == pytest.approx([1.0, 0.5, 0.0, 0.0])
+    assert decode_weight(attention(queries=16, keys=16))[0, 0] == 0.0  # no cache: prefill or bidirectional
+    chip = load_chip("h100-sxm")
+    constants = dict(chip.calibration)
+    one, many = constants["attention.decode.tile_clocks"], constants["attention.bidirectional.tile_clocks"]
+    found = attention_constants(ops, ChipColumns.from_chips([chip])).tile_clocks[:, 0]
+    assert found == pytest.approx([one, 0.5 * (one + many), many, many])
+
+
+def test_decoding_reads_a_long_cache_at_the_memory_bandwidth():
+    # 64 x 32768 x 8 KV heads x 128 x 2 x 2 bytes = 8.6 GB.
+    chip = load_chip("h100-sxm")
+    seconds = duration_s(chip, queries=1, keys=32768, batch=64, kv_heads=8)[0]
+    efficiency = dict(chip.calibration)["attention.decode.memory_efficiency"]
+    assert seconds == pytest.approx(64 * 32768 * 8 * 512 / (efficiency * 3.35e12), rel=0.05)
+
+
+def test_flash_attention_3_splits_keys_where_tiles_fill_less_than_four_fifths_of_the_cores(build):
+    # 1024 rows are 6 tiles of 192 and as many blocks of keys. 16 heads: 96 tiles on 132 cores are 73 % of a wave, and
+    # so are 2 and 3 parts (1.45, 2.18 waves), but 4 parts are 2.91 of 3 waves. 1296 rows: 112 tiles, no split.
+    chip = with_calibration(build.chip(cores=132), **{"attention.generation": 3.0})
+    tiles = tiles_on(chip, attention(queries=[1024, 1296], keys=[1024, 1296], heads=16, head_dim=64))
+    assert tiles.split[:, 0].tolist() == [4, 1]
+    assert tiles.tiles[:, 0].tolist() == [4 * 96, 112]
+
+
+def test_decoding_splits_keys_so_that_the_cores_are_filled_once(build):
+    # 8 tiles of 512 blocks on 100 cores: a share of ceil(1.1 * 4096 / 100) = 46 blocks, 12 parts, 43 blocks at most.
+    tiles = tiles_on(build.chip(), attention(queries=1, keys=65536, kv_heads=8))
+    assert tiles.split[0, 0] == 12
+    limited = with_calibration(build.chip(), **{"attention.split_limit": 4.0})
+    assert tiles_on(limited, attention(queries=1, keys=65536, kv_heads=8)).split[0, 0] == 4
+
+
+def test_flash_attention_2_packs_only_single_queries_and_copies_them(build):
+    chip = with_calibration(build.chip(), **{"attention.generation": 2.0})
+    tiles = tiles_on(chip, attention(queries=[1, 16], keys=4096, kv_heads=8, batch=2))
+    assert tiles.group[:, 0].tolist() == [4, 1]
+    assert tiles.copies_queries[:, 0].tolist() == [True, False]
+    generic = tiles_on(build.chip(), attention(queries=[1, 16], keys=4096, kv_heads=8, batch=2))
+    assert generic.group[:, 0].tolist() == [4, 4]
+    assert not generic.copies_queries.any()
+
+
+def test_a_window_makes_prefill_linear_in_its_length():
+    chip = load_chip("h100-sxm")
+    lengths = np.array([8192, 16384, 32768])
+    windowed = duration_s(chip, queries=lengths, keys=lengths, causal=1, window=128)
+    full = duration_s(chip, queries=lengths, keys=lengths, causal=1)
+    assert windowed[1:] / windowed[:-1] == pytest.approx([2, 2], rel=0.1)
+    assert (windowed < full).all()
+    assert full[2] / full[1] > 3.5
+
+
+def test_replayed_operands_come_from_the_cache_only_if_it_holds_them():
+    chip = load_chip("l40s")  # 96 MB of shared cache
+    small, large = ({"queries": 1, "keys": keys, "batch": 8, "kv_heads": 8} for keys in (1024, 65536))
+    assert duration_s(chip, **small, weight_copies=1)[0] < 0.8 * duration_s(chip, **small)[0]
+    assert duration_s(chip, **large, weight_copies=1)[0] == pytest.approx(duration_s(chip, **large)[0], rel=1e-3)
+    table = plan_columns(attention(**small), [chip])
+    assert table.duration_s[0, 0] >= table.bound_s[0, 0]
+
+
+def test_storing_keys_and_values_costs_a_kernel_and_their_bytes(build):
+    chip = build.chip(launch_s=1e-6)
+    sizes = {"queries": 1024, "keys": 1024, "causal": 1, "kv_heads": 8}
+    alone, storing = (duration_s(chip, **sizes, stores_kv=stores)[0] for stores in (0, 1))
+    # K and V of 1024 tokens x 8 heads x 128: 4.19 MB, read and written at 1 TB/s.
+    assert storing - alone == pytest.approx(1e-6 + 2 * 2 * 1024 * 8 * 128 * 2 / 1e12, rel=1e-6)
+
+
+def test_engines_agree_in_every_regime(build):
+    ops = [
+        build.attention(1, 32, 8, 2048, 2048, 128, True),
+        build.attention(2, 16, 16, 4096, 4096, 64, False),
+        build.attention(16, 32, 8, 1, 8192, 128, False),
+        build.attention(4, 32, 8, 32, 16384, 128, False),
+    ]
+    for name in ("h100-sxm", "a100-sxm-80gb", "b200-sxm"):
+        chip = load_chip(name)
+        for op in ops:
+            trace = build.trace([op], [0])
+            closed, played = (engine.simulate(trace, chip).makespan_s for engine in (analytic, event))
+            assert played == pytest.approx(closed, rel=0.03), (name, op.sizes)
+
+
+def test_every_fitted_constant_is_declared_and_within_its_bounds(shipped_chips):
+    bounds = {constant.name: (constant.low, constant.high) for constant in CONSTANTS}
+    known = {*bounds, "generation", "split_limit"}
+    for chip in shipped_chips():
+        for key, value in chip.calibration:
+            scope, _, name = key.rpartition(".")
+            if scope.startswith("attention"):
+                assert name in known, key
+                low, high = bounds.get(name, (0.0, 1024.0))
+                assert low * 0.999 <= value <= high * 1.001, key
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("chip", "op", "limit_percent"),
+    [
+        ("h100-sxm", "attention_prefill", 8),
+        ("a100-sxm-80gb", "attention_prefill", 10),
+        ("h100-sxm", "attention_bidirectional", 8),
+        ("h200-sxm", "attention_bidirectional", 8),
+        ("b200-sxm", "attention_bidirectional", 8),
+        ("h100-sxm", "attention_decode", 8),
+        ("a100-sxm-80gb", "attention_decode", 11),
+    ],
+)
+def test_error_on_rows_that_no_fit_saw(chip, op, limit_percent):
+    pytest.importorskip("aiconfigurator_core", reason="measured tables come with roofscape[silicon]")
+    from simulator.validation.scores import predict_s, score
+    from simulator.validation.silicon import silicon_table
+
+    loaded = load_chip(chip)
+    table = silicon_table(loaded, op, "bfloat16", "vllm").half(held_out=True)
+    assert score(table, predict_s(table, loaded)).mape_percent < limit_percent
+
+
+def test_a_plan_of_ops_and_of_columns_is_the_same(build):
+    op = build.attention(2, 32, 8, 1, 4096, 128, False)
+    columns = attention(queries=1, keys=4096, batch=2, kv_heads=8)
+    chip = load_chip("h100-sxm")
+    assert plan_ops([op], [chip]).duration_s == pytest.approx(plan_columns(columns, [chip]).duration_s)
