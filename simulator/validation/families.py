@@ -8,8 +8,8 @@ from simulator.kernels.constants import Constant
 
 _MODULES: dict[str, tuple[str, str]] = {  # family of kernels: (module of its model, scope of its constants)
     "gemm": ("gemm", "gemm"),
-    "moe": ("moe", "moe"),
-    "all_reduce": ("collective", "collective"),
+    **dict.fromkeys(("moe", "moe_as_measured"), ("moe", "moe")),
+    **dict.fromkeys(("all_reduce", "all_gather", "reduce_scatter"), ("collective", "collective")),
     "attention_prefill": ("attention", "attention.prefill"),
     "attention_decode": ("attention", "attention.decode"),
     "attention_bidirectional": ("attention", "attention.bidirectional"),
@@ -35,7 +35,7 @@ def family(op: str, dtype: str) -> Family:
     if op not in _MODULES:
         raise SimulationError(f"op must be one of {', '.join(_MODULES)}, got {op!r}")
     stem, scope = _MODULES[op]
-    constants: tuple[Constant, ...] = import_module(f"simulator.kernels.{stem}").CONSTANTS
+    constants: tuple[Constant, ...] = getattr(import_module(f"simulator.kernels.{stem}"), "CONSTANTS", ())
     if dtype in _SHARED:
         return Family(scope=scope, constants=constants)
     return Family(scope=f"{scope}.{dtype}", constants=tuple(c for c in constants if c.of_dtype) or constants)

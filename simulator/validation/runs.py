@@ -13,6 +13,7 @@ from simulator.errors import SimulationError
 from simulator.op_columns import FloatArray
 from simulator.validation.bands_from_tables import moved_bands, own_bands
 from simulator.validation.baselines import datasheet_roofline_s, fitted_roofline_s
+from simulator.validation.families import family
 from simulator.validation.scores import predict_s, score, scores_by_class
 from simulator.validation.silicon import SYSTEMS, TABLES, silicon_backends, silicon_table
 from simulator.validation.tables import MeasuredTable, read_table
@@ -86,14 +87,21 @@ def chosen_table(chip: Chip, op: str, dtype: str, backend: str, file: Path | Non
         return read_table(file, chip, op=op, dtype=dtype)[0]
     if op not in TABLES:
         raise SimulationError(f"op must be one of {', '.join(TABLES)}, got {op!r}")
-    return silicon_table(chip, op, dtype, backend or TABLES[op].fitted)
+    return silicon_table(chip, op, dtype, backend or TABLES[op].fitted or silicon_backends(chip.name, op)[0])
 
 
 def run_all(tables: Iterable[tuple[MeasuredTable, Chip]]) -> Iterator[Run]:
     """Predict every row of every table."""
     for table, chip in tables:
-        fitted = table.op in TABLES and table.backend.split()[0] == TABLES[table.op].fitted
-        yield Run(table=table, chip=chip, predicted_s=predict_s(table, chip), is_fitted=fitted)
+        yield Run(table=table, chip=chip, predicted_s=predict_s(table, chip), is_fitted=_is_fitted(table, chip))
+
+
+def _is_fitted(table: MeasuredTable, chip: Chip) -> bool:
+    """Whether the chip has constants of its own that were fitted to this backend's rows."""
+    if table.op not in TABLES or table.backend.split()[0] != TABLES[table.op].fitted:
+        return False
+    scope = family(table.op, table.dtype).scope
+    return any(name.startswith(f"{scope}.") for name, _ in chip.calibration)
 
 
 def scores_frame(runs: Sequence[Run], *, by_class: bool = False) -> pd.DataFrame:

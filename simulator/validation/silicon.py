@@ -58,7 +58,8 @@ class TableKind:
         dtypes: what can be asked for.
         keys: columns of the package's table that decide which rows are held out.
         takes_largest: take the version with the most rows instead of the newest, which holds a selection only.
-        fitted: the backend whose rows constants are fitted to; the others are scored with the same constants.
+        fitted: the backend whose rows constants are fitted to, empty where no fit looks at this family; the others are
+            scored with the same constants.
     """
 
     folder: str
@@ -209,7 +210,7 @@ TABLES: dict[str, TableKind] = {
             read=_collective(name),
             dtypes=tuple(_NCCL_DTYPES),
             keys=("nccl_dtype", "num_gpus", "message_size"),
-            fitted="nccl",
+            fitted="nccl" if name == "all_reduce" else "",
         )
         for name in ("all_reduce", "all_gather", "reduce_scatter")
     },
