@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint types contracts fast bench samplers-table clean
+.PHONY: demo test lint types contracts fast bench validate samplers-table clean
 
 demo: $(VENV)/.demo
 	$(BIN)/roofscape demo
@@ -26,6 +26,10 @@ types: $(VENV)/.dev
 contracts: $(VENV)/.dev
 	$(BIN)/lint-imports
 
+# The errors of docs/tables/validation.md and the bands that predictions carry, from measured tables.
+validate: $(VENV)/.silicon
+	$(BIN)/roofscape validate --markdown docs/tables/validation.md --write-bands simulator/bands.json
+
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/speed.py
 
@@ -40,6 +44,10 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) --editable '.[dev]'
 	touch $@ $(VENV)/.demo
+
+$(VENV)/.silicon: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) --editable '.[silicon]'
+	touch $@
 
 # The table of docs/samplers.md: every sampler at the dimensions of LLaDA-8B, 256 tokens after a prompt of 1,024.
 samplers-table: $(VENV)/.demo
