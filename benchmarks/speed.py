@@ -41,9 +41,9 @@ def capture_overhead() -> Iterator[tuple[str, float, str]]:
     """What watching costs: the same program bare and watched in turn, medians of all repeats."""
     forward = resolve_program("diffusion-100m@forward", seq_len=256)
     for name, run in (("forward of 256 positions", forward.run), ("decode step at context 256", decode_step())):
-        medians = interleaved(run, {"capture": captured, "flop counter": counted, "torch.profiler": profiled})
+        medians = interleaved(run, WAYS)
         yield f"100M parameters, {name}: bare", 1e3 * medians["bare"], "ms"
-        for way in ("capture", "flop counter", "torch.profiler"):
+        for way in WAYS:
             yield f"100M parameters, {name}: {way} / bare", medians[way] / medians["bare"], "x"
 
 
@@ -91,6 +91,20 @@ def counted(run: Callable[[], object]) -> object:
 def profiled(run: Callable[[], object]) -> object:
     with profile(activities=[ProfilerActivity.CPU], record_shapes=True):
         return run()
+
+
+def captured_without_times(run: Callable[[], object]) -> object:
+    with capture(timing=False) as recording:
+        run()
+    return recording.trace
+
+
+WAYS = {
+    "capture": captured,
+    "capture that only counts": captured_without_times,
+    "flop counter": counted,
+    "torch.profiler": profiled,
+}
 
 
 def full_size() -> Iterator[tuple[str, float, str]]:

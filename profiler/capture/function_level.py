@@ -14,29 +14,41 @@ from torch.overrides import TorchFunctionMode
 from profiler.capture.recorder import Recorder
 
 _NO_KWARGS: dict[str, Any] = {}
-_WHOLE: dict[Any, str] = {
-    functional.linear: "aten::linear",
-    functional.scaled_dot_product_attention: "aten::scaled_dot_product_attention",
-    functional.rms_norm: "aten::rms_norm",
-    torch.rms_norm: "aten::rms_norm",
+_DisableTorchDispatch = torch._C._DisableTorchDispatch
+_is_autocast_enabled = torch._C._is_any_autocast_enabled
+_RMS_NORM = ("aten::rms_norm", torch.rms_norm)
+# The name to record a function under, and what to run.
+_WHOLE: dict[Any, tuple[str, Any]] = {
+    functional.linear: ("aten::linear", functional.linear),
+    functional.scaled_dot_product_attention: (
+        "aten::scaled_dot_product_attention",
+        functional.scaled_dot_product_attention,
+    ),
+    functional.rms_norm: _RMS_NORM,
+    torch.rms_norm: _RMS_NORM,
 }
-_LEAVES: dict[Any, str] = {
-    **{
-        getattr(torch.Tensor, name): f"aten::{name}"
-        for name in "add sub mul div neg pow rsqrt exp sigmoid tanh cos sin add_ sub_ mul_ div_ copy_ mean".split()
-    },
-    functional.silu: "aten::silu",
-    functional.gelu: "aten::gelu",
-    torch.softmax: "aten::softmax",
-    functional.softmax: "aten::softmax",
-    torch.rsqrt: "aten::rsqrt",
-    torch.cat: "aten::cat",
+_METHODS = "add sub mul div neg pow rsqrt exp sigmoid tanh cos sin add_ sub_ mul_ div_ addcmul_ copy_ mean"
+_LEAVES: dict[Any, tuple[str, Any]] = {
+    function: (f"aten::{name}", function)
+    for name, function in (
+        *((name, getattr(torch.Tensor, name)) for name in _METHODS.split()),
+        ("silu", functional.silu),
+        ("gelu", functional.gelu),
+        ("softmax", torch.softmax),
+        ("softmax", functional.softmax),
+        ("rsqrt", torch.rsqrt),
+        ("cat", torch.cat),
+    )
 }
-_VIEWS = frozenset(
-    getattr(torch.Tensor, name)
-    for name in "view view_as transpose permute unsqueeze squeeze expand chunk split unbind narrow t select".split()
-)
-_GET_ITEM = torch.Tensor.__getitem__
+_VIEW, _INDEX, _FLATTEN = ("view", None), ("index", None), ("flatten", None)
+_VIEWS = "view view_as transpose permute unsqueeze squeeze expand chunk split unbind narrow t select"
+_ACTIONS: dict[Any, tuple[str, Any]] = {
+    **_LEAVES,
+    **_WHOLE,
+    **{getattr(torch.Tensor, name): _VIEW for name in _VIEWS.split()},
+    torch.Tensor.__getitem__: _INDEX,
+    **{getattr(torch.Tensor, name): _FLATTEN for name in ("flatten", "reshape")},
+}
 _BASIC = (slice, int, type(None), type(...))
 
 
@@ -46,22 +58,33 @@ class FunctionLevel(TorchFunctionMode):
     def __init__(self, recorder: Recorder) -> None:
         """Record through `recorder`."""
         super().__init__()
-        self._recorder = recorder
-        self._named = {**_LEAVES, **_WHOLE}
+        self._observe = recorder.observe
+        self._note_source = recorder.note_source
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Record `func` whole, run it unseen where it is a view, or let its operations be seen below."""
-        name = self._named.get(func)
-        if name is not None:
-            if args and (not kwargs or "out" not in kwargs) and not torch.is_autocast_enabled():
-                run = _META[func] if func in _META and args[0].is_meta else func
-                return self._recorder.observe(name, run, args, kwargs or _NO_KWARGS)
-        elif func in _VIEWS or (func is _GET_ITEM and _is_basic_index(args[1])):
-            self._recorder.note_source(args[0])
-            with torch._C._DisableTorchDispatch():
-                return func(*args, **(kwargs or _NO_KWARGS))
+        action = _ACTIONS.get(func)
+        if action is None:
+            return func(*args, **kwargs) if kwargs else func(*args)
+        name, run = action
+        if run is not None:
+            if args and (not kwargs or "out" not in kwargs) and not _is_autocast_enabled():
+                if func in _META and args[0].is_meta:
+                    run = _META[func]
+                return self._observe(name, run, args, kwargs or _NO_KWARGS)
+        elif (
+            action is _VIEW
+            or (action is _INDEX and _is_basic_index(args[1]))
+            or (action is _FLATTEN and args[0].is_contiguous())
+        ):
+            self._note_source(args[0])
+            guard = _DisableTorchDispatch()  # not as a context: that would cost two calls more
+            try:
+                return func(*args, **kwargs) if kwargs else func(*args)
+            finally:
+                del guard
         return func(*args, **kwargs) if kwargs else func(*args)
 
 

@@ -2,27 +2,28 @@
 
 Costs are worked out once per distinct operation; a repeated one costs a look-up. On `meta`, a repeated operation is
 not run again: its outputs are made anew from the shapes that the first run gave.
+
+After each large operation of a program the processor's caches hold its data and not this code, which makes every line
+of it many times dearer than in a tight loop. So the way of a repeated call is short and straight: what can wait until
+the end of the recording is left to `CallLog`.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
 from time import perf_counter_ns
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from profiler.capture.metadata import plain_argument, schema_name, tensor_meta
+from profiler.capture.call_log import CallLog
+from profiler.capture.known_calls import KnownCall, NewCall, learn, replay, strides_of, tensors_in
+from profiler.capture.metadata import schema_name
 from profiler.capture.module_paths import ModulePaths
 from profiler.capture.nvtx_ranges import NvtxRanges
 from profiler.capture.storages import Storages
 from profiler.capture.timing import CudaEvents, Stamp
-from profiler.costs.call import AtenCall, base_name
-from profiler.costs.roles import cached_inputs, output_role
-from profiler.costs.rules import build_op, is_free
-from profiler.op import Op
+from profiler.costs.rules import is_free
 from workloads.markers import Marker, current_marker, mark_count
-from workloads.roles import Role
 
 _FREE = "free"
 _ALLOCATE = "allocate"
@@ -40,49 +41,31 @@ _ALLOCATING = frozenset({"empty", "empty_like", "empty_strided", "empty_permuted
 WHOLE = frozenset({"scaled_dot_product_attention", "rms_norm", "linear"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
-    """What is remembered of a distinct operation."""
-
-    op: int
-    read_positions: tuple[int, ...]
-    output_roles: tuple[Role | None, ...]  # None: an input written in place keeps its role
-    cached_positions: tuple[int, ...]  # inputs now known to be a KV cache
-    replay: tuple[tuple[tuple[int, ...], tuple[int, ...], torch.dtype] | int, ...] | None
-    returns_tuple: bool
-    on_meta: bool
-    shaped_by_values: bool  # the values of the inputs decide the outputs' shapes, so each call is looked at anew
-
-
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
     """Records distinct ops and the sequence of calls while it is the active dispatch mode."""
 
     def __init__(
-        self, *, strict: bool, vocab_size: int | None, events: CudaEvents | None, nvtx: NvtxRanges | None
+        self,
+        *,
+        strict: bool,
+        vocab_size: int | None,
+        timing: bool,
+        events: CudaEvents | None,
+        nvtx: NvtxRanges | None,
     ) -> None:
         """See `profiler.capture.session.capture` for the arguments."""
         super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        self.ops: list[Op] = []
-        # One entry per call in each, or several in `reads` and `writes`: flat lists of plain values, since a container
-        # per call would keep Python's garbage collector busy while the program is timed.
-        self.call_ops: list[int] = []
-        self.markers: list[Marker] = []
-        self.paths: list[str] = []
-        self.starts: list[Stamp] = []
-        self.ends: list[Stamp] = []
-        self.reads: list[int] = []
-        self.writes: list[int] = []
-        self.replaces: list[int] = []
+        self.log = CallLog()
         self.modules = ModulePaths()
-        self.devices: set[str] = set()
         self.storages = Storages()
-        self._op_index: dict[Op, int] = {}
-        self._known: dict[object, Known] = {}
+        self._known: dict[tuple[object, ...], KnownCall] = {}
         self._dispositions: dict[int, str] = {}
         self._strict = strict
         self._vocab_size = vocab_size
         self._vocab_given = vocab_size is not None
-        self._stamp: Callable[[], Stamp] = perf_counter_ns if events is None else events.mark
+        self._stamp: Callable[[], Stamp] = (
+            _no_stamp if not timing else perf_counter_ns if events is None else events.mark
+        )
         self._nvtx = nvtx
         self._marker = Marker("", None)
         self._marks_seen = mark_count[0]
@@ -131,126 +114,158 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         if mark_count[0] != self._marks_seen:
             self._marks_seen = mark_count[0]
             self.storages.apply_marks()
-        tensors: list[torch.Tensor] = []
         versions: list[int] = []
         key: list[object] = [id(identity)]
-        self._add_tokens(args, key, tensors, versions)
+        self._add_tokens(args, key, versions)
         if kwargs:
-            key.extend(kwargs)
-            self._add_tokens(kwargs.values(), key, tensors, versions)
-        key_tuple = tuple(key)
-        known = self._known.get(key_tuple)
+            key += kwargs
+            self._add_tokens(kwargs.values(), key, versions)
+        whole_key = tuple(key)
+        known = self._known.get(whole_key)
+        if known is None or not known.is_plain:
+            return self._observe_slowly(whole_key, versions, identity, func, args, kwargs)
         marker = current_marker()
-        if marker is not self._marker:
+        if self._nvtx is not None:
             self._change_marker(marker)
+        stamp = self._stamp
+        guard = _DisableTorchDispatch()  # not as a context: that would cost two calls more; below dispatch it is off
+        try:
+            start = stamp()
+            result = func(*args, **kwargs) if kwargs else func(*args)
+            end = stamp()
+        finally:
+            del guard
+        storages = self.storages
+        storages.versions = version = storages.versions + 1
+        address = result.untyped_storage()._cdata
+        role = known.role
+        before = 0
+        if role is None:
+            role, before = storages.entries[address]
+        storages.entries[address] = (role, version)
+        log = self.log
+        log.add_call((known, marker, self.modules.current, start, end))
+        log.add_reads(versions)
+        log.add_writes((version, before))
+        return result
+
+    def _observe_slowly(
+        self,
+        key: tuple[object, ...],
+        versions: list[int],
+        identity: Any,
+        func: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """The same for an operation that is new, or known to need more than its record."""
+        known = self._known.get(key)
+        tensors: list[torch.Tensor] = []
+        _collect_tensors(args, tensors)
+        _collect_tensors(kwargs.values(), tensors)
+        marker = current_marker()
+        self._change_marker(marker)
         start: Stamp = None
         end: Stamp = None
-        if known is not None and known.replay is not None and not torch.is_grad_enabled():
-            result = _replay(known, tensors)
+        if known is not None and known.replay is not None and not torch.is_grad_enabled() and _on_meta(tensors):
+            result = replay(known, tensors)
         else:
             stamp = self._stamp
-            with _DisableTorchDispatch():  # below dispatch it is off already
+            with _DisableTorchDispatch():
                 start = stamp()
                 result = func(*args, **kwargs)
                 end = stamp()
-        outputs = (result,) if type(result) is _TENSOR else _tensors_in(result)
+        outputs = tensors_in(result)
         if known is None or known.shaped_by_values:
-            key_tuple = (*key_tuple, *(output.shape for output in outputs)) if known is not None else key_tuple
-            known = self._known.get(key_tuple) or self._learn(identity, args, kwargs, result, outputs, tensors)
-            self._known[key_tuple] = known
+            if known is not None:
+                key = (*key, *(output.shape for output in outputs))
+                known = self._known.get(key)
+            if known is None:
+                known = self._known[key] = self._learn(key, identity, args, kwargs, result, tensors)
         for position in known.cached_positions:
             self.storages.set_role(tensors[position], "kv_cache")
-        self.call_ops.append(known.op)
-        self.markers.append(marker)
-        self.paths.append(self.modules.current)
-        self.starts.append(None if known.on_meta else start)
-        self.ends.append(None if known.on_meta else end)
-        for position in known.read_positions:
-            self.reads.append(versions[position])
-        self.storages.write(outputs, known.output_roles, self.writes, self.replaces)
+        if known.on_meta:
+            start = end = None
+        self.log.add_call((known, marker, self.modules.current, start, end))
+        self.log.add_reads(versions)
+        self.storages.write(outputs, known.output_roles, self.log.writes)
         return result
 
-    def _add_tokens(
-        self, values: Iterable[Any], key: list[object], tensors: list[torch.Tensor], versions: list[int]
-    ) -> None:
-        """Append what tells one distinct operation from another; collect the tensors and their versions."""
-        storages = self.storages
+    def _add_tokens(self, values: Iterable[Any], key: list[object], versions: list[int]) -> None:
+        """Append what tells one distinct operation from another, and the versions of the tensors."""
         for value in values:
             kind = type(value)
             if kind is _TENSOR or kind is _PARAMETER:
-                entry = storages.entries.get(value.untyped_storage()._cdata)
-                if entry is None or (kind is _PARAMETER and entry[0] != "weights"):
-                    entry = storages.read(value)
-                tensors.append(value)
+                try:
+                    entry = self.storages.entries.get(value.untyped_storage()._cdata)
+                    if entry is None or (kind is _PARAMETER and entry[0] != "weights"):
+                        entry = self.storages.read(value)
+                    key += (value.shape, value.stride(), value.dtype, entry[0])
+                except (NotImplementedError, RuntimeError):  # it has no storage, or no strides
+                    entry = self.storages.read(value)
+                    key += (value.shape, value.layout, value.dtype, entry[0])
                 versions.append(entry[1])
-                key += (value.shape, value.stride(), value.dtype, entry[0])
             elif kind is int or value is None:
                 key.append(value)
             elif kind is float or kind is bool:
                 key += (kind, value)  # 1 == 1.0 == True, yet they are different arguments
             elif kind is list or kind is tuple:
                 key.append(len(value))
-                self._add_tokens(value, key, tensors, versions)
-            elif isinstance(value, torch.Tensor):
-                role, version = storages.read(value)
-                tensors.append(value)
+                self._add_tokens(value, key, versions)
+            elif isinstance(value, _TENSOR):
+                role, version = self.storages.read(value)
                 versions.append(version)
-                key += (value.shape, _strides(value), value.dtype, role)
+                key += (value.shape, strides_of(value), value.dtype, role)
             else:
                 key.append(value)
 
     def _change_marker(self, marker: Marker) -> None:
-        self._marker = marker
-        if self._nvtx is not None:
+        if self._nvtx is not None and marker is not self._marker:
+            self._marker = marker
             self._nvtx.change(marker)
 
     def _learn(
         self,
+        key: tuple[object, ...],
         identity: Any,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         result: Any,
-        outputs: Sequence[torch.Tensor],
         tensors: list[torch.Tensor],
-    ) -> Known:
-        """Work out the cost of an operation met for the first time, and how to repeat it on meta."""
-        name = identity if isinstance(identity, str) else schema_name(identity)
-        roles = {id(tensor): self.storages.read(tensor)[0] for tensor in tensors}
-        call = AtenCall(
-            name=name,
-            args=tuple(plain_argument(value, roles) for value in args),
-            kwargs=tuple((key, plain_argument(value, roles)) for key, value in kwargs.items()),
+    ) -> KnownCall:
+        known = learn(
+            key,
+            NewCall(
+                identity=identity,
+                args=args,
+                kwargs=kwargs,
+                result=result,
+                tensors=tensors,
+                roles=tuple(self.storages.read(tensor)[0] for tensor in tensors),
+                vocab_size=self._vocab_size,
+                strict=self._strict,
+            ),
         )
-        self._note_vocabulary(call)
-        aliases = tuple(_alias_position(output, tensors) for output in outputs)
-        role_of_fresh = output_role(call, self._vocab_size)
-        metas = tuple(
-            tensor_meta(output, roles[id(tensors[alias])] if alias >= 0 else role_of_fresh(tuple(output.shape)))
-            for output, alias in zip(outputs, aliases, strict=True)
-        )
-        op = build_op(replace(call, outputs=metas), strict=self._strict)
-        index = self._op_index.setdefault(op, len(self.ops))
-        if index == len(self.ops):
-            self.ops.append(op)
-        self.devices.update(tensor.device.type for tensor in outputs)
-        inputs = [tensor_meta(tensor, "activations") for tensor in tensors]
-        return Known(
-            op=index,
-            read_positions=_read_positions(op, [(meta.shape, meta.dtype) for meta in inputs]),
-            output_roles=tuple(None if alias >= 0 else meta.role for meta, alias in zip(metas, aliases, strict=True)),
-            cached_positions=tuple(i for i in cached_inputs(op) if roles[id(tensors[i])] == "activations"),
-            replay=_replay_plan(result, outputs, tensors, aliases),
-            returns_tuple=isinstance(result, tuple),
-            on_meta=bool(outputs) and outputs[0].is_meta,
-            shaped_by_values=torch.Tag.dynamic_output_shape in getattr(identity, "tags", ()),
-        )
+        if known.vocabulary and not self._vocab_given:  # unless the user named it
+            self._vocab_size = max(known.vocabulary, self._vocab_size or 0)
+        return known
 
-    def _note_vocabulary(self, call: AtenCall) -> None:
-        """The rows of the largest embedding table read so far are the vocabulary, unless the user named it."""
-        if not self._vocab_given and base_name(call.name) == "embedding":
-            rows, width = call.tensor(0).shape
-            if rows > 2 * width:  # a table of positions is not taller than that
-                self._vocab_size = max(rows, self._vocab_size or 0)
+
+def _no_stamp() -> None:
+    """The clock of a recording that only counts."""
+
+
+def _collect_tensors(values: Iterable[Any], tensors: list[torch.Tensor]) -> None:
+    """Append the tensors among arguments in order, those inside lists included."""
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            tensors.append(value)
+        elif type(value) is list or type(value) is tuple:
+            _collect_tensors(value, tensors)
+
+
+def _on_meta(tensors: list[torch.Tensor]) -> bool:
+    return all(tensor.is_meta for tensor in tensors)
 
 
 def _disposition(func: Any) -> str:
@@ -268,68 +283,3 @@ def _disposition(func: Any) -> str:
     if is_view or not (returns or func._schema.is_mutable):
         return _FREE
     return _OBSERVE
-
-
-def _strides(tensor: torch.Tensor) -> object:
-    return tensor.stride() if tensor.layout is torch.strided else tensor.layout
-
-
-def _tensors_in(result: Any) -> list[torch.Tensor]:
-    if isinstance(result, torch.Tensor):
-        return [result]
-    if isinstance(result, list | tuple):
-        return [item for item in result if isinstance(item, torch.Tensor)]
-    return []
-
-
-def _alias_position(output: torch.Tensor, tensors: list[torch.Tensor]) -> int:
-    """Which input an in-place or `out=` operation returned, -1 for a fresh tensor."""
-    return next((i for i, tensor in enumerate(tensors) if tensor is output), -1)
-
-
-def _read_positions(op: Op, tensors: list[tuple[tuple[int, ...], str]]) -> tuple[int, ...]:
-    """Which argument tensor each operand of `op.inputs` is.
-
-    Rules list operands in argument order and leave out only targets that are written without being read, which come
-    first; so operands are matched from the last argument backwards.
-    """
-    positions: list[int] = []
-    candidate = len(tensors) - 1
-    for operand in reversed(op.inputs):
-        while candidate >= 0 and tensors[candidate] != (operand.shape, operand.dtype):
-            candidate -= 1
-        positions.append(max(candidate, 0))
-        candidate -= 1
-    return tuple(reversed(positions))
-
-
-def _replay_plan(
-    result: Any, outputs: Sequence[torch.Tensor], tensors: list[torch.Tensor], aliases: tuple[int, ...]
-) -> tuple[tuple[tuple[int, ...], tuple[int, ...], torch.dtype] | int, ...] | None:
-    """How to make the outputs without running the operation; None where it must run."""
-    all_meta = bool(outputs) and all(
-        type(t) in (torch.Tensor, torch.nn.Parameter) and t.is_meta for t in (*outputs, *tensors)
-    )
-    complete = isinstance(result, torch.Tensor) or (isinstance(result, tuple) and len(result) == len(outputs))
-    if not (all_meta and complete):
-        return None
-    plan: list[tuple[tuple[int, ...], tuple[int, ...], torch.dtype] | int] = []
-    inputs = {tensor.untyped_storage()._cdata for tensor in tensors}
-    for output, alias in zip(outputs, aliases, strict=True):
-        if alias >= 0:
-            plan.append(alias)
-        elif output.untyped_storage()._cdata in inputs or output.layout is not torch.strided:
-            return None
-        else:
-            plan.append((tuple(output.shape), output.stride(), output.dtype))
-    return tuple(plan)
-
-
-def _replay(known: Known, tensors: list[torch.Tensor]) -> Any:
-    """The outputs of a repeated operation on meta."""
-    assert known.replay is not None
-    made = [
-        tensors[spec] if isinstance(spec, int) else torch.empty_strided(spec[0], spec[1], dtype=spec[2], device="meta")
-        for spec in known.replay
-    ]
-    return tuple(made) if known.returns_tuple else made[0]

@@ -1,24 +1,24 @@
 """`capture()`: one context around any PyTorch code; the `Recording` it yields holds the trace afterwards."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from profiler.capture.call_log import CallColumns
 from profiler.capture.devices import describe_device
 from profiler.capture.energy.meter import EnergyMeter
 from profiler.capture.function_level import FunctionLevel
 from profiler.capture.nvtx_ranges import nvtx_ranges_if_cuda
 from profiler.capture.recorder import Recorder
-from profiler.capture.timing import CudaEvents, origin_seconds, seconds_from_stamps
+from profiler.capture.timing import CudaEvents
 from profiler.energy import DeviceType
 from profiler.energy_calls import with_energy
 from profiler.errors import TraceError
 from profiler.provenance import record_provenance
-from profiler.traces import Allocations, Calls, Trace
+from profiler.traces import Allocations, Trace
 
 
 @dataclass(slots=True)
@@ -46,6 +46,7 @@ def capture(
     strict: bool = False,
     vocab_size: int | None = None,
     seed: int | None = None,
+    timing: bool = True,
     energy: bool | EnergyMeter = False,
 ) -> Iterator[Recording]:
     """Record every PyTorch operation that runs inside this block, on CPU, CUDA or meta tensors.
@@ -55,6 +56,8 @@ def capture(
         strict: raise `UnknownOperationError` at the first operation without a cost rule.
         vocab_size: width of the logits; found from the largest embedding table where not given.
         seed: the seed that the program used, for the trace's provenance.
+        timing: take the times of calls. Without them, recording costs a little less, and `start_s` and `duration_s` are
+            NaN.
         energy: measure energy with the sources that this machine has, or with a meter of your own.
 
     Example:
@@ -67,9 +70,9 @@ def capture(
         128
     """
     recording = Recording()
-    events = CudaEvents() if torch.cuda.is_available() else None
+    events = CudaEvents() if timing and torch.cuda.is_available() else None
     nvtx = nvtx_ranges_if_cuda()
-    recorder = Recorder(strict=strict, vocab_size=vocab_size, events=events, nvtx=nvtx)
+    recorder = Recorder(strict=strict, vocab_size=vocab_size, timing=timing, events=events, nvtx=nvtx)
     meter = EnergyMeter() if energy is True else energy or None
     with ExitStack() as stack:
         if meter is not None:
@@ -81,39 +84,27 @@ def capture(
         stack.enter_context(FunctionLevel(recorder))
         stack.enter_context(recorder)
         yield recording
-    trace = _build_trace(recorder, events, name, seed)
+    if events is not None:
+        events.wait()
+    columns = CallColumns(events)
+    trace = _build_trace(recorder, columns, name, seed)
     if meter is not None:
-        device: DeviceType = "gpu" if "cuda" in recorder.devices else "cpu"
-        trace = with_energy(trace, meter.readings(origin_seconds(recorder.starts, events)), device)
+        device: DeviceType = "gpu" if "cuda" in columns.devices else "cpu"
+        trace = with_energy(trace, meter.readings(columns.origin_s), device)
     recording._trace = trace
 
 
-def _build_trace(recorder: Recorder, events: CudaEvents | None, name: str, seed: int | None) -> Trace:
+def _build_trace(recorder: Recorder, columns: CallColumns, name: str, seed: int | None) -> Trace:
     """Turn what was recorded into columns."""
-    markers = recorder.markers
-    phases, phase_index = _index([marker.phase for marker in markers])
-    modules, module_index = _index(recorder.paths)
-    start_s, duration_s = seconds_from_stamps(recorder.starts, recorder.ends, events)
-    device = describe_device(recorder.devices)
+    calls = columns.take(recorder.log.calls, recorder.log.reads, recorder.log.writes)
+    device = describe_device(columns.devices)
     return Trace(
         name=name,
-        ops=tuple(recorder.ops),
-        calls=Calls(
-            op=np.array(recorder.call_ops, dtype=np.int64),
-            phase=phase_index,
-            step=np.array([-1 if marker.step is None else marker.step for marker in markers], dtype=np.int64),
-            module=module_index,
-            stream=np.zeros(len(markers), dtype=np.int64),
-            start_s=start_s,
-            duration_s=duration_s,
-            energy_j=np.full(len(markers), np.nan),
-            reads=np.array(recorder.reads, dtype=np.int64),
-            writes=np.array(recorder.writes, dtype=np.int64),
-            replaces=np.array(recorder.replaces, dtype=np.int64),
-        ),
+        ops=columns.ops.names(),
+        calls=calls,
         allocations=_allocations(recorder),
-        phases=phases,
-        modules=modules,
+        phases=columns.phases.names(),
+        modules=columns.modules.names(),
         provenance=record_provenance(
             "capture", device=device.name, clock_hz=device.clock_hz, seed=seed, notes=device.notes
         ),
@@ -124,9 +115,3 @@ def _allocations(recorder: Recorder) -> Allocations:
     """Storages that no recorded operation made, as columns."""
     rows = np.array(recorder.storages.allocations, dtype=np.int64).reshape(-1, 3)
     return Allocations(version=rows[:, 0], size_bytes=rows[:, 1], is_outside=rows[:, 2])
-
-
-def _index(values: Sequence[str]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
-    """Distinct values in order of appearance, and the index of each value among them."""
-    table = {value: i for i, value in enumerate(dict.fromkeys(values))}
-    return tuple(table), np.array([table[value] for value in values], dtype=np.int64)

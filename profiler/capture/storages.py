@@ -19,7 +19,7 @@ class Storages:
     def __init__(self) -> None:
         """Start with no storage known."""
         self.entries: dict[int, tuple[Role, int]] = {}
-        self._versions = 0
+        self.versions = 0  # ids given so far
         # Storages that no recorded operation made: first version, bytes, and whether they were there before.
         self.allocations: list[tuple[int, int, bool]] = []
 
@@ -39,29 +39,22 @@ class Storages:
         self._meet(tensor, _address(tensor), is_outside=False)
 
     def _meet(self, tensor: torch.Tensor, address: int, *, is_outside: bool) -> tuple[Role, int]:
-        self._versions += 1
-        self.allocations.append((self._versions, _storage_bytes(tensor), is_outside))
-        entry = self.entries[address] = (marked_role(tensor, address) or "activations", self._versions)
+        self.versions += 1
+        self.allocations.append((self.versions, _storage_bytes(tensor), is_outside))
+        entry = self.entries[address] = (marked_role(tensor, address) or "activations", self.versions)
         return entry
 
-    def write(
-        self,
-        tensors: Sequence[torch.Tensor],
-        roles: Sequence[Role | None],
-        versions: list[int],
-        replaces: list[int],
-    ) -> None:
-        """Append the version ids of what is written now, and of what stood in the same storage before, 0 for nothing.
+    def write(self, tensors: Sequence[torch.Tensor], roles: Sequence[Role | None], written: list[int]) -> None:
+        """Append two ids for each tensor that is written now: its new version, and the one before in the same storage.
 
-        A tensor with role None was written in place and keeps the role of its storage.
+        That is 0 for a new storage. A tensor with role None was written in place and keeps the role of its storage.
         """
         for tensor, role in zip(tensors, roles, strict=True):
             address = _address(tensor)
             kept, before = (role, 0) if role is not None else self.read(tensor)
-            self._versions += 1
-            self.entries[address] = (kept, self._versions)
-            versions.append(self._versions)
-            replaces.append(before)
+            self.versions += 1
+            self.entries[address] = (kept, self.versions)
+            written += (self.versions, before)
 
     def apply_marks(self) -> None:
         """Take over the roles of storages that were marked after an operation had made them."""

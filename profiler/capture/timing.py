@@ -24,6 +24,10 @@ class CudaEvents:
         event.record()
         return event
 
+    def wait(self) -> None:
+        """Wait until every event has happened."""
+        torch.cuda.synchronize()
+
     def elapsed_ns(self, event: Any) -> float:
         """Host-clock time of an event, ns; call only after the device was synchronized."""
         return self.base_ns + 1e6 * float(self.base.elapsed_time(event))
@@ -32,24 +36,13 @@ class CudaEvents:
 Stamp = Any  # int (host clock, ns) or a CUDA event
 
 
-def origin_seconds(starts: Sequence[Stamp], events: CudaEvents | None) -> float | None:
-    """Host-clock time of the first call that was timed, which `seconds_from_stamps` counts from; None without any."""
-    first = next((stamp for stamp in starts if stamp is not None), None)
-    if first is None or isinstance(first, int):
-        return None if first is None else first / 1e9
-    assert events is not None
-    return events.elapsed_ns(first) / 1e9
-
-
-def seconds_from_stamps(
-    starts: Sequence[Stamp], ends: Sequence[Stamp], events: CudaEvents | None
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(start_s counted from the first call, duration_s), [calls]; NaN where a stamp is None.
+def nanoseconds(stamps: Sequence[Stamp], events: CudaEvents | None) -> NDArray[np.int64] | NDArray[np.float64]:
+    """Stamps on the host's clock, ns; NaN where a stamp is None. Events must have been synchronized with.
 
     CUDA events see the time from the end of what ran before in the stream, gaps of the host included.
     """
-    if events is not None:
-        torch.cuda.synchronize()
+    if events is None and None not in stamps:
+        return np.array(stamps, dtype=np.int64)
 
     def as_ns(stamp: Stamp) -> float:
         if stamp is None:
@@ -59,11 +52,4 @@ def seconds_from_stamps(
         assert events is not None
         return events.elapsed_ns(stamp)
 
-    origin = next((as_ns(stamp) for stamp in starts if stamp is not None), 0.0)
-    if all(isinstance(stamp, int) for stamp in (*starts[:1], *ends[:1])) and events is None and None not in starts:
-        first = np.array(starts, dtype=np.int64)
-        duration = np.array(ends, dtype=np.int64) - first
-        return (first - (first[0] if len(first) else 0)) / 1e9, duration / 1e9
-    start_ns = np.array([as_ns(stamp) for stamp in starts], dtype=np.float64)
-    end_ns = np.array([as_ns(stamp) for stamp in ends], dtype=np.float64)
-    return (start_ns - origin) / 1e9, (end_ns - start_ns) / 1e9
+    return np.array([as_ns(stamp) for stamp in stamps], dtype=np.float64)

@@ -51,6 +51,9 @@ def capture(
         bool, typer.Option("--energy", help="Measure energy (NVML, RAPL), after a second of idle power.")
     ] = False,
     chip: ChipName = "h100-sxm",
+    timing: Annotated[
+        bool, typer.Option("--timing/--no-timing", help="Take the times of calls, or only count.")
+    ] = True,
     strict: Annotated[bool, typer.Option("--strict", help="Fail at the first op without a cost rule.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -106,7 +109,12 @@ def capture(
     with (
         progress(f"running {ready.description}"),
         record(
-            name=ready.name, strict=strict, vocab_size=vocab_size or ready.vocab, seed=seed, energy=energy
+            name=ready.name,
+            strict=strict,
+            vocab_size=vocab_size or ready.vocab,
+            seed=seed,
+            timing=timing,
+            energy=energy,
         ) as recording,
     ):
         ready.run()

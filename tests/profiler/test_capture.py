@@ -215,12 +215,14 @@ def test_strict_capture_raises_at_an_operation_without_rule(strange_operation):
 
 
 def test_program_that_raises_is_left_alone_and_hooks_are_removed():
+    unwatched = torch.nn.Module.__call__
     with pytest.raises(ZeroDivisionError), capture() as recording:
         raise ZeroDivisionError
     with pytest.raises(TraceError, match="complete only after"):
         _ = recording.trace
     assert not torch.nn.modules.module._global_forward_pre_hooks
     assert not torch.nn.modules.module._global_forward_hooks
+    assert torch.nn.Module.__call__ is unwatched
 
 
 def test_dataflow_ids_join_producer_and_consumer():
@@ -304,3 +306,52 @@ def test_allocation_at_the_address_of_a_freed_storage_is_a_new_one():
     calls = recording.trace.calls
     assert calls.replaces.tolist() == recording.trace.allocations.version.tolist()
     assert len(set(calls.replaces.tolist())) == 3
+
+
+def test_recording_that_only_counts_differs_in_times_alone():
+    model, tokens = Toy("cpu"), torch.zeros(2, 6, dtype=torch.long)
+    with torch.no_grad():
+        with capture() as timed:
+            model(tokens)
+        with capture(timing=False) as counted:
+            model(tokens)
+    assert counted.trace.ops == timed.trace.ops
+    for column in ("op", "module", "reads", "writes", "replaces"):
+        assert np.array_equal(getattr(counted.trace.calls, column), getattr(timed.trace.calls, column))
+    assert not counted.trace.is_measured
+    assert np.isnan(counted.trace.calls.start_s).all()
+
+
+def test_module_paths_follow_a_tree_that_changes_between_calls():
+    inner, other = torch.nn.Linear(4, 4), torch.nn.Linear(4, 4)
+    model = torch.nn.Sequential(inner)
+    with torch.no_grad(), capture() as recording:
+        model(torch.zeros(1, 4))
+        model.append(other)
+        model(torch.zeros(1, 4))
+        del model[0]
+        model(torch.zeros(1, 4))
+    paths = recording.trace.to_frame().query("kind == 'gemm'").module.tolist()
+    assert paths == ["Sequential.0", "Sequential.0", "Sequential.1", "Sequential.0"]
+
+
+def test_overlapping_recordings_leave_module_calls_as_they_were():
+    unwatched = torch.nn.Module.__call__
+    layer = torch.nn.Linear(2, 2)
+    with torch.no_grad(), capture() as outer:
+        layer(torch.zeros(1, 2))
+        with capture() as inner:
+            layer(torch.zeros(1, 2))
+    assert torch.nn.Module.__call__ is unwatched
+    assert inner.trace.to_frame().query("kind == 'gemm'").module.tolist() == ["Linear"]
+    assert len(outer.trace.calls) >= 1
+
+
+def test_reshape_that_copies_is_recorded_and_one_that_views_is_not():
+    x = torch.zeros(4, 6)
+    with torch.no_grad(), capture() as recording:
+        x.reshape(24)
+        x.flatten()
+        x.t().reshape(24)
+    assert [op.kind for op in recording.trace.ops] == ["copy"]
+    assert len(recording.trace.calls) == 1
