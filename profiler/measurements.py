@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from profiler.provenance import Provenance
 
-Unit = Literal["flops_per_s", "bytes_per_s", "s"]
+Unit = Literal["flops_per_s", "bytes_per_s", "elements_per_s", "s"]
 
 # Above this spread a measurement is doubtful.
 DOUBTFUL_SPREAD = 0.05
@@ -20,10 +20,10 @@ class Measurement:
 
     Attributes:
         name: what was measured, for example `matmul bfloat16` or `read 64 KiB`.
-        value: median of all runs.
+        value: median of the runs; those in which the system kept the process waiting may be left out.
         unit: of the value.
-        spread: interquartile range of all runs over their median.
-        runs: number of timed runs; each may repeat the operation so that it lasts long enough for the clock.
+        spread: interquartile range of the same runs over their median.
+        runs: number of these runs; each may repeat the operation so that it lasts long enough for the clock.
         conditions: shapes and sizes.
     """
 
@@ -109,7 +109,10 @@ class MachineMeasurements:
         clock_hz: as the system tells it, None where it does not.
         main_memory_bytes: capacity of main memory.
         matmul: (dtype, FLOP/s of a square product), several sizes per dtype.
-        exponential: elementary functions per second, 32-bit.
+        exponential: the exponential function, per second, 32-bit.
+        kernels: other figures, each under its own name: `logarithm`, `tanh`, `sine`, `reduction`, `gather`, `sort`,
+            `topk`, `tall_skinny <dtype>`, `gemv <dtype>`, and on GPUs `graph_launch`, `all_reduce latency` and
+            `all_reduce bandwidth`.
         bandwidth: smallest working set first.
         latency: (working set in bytes, seconds per dependent access, the loop's own time included).
         dispatch: host time from one tiny operation to the next.
@@ -130,6 +133,7 @@ class MachineMeasurements:
     latency: tuple[tuple[int, Measurement], ...] = ()
     dispatch: Measurement
     launch: Measurement | None = None
+    kernels: tuple[Measurement, ...] = ()
     caches: tuple[CacheSize, ...] = ()
     notes: tuple[str, ...] = ()
     provenance: Provenance

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from profiler.measurements import DOUBTFUL_SPREAD, MachineMeasurements, Measurement
-from roofline.chip import Chip, Memory
+from roofline.chip import Chip, Link, Memory
 from roofline.errors import ChipError
 from roofline.memory_levels import Level, find_levels
 
@@ -22,6 +22,8 @@ _CPU_SOURCE = "not measured: usual for servers, from memory, unverified"
 # The chase loop hides what is shorter than this behind the interpreter's own work.
 _LEAST_LATENCY_S = 5e-9
 _NOMINAL_CLOCK_HZ = 1e9
+_FUNCTIONS = ("logarithm", "tanh", "sine")
+_UNIT_SUFFIX = {"flops_per_s": "_flops_per_s", "bytes_per_s": "_bytes_per_s", "elements_per_s": "_per_s", "s": "_s"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +38,7 @@ def chip_from_measurements(measured: MachineMeasurements, *, name: str = "this-m
     """Build the chip whose derived peaks and bandwidths are the measured ones.
 
     Rates per clock and core are the measured rates divided by clock and cores, so they hold what software reaches
-    here, not what the circuit could do. Of several sizes the fastest median counts, for it is a ceiling.
+    here, not what the circuit could do. Of several shapes the fastest median counts, for it is a ceiling.
 
     Args:
         measured: result of the micro-benchmarks.
@@ -58,7 +60,8 @@ def chip_from_measurements(measured: MachineMeasurements, *, name: str = "this-m
     vector_dtypes = _VECTOR_DTYPES[measured.device_type]
     memories, latency_sources = _memories(levels, measured, clock_hz)
     launch = measured.launch or measured.dispatch
-    used = [*peaks.values(), measured.exponential, launch, *(level.bandwidth for level in levels)]
+    special = _fastest_function(measured)
+    used = [*peaks.values(), special, launch, *(level.bandwidth for level in levels)]
     notes += _doubts(used)
     chip = Chip(
         name=name,
@@ -74,8 +77,10 @@ def chip_from_measurements(measured: MachineMeasurements, *, name: str = "this-m
         vector_flops=tuple(
             (dtype, peak.value / core_clocks_per_s) for dtype, peak in peaks.items() if dtype in vector_dtypes
         ),
-        special_flops=measured.exponential.value / core_clocks_per_s,
+        special_flops=special.value / core_clocks_per_s,
         memories=memories,
+        links=_links(measured),
+        throughput=tuple((_throughput_name(found), found.value) for found in measured.kernels),
         sources=(*_sources(measured, peaks, levels), *latency_sources),
         is_measured=True,
     )
@@ -83,12 +88,46 @@ def chip_from_measurements(measured: MachineMeasurements, *, name: str = "this-m
 
 
 def _peaks(measured: MachineMeasurements) -> dict[str, Measurement]:
-    """The fastest size of each dtype."""
+    """The fastest product of each dtype, square or thin."""
     peaks: dict[str, Measurement] = {}
-    for dtype, measurement in measured.matmul:
+    thin = [
+        (found.name.partition(" ")[2], found) for found in measured.kernels if found.name.startswith("tall_skinny ")
+    ]
+    for dtype, measurement in (*measured.matmul, *thin):
         if dtype not in peaks or measurement.value > peaks[dtype].value:
             peaks[dtype] = measurement
     return peaks
+
+
+def _fastest_function(measured: MachineMeasurements) -> Measurement:
+    """The elementary function that runs fastest, for the figure is a ceiling."""
+    functions = [measured.exponential, *(found for found in measured.kernels if found.name in _FUNCTIONS)]
+    return max(functions, key=lambda found: found.value)
+
+
+def _throughput_name(found: Measurement) -> str:
+    """Key of a figure in the chip file.
+
+    >>> _throughput_name(Measurement(name="gemv float32", value=1.0, unit="bytes_per_s", spread=0.0, runs=5))
+    'gemv_float32_bytes_per_s'
+    """
+    unit = "elements_per_s" if found.name in _FUNCTIONS else found.unit
+    return found.name.replace(" ", "_") + _UNIT_SUFFIX[unit]
+
+
+def _links(measured: MachineMeasurements) -> tuple[Link, ...]:
+    """What an all-reduce over several devices showed of the link between them."""
+    by_name = {found.name: found for found in measured.kernels}
+    if not {"all_reduce bandwidth", "all_reduce latency"} <= by_name.keys():
+        return ()
+    return (
+        Link(
+            name="all_reduce",
+            bandwidth_bytes_per_s=by_name["all_reduce bandwidth"].value,
+            latency_s=by_name["all_reduce latency"].value,
+            topology="as a ring",
+        ),
+    )
 
 
 def _memories(
@@ -147,7 +186,9 @@ def _sources(
         ("clock_hz", f"{clock}; {measured.device_name}"),
         ("cores", f"used by the measurement; {measured.device_name}"),
         ("launch_s", _when(measured, launch) + ("" if measured.launch else "; the host is the device")),
-        ("vector.special_flops_per_clock_per_core", _when(measured, measured.exponential)),
+        ("vector.special_flops_per_clock_per_core", _when(measured, _fastest_function(measured))),
+        *((f"throughput.{_throughput_name(found)}", _when(measured, found)) for found in measured.kernels),
+        *((f"link.{link.name}", "measured all-reduce, see throughput") for link in _links(measured)),
     ]
     if measured.launch is not None:
         sources.append(("host_dispatch_s", _when(measured, measured.dispatch)))

@@ -82,6 +82,8 @@ class Chip:
         price_usd: price of one device.
         calibration: (dotted name, value) of fitted constants of the kernel models: `scope.name` holds for one scope (a
             kernel family, or a dtype of it), a bare name wherever no scope says otherwise.
+        throughput: (name, rate or seconds) of single kinds of kernels as they were measured, with the unit in the name;
+            no ceilings, and no model reads them.
         sources: (section or key, where its figures come from).
         is_measured: whether the figures were measured on the device itself rather than published.
     """
@@ -105,6 +107,7 @@ class Chip:
     process_node: str = ""
     price_usd: float | None = None
     calibration: tuple[tuple[str, float], ...] = ()
+    throughput: tuple[tuple[str, float], ...] = ()
     sources: tuple[tuple[str, str], ...] = ()
     is_measured: bool = False
 

@@ -8,7 +8,7 @@ SCHEMA_VERSION = 1
 
 _ROOT_KEYS = (
     *("schema", "name", "title", "family", "clock_hz", "cores", "launch_s", "host_dispatch_s", "is_measured"),
-    *("matrix", "vector", "memory", "link", "power", "energy", "area", "price", "calibration", "sources"),
+    *("matrix", "vector", "memory", "link", "power", "energy", "area", "price", "calibration", "throughput", "sources"),
 )
 _MEMORY_KEYS = (
     *("capacity_bytes", "capacity_bytes_per_core", "per_core", "latency_s"),
@@ -85,6 +85,7 @@ def parse_chip(document: dict[str, object], file: str) -> Chip:
             process_node=area.string("process_node", default=""),
             price_usd=root.table("price", required=False).allow(["usd"]).optional_number("usd"),
             calibration=root.table("calibration", required=False).nested_numbers(),
+            throughput=root.table("throughput", required=False).numbers(),
             sources=_record_sources(sources),
             is_measured=root.boolean("is_measured", default=False),
         )

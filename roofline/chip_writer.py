@@ -41,6 +41,7 @@ def chip_toml(chip: Chip) -> str:
     sections.append(("area", (("die_mm2", chip.die_area_mm2), ("process_node", chip.process_node or None))))
     sections.append(("price", (("usd", chip.price_usd),)))
     sections += _calibration(chip.calibration)
+    sections.append(("throughput", chip.throughput))
     sections.append(("sources", chip.sources))
     return "\n".join(text for text in (_section(name, fields) for name, fields in sections) if text)
 

@@ -13,6 +13,7 @@ from profiler.measurements import CacheSize
 
 _SYSFS_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 _PROC_STAT = Path("/proc/stat")
+_OWN_TASKS = Path("/proc/self/task")
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 
 
@@ -84,6 +85,18 @@ def processor_use(stat: Path = _PROC_STAT) -> ProcessorUse:
         user, nice, system, _idle, _waiting, irq, softirq, steal = (int(value) for value in fields[1:9])
         busy_s = (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
     return ProcessorUse(wall_s=time.monotonic(), own_s=time.process_time(), busy_s=busy_s)
+
+
+def waited_s(tasks: Path = _OWN_TASKS) -> float:
+    """Seconds that this process' threads were ready to run and waited for a processor up to now; 0 where nobody tells.
+
+    The second field of Linux' `schedstat` is the time on a run queue, in ns.
+    """
+    waited_ns = 0
+    for task in tasks.glob("*/schedstat"):
+        fields = _read(task).split()
+        waited_ns += int(fields[1]) if len(fields) > 1 else 0
+    return waited_ns * 1e-9
 
 
 def _read(path: Path) -> str:

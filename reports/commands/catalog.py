@@ -50,6 +50,7 @@ def chips(
         return
     label = "measured" if chip.is_measured else "derived from published figures"
     print_table(f"{chip.title}: ceilings, {label}", ("ceiling", "rate"), ceiling_rows(chip))
+    print_throughput(chip)
     for where, source in chip.sources:
         print_line(f"{where}: {source}")
 
@@ -68,6 +69,26 @@ def ceiling_rows(chip: "Chip") -> list[tuple[str, str]]:
         )
         for ceiling in ceilings(chip)
     ]
+
+
+def print_throughput(chip: "Chip") -> None:
+    """Print what single kinds of kernels were measured to reach, where the chip file holds that."""
+    from reports import formatting
+    from reports.console import print_table
+
+    if not chip.throughput:
+        return
+    writers: list[tuple[str, formatting.Formatter]] = [
+        ("_flops_per_s", formatting.format_flops_per_s),
+        ("_bytes_per_s", formatting.format_bytes_per_s),
+        ("_per_s", lambda rate: f"{formatting.format_number(rate)} elements/s"),
+        ("_s", formatting.format_seconds),
+    ]
+    rows = []
+    for name, value in chip.throughput:
+        suffix, write = next((each for each in writers if name.endswith(each[0])), ("", formatting.format_number))
+        rows.append((name.removesuffix(suffix).replace("_", " "), write(value)))
+    print_table("Kernels as measured here (no ceilings)", ("kernel", "rate"), rows)
 
 
 def models(

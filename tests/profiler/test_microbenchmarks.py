@@ -8,8 +8,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="micro-benchmarks need torch")
 
-from profiler.capture import microbenchmarks  # noqa: E402
-from profiler.capture.machine import ProcessorUse, cpu_caches, processor_use  # noqa: E402
+from profiler.capture import bench, kernel_benchmarks, microbenchmarks, product_benchmarks  # noqa: E402
+from profiler.capture.bench import Bench, faster  # noqa: E402
+from profiler.capture.machine import ProcessorUse, cpu_caches, processor_use, waited_s  # noqa: E402
 from profiler.capture.microbenchmarks import MicrobenchmarkRun  # noqa: E402
 from profiler.capture.timers import follow_chain, time_on_host  # noqa: E402
 from profiler.errors import TraceError  # noqa: E402
@@ -21,26 +22,46 @@ KIB, MIB = 2**10, 2**20
 @pytest.fixture
 def small_run(monkeypatch):
     """A run of a fraction of a second on a quiet machine where every call takes exactly 2 ms."""
-    monkeypatch.setattr(microbenchmarks, "_MATMUL_SIZES", {"cpu": (32, 64), "cuda": ()})
+    monkeypatch.setattr(product_benchmarks, "SQUARE_SIZES", {"cpu": (32, 64), "cuda": ()})
+    monkeypatch.setattr(product_benchmarks, "_SQUARE_BUDGET_S", {"brief": 1e9})
+    monkeypatch.setattr(product_benchmarks, "_WEIGHT_SIZE", {"cpu": 64})
     monkeypatch.setattr(microbenchmarks, "_LATENCY_SETS", (16 * KIB, 64 * KIB))
     monkeypatch.setattr(microbenchmarks, "free_memory_bytes", lambda device: 4 * 256 * KIB)
     monkeypatch.setattr(microbenchmarks, "_TRAFFIC_BYTES", {"cpu": 64 * KIB})
-    monkeypatch.setattr(microbenchmarks, "time_on_host", lambda run, calls: (run(), 2e-3 * calls)[1])
+    monkeypatch.setattr(kernel_benchmarks, "_FUNCTION_ELEMENTS", {"cpu": 64})
+    monkeypatch.setattr(kernel_benchmarks, "_REDUCED", (8, 16))
+    monkeypatch.setattr(kernel_benchmarks, "_SORTED", (2, 64))
+    monkeypatch.setattr(kernel_benchmarks, "_GATHERED", (32, 16))
+    monkeypatch.setattr(bench, "_RUNS", {"brief": (3, 3)})
+    monkeypatch.setattr(bench, "waited_s", lambda: 0.0)
+    for module in (bench, kernel_benchmarks):
+        monkeypatch.setattr(module, "time_on_host", lambda run, calls: (run(), 2e-3 * calls)[1])
     quiet = ProcessorUse(wall_s=0.0, own_s=0.0, busy_s=None)
     monkeypatch.setattr(microbenchmarks, "processor_use", lambda: quiet)
-    return MicrobenchmarkRun(mode="brief")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # two that wait for each other are slow where other programs run
+    yield MicrobenchmarkRun(mode="brief")
+    torch.set_num_threads(threads)
 
 
 def test_rates_are_work_over_time(small_run):
     names = [progress.name for progress in small_run]
     result = small_run.result
     assert names[0] == "dispatch"
-    assert "matmul bfloat16" in names and "bandwidth 256 KiB" in names and names[-1] == "latency 64 KiB"
+    assert "matmul bfloat16" in names and "bandwidth 256 KiB" in names and names[-1] == "latency 64 KiB, again"
     products = {(dtype, found.conditions.partition("^")[0]): found.value for dtype, found in result.matmul}
     assert products["float32", "64"] == pytest.approx(2 * 64**3 / 2e-3)
-    assert result.exponential.value == pytest.approx(2**17 / 2e-3)
+    assert result.exponential.value == pytest.approx(64 / 2e-3)
     assert result.dispatch.value == pytest.approx(2e-3)
     assert result.launch is None
+    kernels = {found.name: found.value for found in result.kernels}
+    assert kernels["tall_skinny float32"] == pytest.approx(2 * 32 * 64 * 64 / 2e-3)
+    assert kernels["gemv bfloat16"] == pytest.approx(2 * 64 * 64 / 2e-3)
+    assert kernels["sort"] == kernels["topk"] == pytest.approx(2 * 64 / 2e-3)
+    assert kernels["reduction"] == pytest.approx(4 * 8 * 16 / 2e-3)
+    assert kernels["gather"] == pytest.approx(2 * 16 * 256 / 2e-3)
+    assert kernels["tanh"] == kernels["logarithm"] == kernels["sine"] == result.exponential.value
+    assert "gemv int8" not in kernels and "graph_launch" not in kernels
     # a set of 16 KiB is read four times to make 64 KiB; one of 256 KiB once
     reads = {point.working_set_bytes: point.read.value for point in result.bandwidth}
     assert reads[16 * KIB] == pytest.approx(64 * KIB / 2e-3)
@@ -73,17 +94,63 @@ def test_missing_dtype_support_is_a_note(small_run, monkeypatch):
     list(small_run)
     assert "int8" not in dict(small_run.result.matmul)
     assert "matmul int8 of 32: not measured: no int8 here" in small_run.result.notes
+    assert "tall_skinny int8" not in {found.name for found in small_run.result.kernels}
 
 
-def test_steps_disturbed_by_other_programs_run_again_at_the_end(small_run, monkeypatch):
-    # others use half a processor during the first two steps, and nothing later
-    readings = [*(ProcessorUse(wall_s=i, own_s=0.0, busy_s=0.5 * i) for i in range(4))]
-    idle = ProcessorUse(wall_s=9.0, own_s=0.0, busy_s=2.0)
-    monkeypatch.setattr(microbenchmarks, "processor_use", lambda: readings.pop(0) if readings else idle)
+def test_steps_disturbed_in_every_pass_run_once_more_at_the_end(small_run, monkeypatch):
+    """Others use half a processor whenever the first two steps run, but for the third time, and at no other step."""
+    steps = [name for name, _ in microbenchmarks._steps(Bench("brief", "cpu"))]
+    calls = dict.fromkeys(steps, 0)
+    state = {"wall": 0.0, "busy": 0.0, "current": iter([*steps, *steps, *steps[:2]]), "begun": False}
+
+    def use():
+        if state["begun"]:
+            name = next(state["current"])
+            calls[name] += 1
+            state["wall"] += 1.0
+            state["busy"] += 0.5 if name in steps[:2] and calls[name] < 3 else 0.0
+        state["begun"] = not state["begun"]
+        return ProcessorUse(wall_s=state["wall"], own_s=0.0, busy_s=state["busy"])
+
+    monkeypatch.setattr(microbenchmarks, "processor_use", use)
     progress = list(small_run)
-    assert [each.name for each in progress[-2:]] == ["dispatch, again", "exponential, again"]
+    assert [each.name for each in progress[-2:]] == ["dispatch, once more", "exponential, once more"]
     assert [each.index for each in progress] == list(range(len(progress)))
     assert not any("other programs" in note for note in small_run.result.notes)
+
+
+def test_second_pass_ends_where_time_is_up(small_run, monkeypatch):
+    monkeypatch.setattr(microbenchmarks, "_REPEAT_UNTIL_S", {"brief": 0.0})
+    assert not [each for each in small_run if each.name.endswith("again")]
+
+
+def test_fastest_of_several_medians_counts():
+    slow, fast = (measurement_from_times("x", np.full(5, t), amount=1.0, unit="bytes_per_s") for t in (2.0, 1.0))
+    assert faster(None, slow) is slow
+    assert faster(slow, fast) is faster(fast, slow) is fast
+    slow, fast = (measurement_from_times("x", np.full(5, t)) for t in (2.0, 1.0))
+    assert faster(slow, fast) is faster(fast, slow) is fast
+
+
+def test_runs_that_waited_for_a_processor_are_left_out(monkeypatch):
+    """Every other run waits 3 ms of its 4; three that did not wait are enough, two are not."""
+    times = iter([4e-3, 1e-3] * 100)
+    waited = iter(np.cumsum([0.0, *[3e-3, 0.0] * 100]))
+    monkeypatch.setattr(bench, "waited_s", lambda: next(waited))
+    kept = Bench("brief", "cpu").sample(lambda: next(times), 0.01)
+    assert kept.tolist() == [1e-3] * 3
+    times = iter([4e-3] * 1000)
+    waited = iter(np.cumsum([0.0, 0.0, 0.0, *[3e-3] * 1000]))
+    busy = Bench("brief", "cpu").sample(lambda: next(times), 0.01)
+    assert set(busy.tolist()) == {4e-3} and 0.3 <= busy.sum() <= 0.33
+
+
+def test_waiting_is_summed_over_threads(tmp_path):
+    for thread, text in (("1", "5 2000000000 3\n"), ("2", "5 500000000 3\n"), ("3", "")):
+        (tmp_path / thread).mkdir()
+        (tmp_path / thread / "schedstat").write_text(text)
+    assert waited_s(tmp_path) == pytest.approx(2.5)
+    assert waited_s(tmp_path / "nowhere") == 0.0
 
 
 def test_disturbance_that_stays_is_named_in_the_notes(small_run, monkeypatch):
@@ -91,7 +158,7 @@ def test_disturbance_that_stays_is_named_in_the_notes(small_run, monkeypatch):
     monkeypatch.setattr(microbenchmarks, "processor_use", lambda: next(uses))
     list(small_run)
     (note,) = [note for note in small_run.result.notes if note.startswith("other programs")]
-    assert "up to 150 % of one processor" in note and "matmul float32" in note
+    assert "up to 150 % of one processor" in note and "dispatch" in note and "and more" in note
     assert len(small_run.result.bandwidth) == 5
 
 
@@ -176,3 +243,18 @@ def test_brief_run_of_this_machine_is_plausible():
     best = max(point.best.value for point in result.bandwidth)
     assert best >= result.bandwidth[-1].best.value
     assert all(1e-9 < found.value < 1e-4 for _, found in result.latency)
+
+
+@pytest.mark.gpu
+def test_cuda_graph_issues_kernels_faster_than_a_stream_and_all_reduce_shows_the_link():
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device: launch overhead in a graph and all-reduce are not measured")
+    run = Bench("brief", "cuda")
+    with torch.inference_mode():
+        kernel_benchmarks.measure_dispatch(run)
+    assert 1e-7 < run.single["graph_launch"].value <= 1.2 * run.single["launch"].value < 1e-4
+    if torch.cuda.device_count() < 2:
+        pytest.skip("one CUDA device: all-reduce is not measured")
+    kernel_benchmarks.measure_all_reduce(run)
+    assert run.single["all_reduce bandwidth"].value > 1e9
+    assert 1e-7 < run.single["all_reduce latency"].value < 1e-3

@@ -144,6 +144,40 @@ def test_doubtful_figures_are_noted_where_they_are_used(measured):
     assert len(doubts) == 1 and doubts[0].startswith("matmul bfloat16: spread 30 % over 9 runs is above 5 %")
 
 
+def test_kernels_are_throughput_with_their_units_and_sources(measured, tmp_path):
+    kernels = (
+        measurement("logarithm", 9e9, "flops_per_s"),
+        measurement("tall_skinny bfloat16", 900e9, "flops_per_s"),
+        measurement("gemv float32", 25e9),
+        measurement("sort", 2e7, "elements_per_s"),
+        measurement("graph_launch", 1e-6, "s"),
+    )
+    chip = chip_from_measurements(replace(measured, kernels=kernels)).chip
+    assert chip.throughput == (
+        ("logarithm_per_s", 9e9),
+        ("tall_skinny_bfloat16_flops_per_s", 900e9),
+        ("gemv_float32_bytes_per_s", 25e9),
+        ("sort_per_s", 2e7),
+        ("graph_launch_s", 1e-6),
+    )
+    assert "sort (made up)" in dict(chip.sources)["throughput.sort_per_s"]
+    assert load_chip(save_chip(chip, tmp_path / "mine.toml")) == chip
+    # the fastest function and the fastest shape are the ceilings
+    assert chip.special_flops_per_s == pytest.approx(9e9)
+    assert chip.matrix_flops_per_s("bfloat16") == pytest.approx(1600e9)
+    thin = (measurement("tall_skinny bfloat16", 1700e9, "flops_per_s"),)
+    assert chip_from_measurements(replace(measured, kernels=thin)).chip.matrix_flops_per_s("bfloat16") == pytest.approx(
+        1700e9
+    )
+    assert chip.links == ()
+
+
+def test_all_reduce_gives_the_link(measured):
+    kernels = (measurement("all_reduce latency", 3e-6, "s"), measurement("all_reduce bandwidth", 4e11))
+    (link,) = chip_from_measurements(replace(measured, kernels=kernels)).chip.links
+    assert (link.bandwidth_bytes_per_s, link.latency_s) == (4e11, 3e-6)
+
+
 def test_gpu_figures_go_where_a_gpu_has_them(measured):
     launch = measurement("launch", 2.5e-6, "s")
     matmul = (*measured.matmul, ("float64", measurement("matmul float64", 60e9, "flops_per_s")))
