@@ -12,6 +12,7 @@ from reports.resource_rows import measured_energy_frame, memory_curve_frame, mem
 from reports.roofline_rows import ceilings_frame, points_frame
 from reports.subject import PARADIGMS, Paradigm, Subject
 from reports.summary_rows import comparison_frame, phases_frame, summary_frame
+from reports.traffic_rows import traffic_frame
 
 __all__ = ["PARADIGMS", "Paradigm", "Subject", "Tables", "build_tables"]
 
@@ -34,6 +35,7 @@ class Tables:
         measured_energy: measured joules by source and phase.
         memory: most bytes held in each phase, by role.
         memory_curve: bytes held over the calls, by role.
+        traffic: measured beside modeled bytes by op, where hardware counters saw its kernels.
         provenance: stated items of the origin of traces and simulations.
         unknown: ops of which FLOPs or bytes are unknown.
         kernels: measured kernels by name.
@@ -54,6 +56,7 @@ class Tables:
     measured_energy: pd.DataFrame
     memory: pd.DataFrame
     memory_curve: pd.DataFrame
+    traffic: pd.DataFrame
     provenance: pd.DataFrame
     unknown: pd.DataFrame
     kernels: pd.DataFrame
@@ -91,6 +94,7 @@ def build_tables(subjects: Sequence[Subject]) -> Tables:
         measured_energy=measured_energy_frame(subjects),
         memory=memory_frame(subjects),
         memory_curve=memory_curve_frame(subjects),
+        traffic=traffic_frame(subjects),
         provenance=provenance_frame(subjects),
         unknown=unknown_frame(subjects),
         kernels=kernels_frame(subjects),

@@ -50,6 +50,9 @@ def capture(
     energy: Annotated[
         bool, typer.Option("--energy", help="Measure energy (NVML, RAPL), after a second of idle power.")
     ] = False,
+    counters: Annotated[
+        bool, typer.Option("--counters", help="Measure bytes at main memory (perf, machine-wide; only on cpu).")
+    ] = False,
     chip: ChipName = "h100-sxm",
     timing: Annotated[
         bool, typer.Option("--timing/--no-timing", help="Take the times of calls, or only count.")
@@ -69,7 +72,10 @@ def capture(
 
       roofscape capture py:my_model.py:generate
     """
+    from contextlib import nullcontext
+
     from profiler.capture import capture as record
+    from profiler.capture.uncore import measure_dram, with_dram
     from profiler.storage import save_trace
     from reports.console import print_json, progress, remark
     from reports.measured_energy import print_energy
@@ -78,6 +84,8 @@ def capture(
     from workloads.errors import WorkloadError
     from workloads.programs import resolve_program
 
+    if counters and device != "cpu":
+        raise WorkloadError(_no_counters(device))
     options: dict[str, object] = {}
     for text in option or []:
         key, separator, value = text.partition("=")
@@ -116,16 +124,32 @@ def capture(
             timing=timing,
             energy=energy,
         ) as recording,
+        measure_dram() if counters else nullcontext() as dram,
     ):
         ready.run()
     path = output or default_output(ready.name)
-    save_trace(recording.trace, path)
+    trace = recording.trace if dram is None else with_dram(recording.trace, dram)
+    save_trace(trace, path)
     if as_json:
-        print_json(trace_json(recording.trace, path))
+        print_json(trace_json(trace, path))
         return
-    show(recording.trace, path)
-    print_energy(recording.trace)
+    show(trace, path)
+    print_energy(trace)
+    if dram is not None:
+        remark(f"note: {dram.note()}")
     remark(f"next: roofscape roofline {path} --chip {chip}")
+
+
+def _no_counters(device: str) -> str:
+    from profiler.importers.nvidia_metrics import WANTED_METRICS
+
+    if device == "meta":
+        return "--counters: nothing runs on meta, so there is nothing to count; allowed: --device cpu"
+    return (
+        f"--counters: reads memory controllers, with --device cpu, got {device!r}; on NVIDIA GPUs count with "
+        f"`ncu --csv --metrics {','.join(WANTED_METRICS)} python program.py > counters.csv`, profile the same program "
+        "with torch.profiler, and join them: roofscape import kineto, then roofscape import ncu --onto"
+    )
 
 
 def show(trace: "Trace", path: Path) -> None:
@@ -193,5 +217,6 @@ def trace_json(trace: "Trace", path: Path) -> dict[str, Any]:
         "by_kind": totals_by(trace, "kind").reset_index().to_dict("records"),
         "by_phase": totals_by(trace, "phase").reset_index().to_dict("records"),
         "energy": energy_json(trace),
+        "notes": list(trace.provenance.notes),
         "trace": str(path),
     }

@@ -64,7 +64,7 @@ def import_trace(
     save_trace(trace, path)
     kernels = summarize_kernels(trace)
     if as_json:
-        print_json({**trace_json(trace, path), "kernels": asdict(kernels), "notes": list(trace.provenance.notes)})
+        print_json({**trace_json(trace, path), "kernels": asdict(kernels)})
         return
     show(trace, path)
     seconds = formatting.format_seconds

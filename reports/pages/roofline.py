@@ -54,7 +54,8 @@ def _section(tables: Tables, subject: str) -> Section:
         lines = tables.ceilings[tables.ceilings["subject"] == subject]
         chart = kind_roofline(points, lines, f"Operations of {subject} under the roofline of {chip}")
         figures = (Figure(chart=chart, caption="Each point is one distinct operation with all its calls."),)
-    views = (_longest(points), _undrawn(points))
+    traffic = tables.traffic[tables.traffic["subject"] == subject]
+    views = (_longest(points), _traffic(traffic), _undrawn(points))
     return Section(title=subject, figures=figures, tables=tuple(view for view in views if len(view.frame)))
 
 
@@ -91,6 +92,28 @@ def _longest(points: pd.DataFrame) -> TableView:
             *numbers(format_ratio, **{f"{basis}_efficiency": f"bound / {basis}"}),
         ),
         note="All calls of an operation together.",
+    )
+
+
+def _traffic(traffic: pd.DataFrame) -> TableView:
+    return TableView(
+        title="Memory traffic: asked for (modeled) and measured by hardware counters",
+        frame=traffic.head(_LISTED_OPS),
+        columns=(
+            _OPERATION,
+            *texts(explanation="what it says"),
+            *numbers(format_count, calls="calls counted"),
+            *numbers(format_bytes, modeled_bytes="asked for (modeled)"),
+            *numbers(
+                or_else(format_bytes, "not counted"),
+                dram_bytes="main memory (measured)",
+                l2_bytes="L2 (measured)",
+                l1_bytes="L1 (measured)",
+                spill_bytes="spills (measured)",
+            ),
+        ),
+        note=f"Asked for: each tensor once. Those with the most measured bytes, {len(traffic.head(_LISTED_OPS))} of "
+        f"{len(traffic)}.",
     )
 
 

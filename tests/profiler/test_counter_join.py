@@ -94,6 +94,25 @@ def test_command_line_joins_and_shows_measured_beside_modeled_bytes(tmp_path: Pa
     assert (row["modeled_bytes"], row["dram_bytes"], row["spill_bytes"]) == (MM_BYTES, 1_001_000.0, 1e6)
 
 
+def test_report_shows_measured_beside_modeled_bytes_where_there_are_counters(tmp_path: Path) -> None:
+    from reports.pages.registry import build_page
+    from reports.subject import Subject
+    from reports.tables import build_tables
+    from roofline.chipfile import load_chip
+
+    trace = import_kineto(write(tmp_path / "k.json", kineto_bytes()))
+    joined = join_counters(trace, import_ncu(write(tmp_path / "c.csv", ncu_bytes())))
+    titles = []
+    for number, subject in enumerate((trace, joined)):
+        tables = build_tables([Subject(label=str(number), trace=subject, chip=load_chip("h100-sxm"))])
+        views = [view for section in build_page("roofline", tables).sections for view in section.tables]
+        titles.append([view for view in views if view.title.startswith("Memory traffic")])
+    assert titles[0] == []
+    ((cells,),) = [view.texts() for view in titles[1]]
+    assert cells[1].startswith("Spills: 25 %")
+    assert cells[3:] == ("28.7 kB", "1.00 MB", "2.50 MB", "4.00 MB", "1.00 MB")
+
+
 def test_cupti_ranges_join_the_launches_in_order_and_their_invented_times_are_left_out(tmp_path: Path) -> None:
     """The profiler spreads the ranges evenly over its window, so 40.5 us and 2.5 us say nothing of the kernel."""
     counters = {"dram__bytes.sum": 5, "lts__t_sectors.sum": 2.0}
