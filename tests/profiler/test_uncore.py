@@ -1,6 +1,9 @@
 """Memory controllers' counters against a copy of sysfs and a `perf` that replays what it is told."""
 
+import os
+import shutil
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -147,3 +150,20 @@ def test_devices_without_memory_controllers_are_refused_before_running(device: s
     assert isinstance(result.exception, WorkloadError)
     assert said in str(result.exception)
     assert not path.exists()
+
+
+def test_real_perf_follows_the_control_pipe_and_counts_only_between() -> None:
+    """The clock of all processors runs for as long as the window, whatever they do."""
+    path = shutil.which("perf")
+    if path is None:
+        pytest.skip("needs Linux's perf, and it is not installed")
+    with uncore._Perf(path, ("cpu-clock",)) as process:
+        if not process.control("enable"):
+            pytest.skip(f"perf may not count the whole machine here: {process.finish().strip()[:200]}")
+        time.sleep(0.1)
+        assert process.control("disable")
+        time.sleep(0.3)
+        printed = process.finish()
+    (row,) = [line for line in printed.splitlines() if ";cpu-clock;" in line]
+    milliseconds = float(row.split(";")[0]) / os.sysconf("SC_NPROCESSORS_ONLN")
+    assert 50.0 < milliseconds < 300.0
