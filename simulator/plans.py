@@ -14,7 +14,7 @@ from simulator.stages import PLAN_FIELDS, PlanColumns, level_seconds, missed_ove
 
 _BY_LEVEL = ("traffic_bytes", "level_efficiency")
 # Columns whose cells a `KernelPlan` holds as they are.
-_CELLS = tuple(name for name in PLAN_FIELDS if name not in (*_BY_LEVEL, "smooth_max_p"))
+_CELLS = tuple(name for name in PLAN_FIELDS if name not in (*_BY_LEVEL, "smooth_max_p", "launch_s"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +158,7 @@ def plan_columns(op_columns: OpColumns, chips: Sequence[Chip], *, names: tuple[s
     """Plan ops that are columns already; otherwise as `plan_ops`."""
     chip_columns = ChipColumns.from_chips(chips)
     columns, is_empty = _bounded(op_columns, chip_columns, _modeled(op_columns, chip_columns))
-    launch_s = np.zeros(is_empty.shape) + chip_columns.launch_s
+    launch_s = np.where(np.isnan(columns.launch_s), chip_columns.launch_s, columns.launch_s) + np.zeros(is_empty.shape)
     level_s = level_seconds(columns, chip_columns)
     load_s: FloatArray = level_s.max(axis=0)
     smooth_max_p = np.where(np.isnan(columns.smooth_max_p), chip_columns.smooth_max_p, columns.smooth_max_p)

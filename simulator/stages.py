@@ -41,6 +41,7 @@ class PlanColumns:
         reduction_s: second pass that sums the parts of a split reduction, or that a sort or scan needs.
         level_efficiency: [levels, O, C] achievable part of each memory's peak bandwidth; NaN: as the chip says.
         smooth_max_p: exponent of the smooth maximum of core and memory time; NaN: as the chip says.
+        launch_s: fixed cost before anything runs; NaN: as the chip says.
     """
 
     tile_m: FloatArray
@@ -61,6 +62,7 @@ class PlanColumns:
     reduction_s: FloatArray
     level_efficiency: FloatArray = field(default_factory=_unsaid)
     smooth_max_p: FloatArray = field(default_factory=_unsaid)
+    launch_s: FloatArray = field(default_factory=_unsaid)
 
 
 PLAN_FIELDS: tuple[str, ...] = tuple(column.name for column in fields(PlanColumns))

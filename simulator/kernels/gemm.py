@@ -1,76 +1,70 @@
 """Matrix products and convolutions as implicit GEMM: best tile and split of K out of a candidate set.
 
 The latency form is that of tiled GPU GEMMs: tile and wave quantization, co-resident tiles, the latency of a K step,
-what a core can take in per clock, non-overlapped prologue and epilogue per wave, a second pass for split K, and
-re-reads of operands that exceed the last shared cache. Types without matrix units run the same tiles on the vector
-units.
+what a core can take in per clock, non-overlapped prologue and epilogue per wave, a second pass for split K, re-reads of
+operands that exceed the last shared cache, and the clock that a power limit leaves to long kernels. Types without
+matrix units run the same tiles on the vector units.
 """
 
-from dataclasses import dataclass
+from dataclasses import fields
 
 import numpy as np
 
 from profiler.op import Kind
 from simulator.chip_columns import ChipColumns
-from simulator.op_columns import BoolArray, FloatArray, IntArray, OpColumns
-from simulator.stages import PlanColumns, level_traffic, missed_overlap_s
+from simulator.kernels.gemm_constants import CONSTANTS, GemmConstants
+from simulator.kernels.gemm_tiles import CANDIDATES, Products, best_candidates, exposed_s, tiling, working_set
+from simulator.op_columns import DTYPES, FloatArray, OpColumns
+from simulator.stages import PlanColumns, level_traffic
+
+__all__ = ["CONSTANTS", "KINDS", "plan"]
 
 KINDS: tuple[Kind, ...] = ("gemm", "conv")
 
-_STEP_BYTES = 128.0  # one K step: 64 elements of 16 bits, a full row of shared-memory banks
-_TILE_SIDES = (16, 32, 64, 96, 128, 192, 256)
-_LARGEST_TILE = 128 * 256  # 32-bit accumulators of a larger tile do not fit the registers of a core
-_SPLITS = (1, 2, 3, 4, 6, 8, 12, 16, 32, 64)
-_CANDIDATES = np.array(
-    [(m, n, s) for m in _TILE_SIDES for n in _TILE_SIDES if m * n <= _LARGEST_TILE for s in _SPLITS], dtype=np.float64
-)
-_CHUNK_ELEMENTS = 200_000  # keeps the arrays of one evaluation in cache
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Shape:
-    """Sizes [O, 1] and rates [O, C] that every candidate shares."""
-
-    batch: FloatArray
-    m: FloatArray
-    n: FloatArray
-    k: FloatArray
-    element_bytes: FloatArray
-    compulsory: FloatArray
-    write_bytes: FloatArray
-    output_bytes: FloatArray
-    macs: FloatArray
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Candidate:
-    """One tiling of every op on every chip."""
-
-    tiles: FloatArray
-    per_core: FloatArray
-    waves: FloatArray
-    steps: FloatArray
-    matrix_s: FloatArray
-    core_s: FloatArray
-    core_bytes: FloatArray
-    tile_bytes: FloatArray
-    far_bytes: FloatArray
-    prologue_s: FloatArray
-    epilogue_s: FloatArray
-    reduction_s: FloatArray
-    fits: BoolArray
+_CACHE_SHARPNESS = 5.0  # activations are used again after a stream of weights, so replacement is gradual
+_TURN_SHARPNESS = 30.0  # weights that take turns are all replaced once they do not all fit
 
 
 def plan(ops: OpColumns, chips: ChipColumns) -> PlanColumns:
     """Plan products: the candidate tiling of least time, for each op on each chip."""
-    shape = _shape(ops, chips)
-    best = _best_candidates(shape, chips)
-    tile_m, tile_n, split = (_CANDIDATES[best, column] for column in range(3))
-    chosen = _tiling(shape, chips, tile_m, tile_n, split)
+    codes = np.unique(ops.dtype[:, 0])
+    if len(codes) == 1:
+        return _plan_dtype(ops, chips, DTYPES[codes[0]])
+    rows = [np.flatnonzero(ops.dtype[:, 0] == code) for code in codes]
+    parts = [_plan_dtype(ops.take(some), chips, DTYPES[code]) for some, code in zip(rows, codes, strict=True)]
+    order = np.argsort(np.concatenate(rows)) if rows else np.array([], dtype=np.int64)
+    columns = {}
+    for column in fields(PlanColumns):
+        whole = np.concatenate([np.atleast_2d(getattr(part, column.name)) for part in parts], axis=-2)
+        columns[column.name] = whole[..., order, :]
+    return PlanColumns(**columns)
+
+
+def _plan_dtype(ops: OpColumns, chips: ChipColumns, dtype: str) -> PlanColumns:
+    """Plan products of one type."""
+    constants = GemmConstants.from_chips(chips, dtype)
+    products = _products(ops, chips, constants)
+    best = best_candidates(products, chips)
+    tile_m, tile_n, split = (CANDIDATES[best, column] for column in range(3))
+    chosen = tiling(products, chips, tile_m, tile_n, split)
     share = chosen.per_core / np.maximum(chosen.tiles, 1.0)
     vector_s = share * ops.vector_flops / (chips.vector_flops[ops.dtype[:, 0]] * chips.clock_hz)
     special_s = share * ops.special_flops / (chips.special_flops * chips.clock_hz)
-    uses_matrix = chips.has_matrix[ops.dtype[:, 0]]
+    on_matrix = chips.has_matrix[ops.dtype[:, 0]] & (tile_m > 1)
+    traffic = level_traffic(
+        chips,
+        compulsory=products.taken_bytes,
+        repeated=np.maximum(0.0, chosen.tile_bytes + products.write_bytes - products.taken_bytes),
+        core_repeated=np.maximum(0.0, chosen.core_bytes + products.write_bytes - products.taken_bytes),
+        far_repeated=chosen.far_bytes,
+        working_set=working_set(products),
+    )
+    traffic[0] -= np.where(chips.last_cache > 0, products.taken_bytes - products.main_bytes, 0.0)
+    efficiency = _level_efficiency(constants, chips)
+    load_s = (traffic / (efficiency * chips.level_peak_bandwidth)[:, None, :]).max(axis=0)
+    stages = chosen.per_core * chosen.steps
+    beyond_s = exposed_s(products, chosen.core_s, load_s, stages)
+    first_s = np.where(constants.stream_latency_s > 0, 0.0, chips.first_access_s)
     return PlanColumns(
         tile_m=tile_m,
         tile_n=tile_n,
@@ -78,123 +72,92 @@ def plan(ops: OpColumns, chips: ChipColumns) -> PlanColumns:
         waves=chosen.waves,
         cores_used=np.minimum(chosen.tiles, chips.cores),
         split=split,
-        stages=chosen.per_core * chosen.steps,
+        stages=stages,
         core_s=chosen.core_s,
-        matrix_s=np.where(uses_matrix, chosen.matrix_s, 0.0),
-        vector_s=vector_s + np.where(uses_matrix, 0.0, chosen.matrix_s),
+        matrix_s=np.where(on_matrix, np.minimum(chosen.matrix_s, chosen.core_s), 0.0),
+        vector_s=vector_s + np.where(on_matrix, 0.0, np.minimum(chosen.matrix_s, chosen.core_s)),
         special_s=special_s,
-        traffic_bytes=level_traffic(
-            chips,
-            compulsory=shape.compulsory,
-            repeated=np.maximum(0.0, chosen.tile_bytes + shape.write_bytes - shape.compulsory),
-            core_repeated=np.maximum(0.0, chosen.core_bytes + shape.write_bytes - shape.compulsory),
-            far_repeated=chosen.far_bytes,
-            working_set=_working_set(shape),
-        ),
+        traffic_bytes=traffic,
         link_s=np.zeros_like(tile_m),
-        prologue_s=chosen.prologue_s + chips.first_access_s,
+        prologue_s=chosen.prologue_s + beyond_s + first_s + _conversion_s(ops, chips, constants),
         epilogue_s=np.maximum(chosen.epilogue_s, np.maximum(vector_s, special_s)),
         reduction_s=chosen.reduction_s,
+        level_efficiency=np.broadcast_to(efficiency[:, None, :], traffic.shape),
+        smooth_max_p=np.full(tile_m.shape, np.inf),
+        launch_s=np.zeros_like(tile_m) + constants.t0_s,
     )
 
 
-def _shape(ops: OpColumns, chips: ChipColumns) -> _Shape:
-    return _Shape(
+def _products(ops: OpColumns, chips: ChipColumns, constants: GemmConstants) -> Products:
+    macs = chips.macs[ops.dtype[:, 0]]
+    clock_ratio = _mean_clock_ratio(ops, chips, constants, macs)
+    return Products(
         batch=ops.size("batch"),
         m=ops.size("m"),
         n=ops.size("n"),
         k=ops.size("k"),
         element_bytes=ops.input_element_bytes,
-        compulsory=ops.moved_bytes,
-        write_bytes=ops.write_bytes,
         output_bytes=ops.output_element_bytes,
-        macs=chips.macs[ops.dtype[:, 0]],
+        write_bytes=ops.write_bytes,
+        taken_bytes=ops.moved_bytes,
+        main_bytes=_main_bytes(ops, chips, constants),
+        macs_per_s=constants.matrix_efficiency * clock_ratio * macs * chips.clock_hz,
+        constants=constants,
     )
 
 
-def _best_candidates(shape: _Shape, chips: ChipColumns) -> IntArray:
-    """Index of the fastest candidate, [O, C]; the first of equals."""
-    best_cost = np.full((len(shape.m), len(chips)), np.inf)
-    best = np.zeros(best_cost.shape, dtype=np.int64)
-    chunk = max(1, _CHUNK_ELEMENTS // max(1, best_cost.size))
-    for start in range(0, len(_CANDIDATES), chunk):
-        tile_m, tile_n, split = (_CANDIDATES[start : start + chunk, column][:, None, None] for column in range(3))
-        cost = _cost_s(shape, chips, _tiling(shape, chips, tile_m, tile_n, split))
-        nearest = cost.argmin(axis=0)
-        least = np.take_along_axis(cost, nearest[None], axis=0)[0]
-        is_better = least < best_cost
-        best = np.where(is_better, nearest + start, best)
-        best_cost = np.where(is_better, least, best_cost)
-    return best
+def _mean_clock_ratio(ops: OpColumns, chips: ChipColumns, constants: GemmConstants, macs: FloatArray) -> FloatArray:
+    """Mean clock over full clock, [O, C]: it decays to the sustained one while the matrix units work.
 
-
-def _tiling(shape: _Shape, chips: ChipColumns, tile_m: FloatArray, tile_n: FloatArray, split: FloatArray) -> _Candidate:
-    step_k = _STEP_BYTES / shape.element_bytes
-    rows, columns = np.ceil(shape.m / tile_m), np.ceil(shape.n / tile_n)
-    all_steps = np.ceil(shape.k / step_k)
-    steps = np.ceil(all_steps / split)
-    tiles = shape.batch * rows * columns * split
-    per_core = np.ceil(tiles / chips.cores)
-    area = tile_m * tile_n
-    co_resident = np.where(area > 128 * 128, 1.0, np.where(area > 64 * 64, 2.0, 4.0))
-    waves = np.ceil(per_core / co_resident)
-    matrix_s = per_core * steps * area * step_k / (chips.matrix_efficiency * shape.macs * chips.clock_hz)
-    latency_s = waves * steps * chips.k_step_clocks / chips.clock_hz
-    step_bytes = (tile_m + tile_n) * _STEP_BYTES
-    ingest_s = per_core * steps * step_bytes / (chips.ingest * chips.clock_hz)
-    # A cluster of neighbors along one side of the output fetches the panel that they have in common once.
-    shared_side = np.maximum(
-        tile_n * (1.0 - 1.0 / np.clip(rows, 1.0, chips.cluster_cores)),
-        tile_m * (1.0 - 1.0 / np.clip(columns, 1.0, chips.cluster_cores)),
-    )
-    is_smallest = (tile_m == _TILE_SIDES[0]) & (tile_n == _TILE_SIDES[0])
-    outputs = shape.batch * shape.m * shape.n
-    combined_s = chips.split_k_s + 2.0 * outputs * split / chips.shared_bandwidth
-    return _Candidate(
-        tiles=tiles,
-        per_core=per_core,
-        waves=waves,
-        steps=steps,
-        matrix_s=matrix_s,
-        core_s=np.maximum(np.maximum(matrix_s, latency_s), ingest_s),
-        core_bytes=tiles * steps * step_bytes,
-        tile_bytes=tiles * steps * (step_bytes - shared_side * _STEP_BYTES),
-        far_bytes=_far_bytes(shape, chips, area * co_resident / split, shape.m * shape.n),
-        prologue_s=waves * chips.wave_s,
-        epilogue_s=per_core * area * shape.output_bytes / (chips.epilogue * chips.clock_hz),
-        reduction_s=np.where(split > 1, combined_s, 0.0),
-        # Two stages of operands must fit a core's own memory, and each part of a split must have a step.
-        fits=((2.0 * step_bytes <= chips.core_memory_bytes) | is_smallest) & ((split <= all_steps) | (split == 1)),
-    )
-
-
-def _far_bytes(shape: _Shape, chips: ChipColumns, core_area: FloatArray, outputs: FloatArray) -> FloatArray:
-    """Re-reads from behind the shared caches if nothing stayed in them: each wave reads the panels of its block again.
-
-    The tiles that run at once cover a block of the output as square as m and n allow.
+    The mean of `s + (1 - s) exp(-t / settle)` over the time t that the products take at the peak.
     """
-    block = np.minimum(chips.cores * core_area, np.maximum(outputs, 1.0))
-    height = np.minimum(shape.m, np.sqrt(block))
-    width = np.minimum(shape.n, block / np.maximum(height, 1.0))
-    height = np.minimum(shape.m, block / np.maximum(width, 1.0))
-    panels = np.maximum(outputs / block, 1.0) * (height + width)
-    far: FloatArray = np.maximum(0.0, panels - shape.m - shape.n) * shape.batch * shape.k * shape.element_bytes
-    return far
+    peak_s = ops.matrix_flops / (2.0 * macs * chips.cores * chips.clock_hz)
+    settled = np.maximum(peak_s / constants.clock_settle_s, 1e-9)
+    sustained = constants.sustained_clock_ratio
+    ratio: FloatArray = sustained - (1.0 - sustained) * np.expm1(-settled) / settled
+    return ratio
 
 
-def _working_set(shape: _Shape) -> FloatArray:
-    return (shape.m + shape.n) * shape.k * shape.element_bytes
+def _main_bytes(ops: OpColumns, chips: ChipColumns, constants: GemmConstants) -> FloatArray:
+    """Bytes that main memory must carry once, [O, C]: all of them, unless the op runs again and again.
+
+    A benchmark goes through `weight_copies` copies of the weights in turn and keeps the activations. What fits the last
+    shared cache between two uses is found there.
+    """
+    copies = ops.size("weight_copies")
+    moved = ops.moved_bytes + np.zeros((1, len(chips)))
+    if not (copies > 0).any():
+        return moved
+    share = ops.size("n") / np.maximum(ops.size("m") + ops.size("n"), 1.0)
+    weights = np.where(ops.size("k") > 0, ops.read_bytes * share, 0.0)
+    others = ops.moved_bytes - weights
+    cache = np.maximum(chips.last_cache, 1.0)
+    turn = (copies * weights + others) / (constants.weight_cache_ratio * cache)
+    between = ops.moved_bytes / (constants.activation_cache_ratio * cache)
+    held = weights * _held(turn, _TURN_SHARPNESS) + others * _held(between, _CACHE_SHARPNESS)
+    main: FloatArray = np.where((copies > 0) & (chips.last_cache > 0), moved - held, moved)
+    return main
 
 
-def _cost_s(shape: _Shape, chips: ChipColumns, candidate: _Candidate) -> FloatArray:
-    """Time of a candidate from main and innermost shared memory alone; infinite where it does not fit."""
-    held = np.divide(chips.last_cache, np.maximum(_working_set(shape), 1.0))
-    taken = np.maximum(shape.compulsory, candidate.tile_bytes + shape.write_bytes)
-    far = shape.compulsory + candidate.far_bytes * np.clip(1.0 - held, 0.0, 1.0)
-    main = np.where(chips.last_cache > 0, far, taken)
-    load_s = np.maximum(main / chips.level_bandwidth[0], taken / chips.shared_bandwidth)
-    missed = missed_overlap_s(candidate.core_s, load_s, chips.smooth_max_p, candidate.per_core * candidate.steps)
-    main_loop_s: FloatArray = np.maximum(candidate.core_s, load_s) + missed
-    total = main_loop_s + candidate.prologue_s + candidate.epilogue_s + candidate.reduction_s
-    fitting: FloatArray = np.where(candidate.fits, total, np.inf)
-    return fitting
+def _held(fill: FloatArray, sharpness: float) -> FloatArray:
+    """Part that a cache still holds after `fill` times its usable capacity has gone through it."""
+    held: FloatArray = 1.0 / (1.0 + np.minimum(fill, 1e6 ** (1.0 / 3.0)) ** sharpness)
+    return held
+
+
+def _conversion_s(ops: OpColumns, chips: ChipColumns, constants: GemmConstants) -> FloatArray:
+    """The kernels before a product of a narrow type that quantize its 16-bit activations, where the op counts them."""
+    activations = ops.size("batch") * ops.size("m") * ops.size("k")
+    moved = constants.conversion_passes * activations * (2.0 + ops.input_element_bytes)
+    bandwidth = constants.memory_efficiency * chips.level_peak_bandwidth[0]
+    seconds: FloatArray = np.where(ops.size("quantizes_input") > 0, constants.conversion_s + moved / bandwidth, 0.0)
+    return seconds
+
+
+def _level_efficiency(constants: GemmConstants, chips: ChipColumns) -> FloatArray:
+    """Achievable part of each memory's bandwidth, [levels, C]: fitted for main memory and the innermost shared one."""
+    efficiency = np.ones((chips.levels, len(chips)))
+    innermost = np.max(np.where(chips.level_exists & ~chips.level_is_core, np.arange(chips.levels)[:, None], 0), axis=0)
+    efficiency[innermost, np.arange(len(chips))] = constants.shared_efficiency
+    efficiency[0] = constants.memory_efficiency
+    return efficiency

@@ -26,7 +26,7 @@ def test_model_plans_every_op_on_every_chip(build, kind):
     planned = kernel_models()[kind](ops, chips)
     for name in PLAN_FIELDS:
         column = getattr(planned, name)
-        if name in ("level_efficiency", "smooth_max_p") and np.isnan(column).all():
+        if name in ("level_efficiency", "smooth_max_p", "launch_s") and np.isnan(column).all():
             continue  # left to the chip
         assert column.shape == ((chips.levels, 3, 2) if name in ("traffic_bytes", "level_efficiency") else (3, 2)), name
         assert np.isfinite(column).all() or name == "smooth_max_p", name

@@ -1,0 +1,164 @@
+"""Constants of the model of matrix products: what `[calibration.gemm]` and `[calibration.gemm.<dtype>]` may hold."""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from simulator.chip_columns import ChipColumns
+from simulator.kernels.constants import Constant
+from simulator.op_columns import BoolArray, FloatArray
+
+
+def _constant(
+    name: str,
+    low: float,
+    start: float,
+    high: float,
+    unit: str,
+    meaning: str,
+    *,
+    default: float | None = None,
+    of_dtype: bool = False,
+) -> Constant:
+    return Constant(
+        name=name, low=low, high=high, start=start, unit=unit, meaning=meaning, default=default, of_dtype=of_dtype
+    )
+
+
+CONSTANTS: tuple[Constant, ...] = (
+    _constant(
+        "matrix_efficiency", 0.4, 0.9, 1.0, "", "achievable part of the matrix peak at full clock", of_dtype=True
+    ),
+    _constant(
+        "sustained_clock_ratio",
+        0.4,
+        0.85,
+        1.0,
+        "",
+        "clock under power limit over full clock",
+        default=1.0,
+        of_dtype=True,
+    ),
+    _constant(
+        "clock_settle_s", 1e-5, 7e-4, 0.1, "s", "time at the matrix peak in which the clock settles", default=7e-4
+    ),
+    _constant("memory_efficiency", 0.5, 0.85, 0.97, "", "achievable part of main memory's bandwidth"),
+    _constant("shared_efficiency", 0.2, 0.8, 1.0, "", "achievable part of the shared cache's bandwidth", default=1.0),
+    _constant("t0_s", 1e-7, 1.5e-6, 4e-6, "s", "launch of a kernel in a graph, its end included"),
+    _constant("stream_latency_s", 1e-9, 1e-6, 3e-6, "s", "before bytes stream at full rate (latency)", default=0.0),
+    _constant(
+        "k_step_clocks",
+        20.0,
+        200.0,
+        1500.0,
+        "clocks",
+        "latency of one 128-byte step along K",
+        default=0.0,
+        of_dtype=True,
+    ),
+    _constant(
+        "pipeline_steps", 1e-3, 5.0, 20.0, "steps", "steps that fill and drain the pipeline of a wave", default=0.0
+    ),
+    _constant(
+        "ingest_bytes_per_clock_per_core",
+        5.0,
+        80.0,
+        400.0,
+        "bytes/clock",
+        "operands that a core takes in",
+        of_dtype=True,
+    ),
+    _constant("epilogue_bytes_per_clock_per_core", 2.0, 20.0, 200.0, "bytes/clock", "write-back of a tile"),
+    _constant("epilogue_overlap", 0.0, 0.5, 1.0, "", "part of write-back that the next tile hides", default=0.0),
+    _constant("wave_s", 1e-9, 1e-8, 2e-6, "s", "exposed latency of each wave"),
+    _constant("split_k_s", 1e-7, 2.5e-6, 8e-6, "s", "second pass of a split reduction"),
+    _constant("reduction_passes", 0.05, 0.5, 10.0, "", "32-bit partial sums written and read, over once", default=0.25),
+    _constant(
+        "overlap_loss", 0.0, 0.25, 1.0, "", "part of the shorter of core and memory time that is exposed", default=0.0
+    ),
+    _constant(
+        "activation_cache_ratio", 0.05, 0.5, 1.5, "", "part of the shared cache that keeps activations", default=0.5
+    ),
+    _constant(
+        "weight_cache_ratio", 0.05, 0.5, 1.3, "", "part of the shared cache that keeps weights in turn", default=0.5
+    ),
+    _constant(
+        "vector_ingest_bytes_per_clock_per_core",
+        2.0,
+        10.0,
+        200.0,
+        "bytes/clock",
+        "weights that a core takes in where one row runs on its vector units",
+        default=0.0,
+    ),
+    _constant("vector_s", 1e-8, 1e-6, 4e-6, "s", "fixed latency of those kernels", default=0.0),
+    _constant(
+        "conversion_s", 1e-8, 2e-6, 2e-5, "s", "kernels that quantize the activations", default=0.0, of_dtype=True
+    ),
+    _constant(
+        "conversion_passes", 0.1, 1.0, 10.0, "", "how often they move the activations", default=1.0, of_dtype=True
+    ),
+)
+_DEFAULTS = {constant.name: constant.default for constant in CONSTANTS}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class GemmConstants:
+    """Constants of one dtype on every chip, each [C]; the meaning of each is in `CONSTANTS`.
+
+    A chip without calibration runs at its peak rates, takes in what its nearest memory delivers, and pays its launch,
+    the latency of main memory and, each wave, of the memory next to it.
+    """
+
+    matrix_efficiency: FloatArray
+    sustained_clock_ratio: FloatArray
+    clock_settle_s: FloatArray
+    memory_efficiency: FloatArray
+    shared_efficiency: FloatArray
+    t0_s: FloatArray
+    stream_latency_s: FloatArray
+    k_step_clocks: FloatArray
+    pipeline_steps: FloatArray
+    ingest_bytes_per_clock_per_core: FloatArray
+    epilogue_bytes_per_clock_per_core: FloatArray
+    epilogue_overlap: FloatArray
+    wave_s: FloatArray
+    split_k_s: FloatArray
+    reduction_passes: FloatArray
+    overlap_loss: FloatArray
+    activation_cache_ratio: FloatArray
+    weight_cache_ratio: FloatArray
+    vector_ingest_bytes_per_clock_per_core: FloatArray
+    vector_s: FloatArray
+    conversion_s: FloatArray
+    conversion_passes: FloatArray
+    cluster_cores: FloatArray
+    has_power_of_two_tiles: BoolArray
+
+    @classmethod
+    def from_chips(cls, chips: ChipColumns, dtype: str) -> "GemmConstants":
+        """Look the constants of one dtype up: in its own section, then the family's, then those of all kernels."""
+        ingest = chips.constant("ingest_bytes_per_clock_per_core", *_scopes(dtype), default=chips.ingest)
+        derived: dict[str, FloatArray | float] = {
+            "matrix_efficiency": chips.matrix_efficiency,
+            "memory_efficiency": chips.level_bandwidth[0] / chips.level_peak_bandwidth[0],
+            "t0_s": chips.launch_s,
+            "ingest_bytes_per_clock_per_core": chips.ingest,
+            "epilogue_bytes_per_clock_per_core": np.where(np.isinf(chips.epilogue), ingest, chips.epilogue),
+            "wave_s": chips.wave_s,
+            "split_k_s": chips.split_k_s,
+        }
+        values: dict[str, FloatArray] = {}
+        for column in fields(cls)[:-2]:
+            default = _DEFAULTS[column.name]
+            start = derived[column.name] if default is None else default
+            values[column.name] = chips.constant(column.name, *_scopes(dtype), default=start)
+        for name in ("matrix_efficiency", "sustained_clock_ratio", "memory_efficiency", "shared_efficiency"):
+            values[name] = np.minimum(values[name], 1.0)
+        cluster = np.maximum(1.0, chips.constant("cluster_cores", *_scopes(dtype), default=chips.cluster_cores))
+        powers = chips.constant("power_of_two_tiles", *_scopes(dtype), default=0.0) > 0
+        return cls(cluster_cores=cluster, has_power_of_two_tiles=powers, **values)
+
+
+def _scopes(dtype: str) -> tuple[str, str]:
+    return (f"gemm.{dtype}", "gemm")
