@@ -210,8 +210,11 @@ def _replay_plan(
 def replay(known: KnownCall, tensors: list[torch.Tensor]) -> Any:
     """The outputs of a repeated operation on meta."""
     assert known.replay is not None
-    made = [
-        tensors[spec] if isinstance(spec, int) else torch.empty_strided(spec[0], spec[1], dtype=spec[2], device="meta")
-        for spec in known.replay
-    ]
+    with torch._C._DisableTorchDispatch():  # making an output is no operation of the program
+        made = [
+            tensors[spec]
+            if isinstance(spec, int)
+            else torch.empty_strided(spec[0], spec[1], dtype=spec[2], device="meta")
+            for spec in known.replay
+        ]
     return tuple(made) if known.returns_tuple else made[0]
