@@ -69,7 +69,7 @@ class OpBands:
         low_ratio: lower end over predicted time, [O].
         high_ratio: upper end, [O].
         group: ops with the same number err together, [O].
-        basis: what each number of `group` was looked up from, in words.
+        basis: what the bands were looked up from, in words.
     """
 
     low_ratio: FloatArray
@@ -122,13 +122,25 @@ def op_bands(ops: OpColumns, chip: Chip, bands: Sequence[Band] | None = None) ->
         return None
     keys = [_keys(ops, row) for row in range(len(ops))]
     table = {key: _look_up(known, chip, *key) for key in dict.fromkeys(keys)}
-    numbers = {key: i for i, key in enumerate(table)}
+    # Kernels of one family and type share a model, and those that no table holds share what nobody knows of them.
+    groups = {key: (found.basis, "" if found.is_unseen else key[1]) for key, found in table.items()}
+    numbers = {group: i for i, group in enumerate(dict.fromkeys(groups.values()))}
     return OpBands(
-        low_ratio=np.array([table[key][0] for key in keys]),
-        high_ratio=np.array([table[key][1] for key in keys]),
-        group=np.array([numbers[key] for key in keys], dtype=np.int64),
-        basis=tuple(found[2] for found in table.values()),
+        low_ratio=np.array([table[key].low_ratio for key in keys]),
+        high_ratio=np.array([table[key].high_ratio for key in keys]),
+        group=np.array([numbers[groups[key]] for key in keys], dtype=np.int64),
+        basis=tuple(dict.fromkeys(basis for basis, _ in numbers)),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """What was looked up for one key."""
+
+    low_ratio: float
+    high_ratio: float
+    basis: str
+    is_unseen: bool = False
 
 
 _Key = tuple[tuple[tuple[str, str], ...], str]
@@ -156,10 +168,8 @@ def _keys(ops: OpColumns, row: int) -> _Key:
     return tuple((family, class_of(family, size)) for family in families), dtype
 
 
-def _look_up(
-    bands: Sequence[Band], chip: Chip, families: tuple[tuple[str, str], ...], dtype: str
-) -> tuple[float, float, str]:
-    """(low, high, in words) of the most specific bands there are; the widest of several."""
+def _look_up(bands: Sequence[Band], chip: Chip, families: tuple[tuple[str, str], ...], dtype: str) -> _Found:
+    """The most specific bands there are; the widest of several."""
     validated = {band.chip for band in bands if band.basis == OWN}
     own_family = [band for band in bands if band.basis == FAMILY]
     candidates: list[tuple[list[Band], str]] = []
@@ -175,14 +185,15 @@ def _look_up(
         if found:
             candidates.append((found, basis))
     if not candidates:
-        widest = [b for b in bands if b.basis == FOREIGN] or list(bands)
-        names = ", ".join(op for op, _ in families)
-        candidates = [
-            ([max(widest, key=lambda band: band.width)], f"{names}: no table holds it, the widest band taken")
-        ]
+        widest = max([b for b in bands if b.basis == FOREIGN] or list(bands), key=lambda band: band.width)
+        words = "kinds that no table holds: the widest band taken"
+        return _Found(low_ratio=widest.low_ratio, high_ratio=widest.high_ratio, basis=words, is_unseen=True)
     flat = [band for found, _ in candidates for band in found]
-    words = "; ".join(basis for _, basis in candidates)
-    return min(b.low_ratio for b in flat), max(b.high_ratio for b in flat), words
+    return _Found(
+        low_ratio=min(band.low_ratio for band in flat),
+        high_ratio=max(band.high_ratio for band in flat),
+        basis="; ".join(basis for _, basis in candidates),
+    )
 
 
 def _most_specific(bands: Sequence[Band], op: str, dtype: str, size_class: str) -> list[Band]:
@@ -206,7 +217,7 @@ def combine(duration_s: FloatArray, op_counts: FloatArray, bands: OpBands) -> tu
     """(low_s, high_s) of the sum of all calls.
 
     Ops of one group err together (the same model on the same kind of kernel), so their deviations add; deviations of
-    different groups are independent of each other, so their squares add.
+    different groups are taken as independent of each other, so their squares add.
 
     Args:
         duration_s: of one call of each op, [O].

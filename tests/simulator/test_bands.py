@@ -57,8 +57,21 @@ def test_what_no_table_holds_takes_the_widest_band_and_says_so():
     ops = ops_from_frame(pd.DataFrame([{"kind": "softmax", "dtype": "float32", "rows": 3, "columns": 4}]))
     found = op_bands(ops, load_chip("h100-sxm"), BANDS)
     assert (found.low_ratio.item(), found.high_ratio.item()) == (0.5, 2.0)
-    assert found.basis == ("softmax: no table holds it, the widest band taken",)
+    assert found.basis == ("kinds that no table holds: the widest band taken",)
     assert op_bands(ops, load_chip("h100-sxm"), ()) is None
+
+
+def test_what_nobody_knows_errs_together():
+    rows = [
+        {"kind": "softmax", "rows": 3, "columns": 4},
+        {"kind": "copy", "elements": 5},
+        {**GEMM, "m": 8},
+        {**GEMM, "m": 99},
+    ]
+    ops = ops_from_frame(pd.DataFrame(rows).assign(dtype=["float32", "bfloat16", "bfloat16", "bfloat16"]))
+    first, second, small, large = op_bands(ops, load_chip("h100-sxm"), BANDS).group
+    assert first == second != small
+    assert small == large  # of two size classes, but by one model
 
 
 def test_deviations_add_within_a_group_and_in_squares_between_groups():

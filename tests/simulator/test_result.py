@@ -45,15 +45,22 @@ def test_utilization_lies_between_zero_and_one(result):
     assert matrix == pytest.approx(2 * 2 * 512**3 / (204.8e12 * result.makespan_s))
 
 
-def test_band_is_missing_with_a_reason_not_zero(result):
-    assert result.low_s is None
-    assert result.high_s is None
+def test_a_chip_that_nobody_measured_carries_the_band_of_moved_constants(result):
+    assert 0 < result.low_s < result.makespan_s < result.high_s
+    assert result.band_reason == ""
+    assert "gemm with constants of another family" in result.band_basis
+
+
+def test_band_is_missing_with_a_reason_where_nothing_was_validated(build, monkeypatch):
+    monkeypatch.setattr("simulator.bands.shipped_bands", tuple)
+    result = simulate(build.trace([build.pointwise(10)], [0]), build.chip())
+    assert (result.low_s, result.high_s, result.band_basis) == (None, None, ())
     assert "no band yet" in result.band_reason
 
 
 def test_json_is_valid_and_holds_what_is_unknown_as_null(build, result):
     text = json.dumps(result.to_json(), allow_nan=False)
-    assert json.loads(text)["low_s"] is None
+    assert json.loads(text)["low_s"] == result.low_s
     unknown = simulate(build.trace([build.pointwise(10)], [0]), build.chip())
     assert json.loads(json.dumps(unknown.to_json(), allow_nan=False))["energy_j"] is None
     assert "no energy constants" in unknown.energy_reason
