@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint types contracts fast bench validate samplers-table clean
+.PHONY: demo test lint types contracts fast bench validate samplers-table whole-models clean
 
 demo: $(VENV)/.demo
 	$(BIN)/roofscape demo
@@ -57,6 +57,10 @@ samplers-table: $(VENV)/.demo
 	  fast_dllm:cache=dual,block_length=32 fast_dllm:cache=dual,block_length=32,threshold=0.9 \
 	  dkv_cache:block_length=32 bd3lm:block_length=32 sdar:block_length=4 llada_edit:block_length=32 \
 	  --model llada-8b --device meta --prompt-length 1024 --gen-length 256 --markdown docs/tables/samplers.md
+
+# The table of docs/simulator.md, "Whole models": captured on meta, simulated, beside what others measured.
+whole-models: $(VENV)/.demo
+	$(BIN)/roofscape validate-models --markdown docs/tables/whole_models.md
 
 clean:
 	rm -rf $(VENV) out build dist *.egg-info

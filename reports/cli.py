@@ -22,6 +22,7 @@ from reports.commands.roofline import roofline
 from reports.commands.scenario import scenario
 from reports.commands.simulate import simulate
 from reports.commands.validate import validate
+from reports.commands.validate_models import validate_models
 from reports.console import ERR, printable
 from reports.errors import ReportError
 from roofline.errors import ChipError
@@ -48,6 +49,7 @@ for command in (
 ):
     app.command()(command)
 app.command()(scenario)
+app.command("validate-models")(validate_models)
 app.command("import")(import_trace)
 app.command("export")(export_trace)
 

@@ -1,0 +1,212 @@
+"""Whole models predicted beside what others measured: which program stands for a measurement, and how far off it is.
+
+A serving step: every running sequence decodes one token, and prompts that arrived are prefilled in the same step, so
+that the matrix products work on the rows of both. It is put together of three captures: attention and the choice of
+tokens at the batch; everything else at the rows of batch and prompts together; attention of a prompt.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from math import exp
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from profiler.capture import capture
+from profiler.fusion import fuse
+from profiler.traces import Trace
+from reports.whole_model_figures import MeasuredModel
+from roofline.chipfile import load_chip
+from simulator import analytic
+from simulator.result import SimulationResult
+from simulator.timeline import DEFAULT_HOST_DISPATCH_S
+from workloads.decode_step import build_decode_step
+from workloads.presets import load_preset
+from workloads.programs import resolve_program
+from workloads.samplers.choosing import FilterOptions
+from workloads.samplers.registry import convert_options
+
+BoolArray = npt.NDArray[np.bool_]
+
+# What must be reached, in percent: time of a step, and joules (issue of the simulator, "whole models").
+TIME_TARGET_PERCENT = {"decode_step": 12.0, "denoise_step": 15.0, "text_step": 20.0}
+JOULES_TARGET_PERCENT = 15.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """Time on the chip and dynamic energy of some kernels."""
+
+    time_s: float = 0.0
+    dynamic_j: float = 0.0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(time_s=self.time_s + other.time_s, dynamic_j=self.dynamic_j + other.dynamic_j)
+
+    def times(self, count: float) -> "Cost":
+        """The cost of so many of them."""
+        return Cost(time_s=self.time_s * count, dynamic_j=self.dynamic_j * count)
+
+
+def median_arrivals(mean: float) -> int:
+    """Median of a Poisson distribution: prompts that arrive within the median step.
+
+    >>> median_arrivals(0.5), median_arrivals(1.0)
+    (0, 1)
+    """
+    count, probability = 0, exp(-mean)
+    total = probability
+    while total < 0.5:
+        count += 1
+        probability *= mean / count
+        total += probability
+    return count
+
+
+def predict_models(
+    measured: tuple[MeasuredModel, ...], *, announce: Callable[[str], None] = lambda _: None
+) -> pd.DataFrame:
+    """Every measured model with its prediction, one row each.
+
+    Columns: `model, program, chip, batch, measured_s, predicted_s, time_error_percent, residual_s`, the same of joules,
+    `measured_w, predicted_w` and `source`; the residual is measured minus predicted time of a step.
+    """
+    rows = []
+    for one in measured:
+        announce(f"{one.model}, batch {one.batch}")
+        predicted_s, joules, power_w = _PREDICTED[one.program](one)
+        known = one.joules_per_output if one.joules_per_output is not None else np.nan
+        rows.append(
+            {
+                "model": one.model,
+                "program": one.program,
+                "chip": one.chip,
+                "batch": one.batch,
+                "measured_s": one.latency_s,
+                "predicted_s": predicted_s,
+                "time_error_percent": 100.0 * (predicted_s / one.latency_s - 1.0),
+                "residual_s": one.latency_s - predicted_s,
+                "measured_j": known,
+                "predicted_j": joules,
+                "joules_error_percent": 100.0 * (joules / known - 1.0),
+                "measured_w": one.power_w if one.power_w is not None else np.nan,
+                "predicted_w": power_w,
+                "source": one.source,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def summarize_errors(frame: pd.DataFrame) -> pd.DataFrame:
+    """Mean absolute error of each model, in percent, beside what must be reached."""
+    errors = frame.assign(time=frame["time_error_percent"].abs(), joules=frame["joules_error_percent"].abs())
+    table = errors.groupby(["model", "program"], sort=False).agg(
+        rows=("batch", "size"), time_mape_percent=("time", "mean"), joules_mape_percent=("joules", "mean")
+    )
+    table = table.reset_index()
+    table["time_target_percent"] = table["program"].map(TIME_TARGET_PERCENT)
+    table["joules_target_percent"] = np.where(table["joules_mape_percent"].notna(), JOULES_TARGET_PERCENT, np.nan)
+    return table
+
+
+def _serving(one: MeasuredModel) -> tuple[float, float, float]:
+    """Time of the median step, joules per token and power of the mean step."""
+    arriving = one.batch / one.output  # in a steady state, each step's end frees as many places as prompts arrive
+    decoding = _decode_costs(one.model, one.chip, one.batch, one.context, one.sampling)
+    prompt = _prompt_costs(one.model, one.chip, one.prompt)["attention"]
+
+    def step(prompts: float) -> Cost:
+        rows = decoding["rows"]
+        if prompts:
+            rows = _decode_costs(one.model, one.chip, round(one.batch + prompts * one.prompt), 1, None)["rows"]
+        return decoding["attention"] + decoding["vocabulary"] + rows + prompt.times(prompts)
+
+    median, mean = step(median_arrivals(arriving)), step(arriving)
+    joules = mean.dynamic_j + _static_w(one.chip) * mean.time_s
+    return median.time_s, joules / one.batch, joules / mean.time_s
+
+
+def _denoising(one: MeasuredModel) -> tuple[float, float, float]:
+    """Time of a step, joules per image of all steps, power; eager, of which the host is slower or the chip."""
+
+    options: dict[str, object] = {"decode": False}
+    program = resolve_program(f"image:{one.model}", device="meta", batch=one.batch, steps=1, sampler_options=options)
+    trace = _capture(one.model, program.run)
+    chip = load_chip(one.chip)
+    result = analytic.simulate(trace, chip)
+    chosen = result.phase == result.phases.index("denoise")
+    cost = _cost(result, chosen)
+    time_s = max(cost.time_s, int(chosen.sum()) * (chip.host_dispatch_s or DEFAULT_HOST_DISPATCH_S))
+    joules = cost.dynamic_j + _static_w(one.chip) * time_s
+    return time_s, joules * one.steps / one.batch, joules / time_s
+
+
+def _denoising_text(one: MeasuredModel) -> tuple[float, float, float]:
+    """Time, joules per sequence and power of one eager step over prompt and answer, the choice of tokens included."""
+
+    program = resolve_program(
+        one.model, device="meta", batch=one.batch, prompt_length=one.prompt, gen_length=one.output, steps=1
+    )
+    result = analytic.simulate(_capture(one.model, program.run), load_chip(one.chip), mode="eager")
+    joules = float("nan") if result.energy_j is None else result.energy_j
+    return result.makespan_s, joules / one.batch, joules / result.makespan_s
+
+
+_PREDICTED: dict[str, Callable[[MeasuredModel], tuple[float, float, float]]] = {
+    "decode_step": _serving,
+    "denoise_step": _denoising,
+    "text_step": _denoising_text,
+}
+
+
+@cache
+def _decode_costs(
+    model: str, chip: str, batch: int, context: int, sampling: tuple[tuple[str, float], ...] | None
+) -> dict[str, Cost]:
+
+    options = None
+    if sampling is not None:
+        given = {"gen_length": 1, **dict(sampling)}
+        options = FilterOptions(**convert_options(FilterOptions, given, f"sampling of {model}"))
+    trace = _capture(model, build_decode_step(model, batch=batch, context=context, options=options))
+    return _split(fuse(trace), model, chip)
+
+
+@cache
+def _prompt_costs(model: str, chip: str, length: int) -> dict[str, Cost]:
+
+    program = resolve_program(f"{model}@forward", device="meta", seq_len=length)
+    return _split(fuse(_capture(model, program.run)), model, chip)
+
+
+def _split(trace: Trace, model: str, chip: str) -> dict[str, Cost]:
+    """Costs of attention, of what works on the vocabulary, and of the rest, which works on rows."""
+    vocab = load_preset(model).vocab
+    parts = []
+    for op in trace.ops:
+        wide = op.kind != "gather" and any(vocab in operand.shape for operand in (*op.inputs, *op.outputs))
+        parts.append("attention" if op.kind == "attention" else "vocabulary" if wide else "rows")
+    result = analytic.simulate(trace, load_chip(chip))
+    part_of_call = np.array(parts)[result.op]
+    return {part: _cost(result, part_of_call == part) for part in ("attention", "vocabulary", "rows")}
+
+
+def _cost(result: SimulationResult, chosen: BoolArray) -> Cost:
+    """Cost of the chosen calls, [calls], back to back; NaN joules on a chip without energy constants."""
+    joules = np.full(len(result.op_names), np.nan) if result.op_energy_j is None else result.op_energy_j
+    return Cost(time_s=float(result.duration_s[chosen].sum()), dynamic_j=float(joules[result.op[chosen]].sum()))
+
+
+def _static_w(chip: str) -> float:
+
+    energy = load_chip(chip).energy
+    return float("nan") if energy is None else energy.static_w
+
+
+def _capture(name: str, run: Callable[[], object]) -> Trace:
+
+    with capture(name=name) as recording:
+        run()
+    return recording.trace
