@@ -32,6 +32,7 @@ validate: $(VENV)/.silicon
 
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/simulate_speed.py
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Roofscape needs Python 3.11 or newer")'
