@@ -1,6 +1,9 @@
 """Energy of plans: joules per FLOP and per byte of each memory level, and static power over the makespan.
 
 Left out: what clocks and voltage do to these constants, and the energy of instruction issue beyond them.
+
+A board that would draw more than its limit lowers its clocks until it does not. With constant joules of the same work,
+the limit leaves the dynamic energy (limit - static) watts, so a run takes at least their ratio.
 """
 
 from dataclasses import dataclass
@@ -70,6 +73,31 @@ def op_energy(table: PlanTable, chip: int = 0) -> OpEnergy | str:
         else:
             notes.append(f"energy leaves out {memory.name}: chip {described.name} has no constant for it")
     return OpEnergy(parts=tuple(parts), static_w=constants.static_w, notes=tuple(notes))
+
+
+def limited_slowdown(dynamic_j: float, makespan_s: float, static_w: float, limit_w: float | None) -> float:
+    """Factor, at least 1, by which a run is stretched so that its mean power keeps the limit.
+
+    Regulators average over milliseconds, so the mean of the whole run counts: a short trace stands for one that is
+    repeated. Voltage falls with the clock on silicon, which saves joules; that is left out, so this is the upper end.
+
+    >>> limited_slowdown(dynamic_j=8.0, makespan_s=0.01, static_w=200.0, limit_w=700.0)
+    1.6
+    >>> limited_slowdown(dynamic_j=4.0, makespan_s=0.01, static_w=200.0, limit_w=700.0)
+    1.0
+
+    Args:
+        dynamic_j: dynamic energy of the run.
+        makespan_s: its time at full clocks.
+        static_w: power that is drawn all the time.
+        limit_w: limit of board or package; None where nobody knows it.
+
+    Returns:
+        The factor; 1 without a limit, and where static power alone exceeds it, so that no clock would keep it.
+    """
+    if limit_w is None or limit_w <= static_w or makespan_s <= 0:
+        return 1.0
+    return max(1.0, dynamic_j / ((limit_w - static_w) * makespan_s))
 
 
 def _softmax_flops(ops: OpColumns) -> FloatArray:

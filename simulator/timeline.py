@@ -9,7 +9,7 @@ from profiler.provenance import Provenance, installed_versions
 from profiler.traces import Trace
 from roofline.chip import Chip
 from simulator.bands import combine, op_bands
-from simulator.energy import OpEnergy, op_energy
+from simulator.energy import OpEnergy, limited_slowdown, op_energy
 from simulator.errors import SimulationError
 from simulator.op_columns import FloatArray
 from simulator.plans import PlanTable, op_notes, plan_ops
@@ -79,8 +79,10 @@ def build_result(
     """The result of a timeline: resources, energy and provenance joined to it."""
     trace, table, calls = setting.trace, setting.table, setting.trace.calls
     counts = trace.call_counts.astype(np.float64)
-    makespan_s = float((start_s + duration_s).max(initial=0.0))
     energy = op_energy(table)
+    slowdown, limit_notes = _power_limit(setting, energy, counts, float((start_s + duration_s).max(initial=0.0)))
+    start_s, duration_s = start_s * slowdown, duration_s * slowdown
+    makespan_s = float((start_s + duration_s).max(initial=0.0))
     parts, total, reason = _energy(energy, counts, makespan_s)
     low_s, high_s, basis = _band(setting, counts, makespan_s)
     energy_notes = energy.notes if isinstance(energy, OpEnergy) else (f"no energy: {energy}",)
@@ -111,8 +113,24 @@ def build_result(
         high_s=high_s,
         band_reason="" if basis else NOT_VALIDATED,
         band_basis=basis,
-        notes=setting.notes + energy_notes + notes,
+        notes=setting.notes + energy_notes + limit_notes + notes,
         provenance=Provenance(source=f"simulate {engine}", device=setting.chip.name, packages=packages),
+    )
+
+
+def _power_limit(
+    setting: Setting, energy: OpEnergy | str, counts: FloatArray, makespan_s: float
+) -> tuple[float, tuple[str, ...]]:
+    """(factor on all times, what is said of it): the chip's power limit slows all calls alike."""
+    if isinstance(energy, str):
+        return 1.0, ()
+    limit_w, dynamic_j = setting.chip.tdp_w, float(energy.total_j @ counts)
+    slowdown = limited_slowdown(dynamic_j, makespan_s, energy.static_w, limit_w)
+    if slowdown <= 1.0:
+        return 1.0, ()
+    wanted_w = dynamic_j / makespan_s + energy.static_w
+    return slowdown, (
+        f"slowed {slowdown:.2f}x by the power limit of {limit_w:g} W: full clocks would draw {wanted_w:.0f} W",
     )
 
 

@@ -5,9 +5,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
+from profiler.capture import capture
 from roofline.chip import Energy
 from roofline.chipfile import load_chip
+from simulator import analytic, event
 from simulator.analytic import simulate
 from simulator.energy import OpEnergy, op_energy
 from simulator.plans import plan_ops
@@ -57,7 +60,7 @@ def test_missing_constants_are_named_not_zero(build):
 
 
 def test_h100_draws_about_its_limit_in_large_products_and_less_in_decode(build):
-    chip = load_chip("h100-sxm")
+    chip = replace(load_chip("h100-sxm"), tdp_w=None)  # without the limit that would hold it
     product = simulate(build.trace([build.gemm(8192, 8192, 8192)], [0] * 10), chip).average_power_w
     decode = simulate(build.trace([build.gemm(1, 14336, 4096)], [0] * 10), chip).average_power_w
     assert product is not None
@@ -87,3 +90,21 @@ def test_h200_products_match_measured_time_and_power(build, kernel_power):
     assert isinstance(energy, OpEnergy)
     power_w = energy.total_j / seconds + energy.static_w
     assert np.median(power_w) == pytest.approx(rows["power_w"].median(), rel=0.12)
+
+
+def test_power_limit_stretches_the_run_until_it_is_kept() -> None:
+    """A 16384-cube product on an H100 held to 400 W: the mean is the limit, the dynamic joules stay."""
+    x = torch.empty(16384, 16384, dtype=torch.bfloat16, device="meta")
+    with capture(name="product") as recording:
+        _ = x @ x
+    full = replace(load_chip("h100-sxm"), tdp_w=None)
+    free = analytic.simulate(recording.trace, full)
+    assert free.average_power_w is not None
+    for engine in (analytic, event):
+        held = engine.simulate(recording.trace, replace(full, tdp_w=400.0))
+        assert held.average_power_w == pytest.approx(400.0, rel=1e-6)
+        assert held.makespan_s > free.makespan_s
+        assert dict(held.energy_parts_j)["matrix"] == dict(free.energy_parts_j)["matrix"]
+        assert any("power limit of 400 W" in note for note in held.notes)
+    loose = analytic.simulate(recording.trace, replace(full, tdp_w=5000.0))
+    assert loose.makespan_s == free.makespan_s
