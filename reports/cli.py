@@ -11,6 +11,7 @@ from reports.commands.catalog import chips, models, samplers
 from reports.commands.compare import compare
 from reports.commands.demo import demo
 from reports.commands.diff import diff
+from reports.commands.exactness import exactness
 from reports.commands.exporting import export_trace
 from reports.commands.fitting import fit
 from reports.commands.importing import import_trace
@@ -45,7 +46,7 @@ app = typer.Typer(
 )
 for command in (
     *(capture, calibrate, chips, models, samplers, roofline, simulate, compare, diff, report, pareto, demo),
-    *(predict, validate, fit, memory),
+    *(predict, validate, fit, memory, exactness),
 ):
     app.command()(command)
 app.command()(scenario)
