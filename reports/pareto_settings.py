@@ -46,7 +46,12 @@ DEFAULT_SWEEPS = (
         },
     ),
     Sweep(model="sudoku-block", sampler="bd3lm", knobs={"block_length": (4,)}),
-    Sweep(model="sudoku-uniform", sampler="udlm", knobs={"steps": (4, 8, 16, 32, 64)}),
+    Sweep(model="sudoku-uniform", sampler="udlm", knobs={"steps": (8, 16, 32)}),
+    Sweep(
+        model="sudoku-uniform",
+        sampler="udlm",
+        knobs={"routing": ("confidence",), "temperature": (0.0,), "steps": (2, 4, 8, 16)},
+    ),
 )
 # What an own sampler is swept over if it has these options and the user names no values.
 _USUAL_KNOBS: dict[str, Sequence[object]] = {"steps": (2, 4, 8, 16), "threshold": (0.5, 0.7, 0.9, 0.99)}

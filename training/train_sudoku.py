@@ -43,7 +43,7 @@ FULL_STEPS: dict[str, tuple[str, dict[str, object]]] = {
     "ar": ("autoregressive", {}),
     "masked": ("llada", {"steps": 16}),
     "block": ("sdar", {"block_length": BLOCK_LENGTH, "strategy": "low_confidence_static", "temperature": 0.0}),
-    "uniform": ("udlm", {"steps": 64}),
+    "uniform": ("udlm", {"steps": 32, "routing": "confidence", "temperature": 0.0}),
 }
 
 
@@ -67,10 +67,13 @@ def train(kind: str, folder: Path) -> None:
     model = Transformer(load_preset(WEIGHTS / f"sudoku-{kind}.toml"), seed=SEED)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, STEPS[kind]))
+    # Without matrix units for it, bfloat16 takes seven times as long as float32 (measured on an EPYC with AVX2).
+    has_bfloat16 = torch.cpu._is_amx_tile_supported()
+    backend = SDPBackend.MATH if has_bfloat16 else SDPBackend.FLASH_ATTENTION
     rows, recent, start_s = [], [], time.perf_counter()
     for step in range(1, STEPS[kind] + 1):
         tokens_BL = sudoku.draw_problems(BATCH, generator, held_out=False)
-        with sdpa_kernel(SDPBackend.MATH), torch.autocast("cpu", dtype=torch.bfloat16):
+        with sdpa_kernel(backend), torch.autocast("cpu", dtype=torch.bfloat16, enabled=has_bfloat16):
             loss = _loss(kind, model, tokens_BL, generator)
         optimizer.zero_grad()
         loss.backward()
@@ -95,6 +98,7 @@ def train(kind: str, folder: Path) -> None:
         "steps": STEPS[kind],
         "batch": BATCH,
         "seed": SEED,
+        "dtype": "bfloat16" if has_bfloat16 else "float32",
         "versions": versions,
         "losses": rows,
     }

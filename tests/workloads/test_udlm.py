@@ -69,8 +69,39 @@ def test_runs_on_meta_with_the_same_counts(diffusion_model: Transformer) -> None
     assert torch.equal(real.tokens, sample(diffusion_model, prompt, options).tokens)
 
 
+def test_confidence_keeps_what_noise_leaves_clean_and_noises_the_rest() -> None:
+    # Position i is sure of token 1 + i, the later the surer; at two steps half of four tokens are kept after the first.
+    table = torch.zeros(4, 6)
+    for position in range(4):
+        table[position, 1 + position] = 5.0 + position
+
+    class Sure(FunctionDenoiser):
+        vocab = 6
+
+    denoiser = Sure(lambda tokens: table.expand(len(tokens), 4, 6).clone(), mask_id=None)
+    options = Options(gen_length=4, steps=2, routing="confidence", temperature=0.0)
+    generation = sample(denoiser, torch.zeros((300, 0), dtype=torch.long), options)
+
+    halfway = denoiser.shown[1]
+    assert halfway[:, 2].eq(3).all()
+    assert halfway[:, 3].eq(4).all()
+    assert {int(token) for token in halfway[:, 0]} == set(range(6))  # fresh noise
+    assert generation.tokens.eq(torch.tensor([1, 2, 3, 4])).all()
+    assert generation.committed_per_forward == (0, 1200)
+
+
+def test_confidence_runs_on_meta(diffusion_model: Transformer) -> None:
+    options = Options(gen_length=6, steps=3, routing="confidence")
+    prompt = torch.zeros((2, 4), dtype=torch.long, device="meta")
+    assert sample(Transformer(diffusion_model.preset, device="meta"), prompt, options).rows_per_forward == (20,) * 3
+
+
 def test_unknown_choices_are_refused() -> None:
     with pytest.raises(WorkloadError, match="udlm: prediction must be one of leave_one_out, posterior, got 'score'"):
         Options(gen_length=2, prediction="score")
     with pytest.raises(WorkloadError, match="udlm: cfg_scale must be finite and >= 0, got -1"):
         Options(gen_length=2, cfg_scale=-1.0)
+    with pytest.raises(WorkloadError, match="udlm: routing must be one of posterior, confidence, got 'best'"):
+        Options(gen_length=2, routing="best")
+    with pytest.raises(WorkloadError, match="routing=confidence takes no guidance"):
+        Options(gen_length=2, routing="confidence", cfg_scale=1.0)

@@ -6,6 +6,12 @@ guidance `p(x_s | x_t, prompt)^(s + 1) p(x_s | x_t)^(-s)` of the posteriors (equ
 copy of the batch whose prompt is noise: masks, or random tokens where the network has none. No token is final, and no
 prediction can be reused, before the last step. Leaves out classifier-based guidance; temperature divides the logits.
 
+`routing=confidence` draws from no posterior: after Zheng et al., "A Reparameterized Discrete Diffusion Model for Text
+Generation", arXiv:2302.05737 (adaptive routing), each step predicts all tokens, keeps as many as the noise level leaves
+clean, those of the highest probability, and gives all others fresh noise. It matches no distribution, and makes fewer
+mistakes: an unlikely token is asked again when more of the others stand. Leaves out the paper's own training and the
+routing mechanisms besides the top ones.
+
 The posterior takes the clean token's distribution given the *other* positions, which training on the paper's bound
 learns (`prediction=leave_one_out`). For a network trained by plain cross entropy (`prediction=posterior`) the token
 that stands there is divided out first; without that the samples are wrong at any number of steps.
@@ -20,6 +26,7 @@ import torch
 
 from workloads.errors import WorkloadError
 from workloads.markers import phase
+from workloads.samplers.choosing import choose_tokens
 from workloads.samplers.masked import append_masks
 from workloads.samplers.noise import (
     LogLinear,
@@ -38,6 +45,7 @@ from workloads.samplers.uniform import UniformDenoiser
 
 LAST_TIME = 1e-5
 PREDICTIONS = ("leave_one_out", "posterior")
+ROUTINGS = ("posterior", "confidence")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,15 +55,21 @@ class Options(StepOptions):
     Attributes:
         cfg_scale: strength of classifier-free guidance; 0 runs without.
         prediction: whether the network's distribution is given the other positions (`leave_one_out`) or all of them.
+        routing: `posterior` resamples every token; `confidence` keeps the most probable tokens, noises the rest.
     """
 
     cfg_scale: float = 0.0
     prediction: str = "leave_one_out"
+    routing: str = "posterior"
 
     def __post_init__(self) -> None:
         StepOptions.__post_init__(self)
         if self.prediction not in PREDICTIONS:
             raise WorkloadError(f"udlm: prediction must be one of {', '.join(PREDICTIONS)}, got {self.prediction!r}")
+        if self.routing not in ROUTINGS:
+            raise WorkloadError(f"udlm: routing must be one of {', '.join(ROUTINGS)}, got {self.routing!r}")
+        if self.routing == "confidence" and self.cfg_scale > 0:
+            raise WorkloadError(f"udlm: routing=confidence takes no guidance, got cfg_scale = {self.cfg_scale}")
         if not (math.isfinite(self.cfg_scale) and self.cfg_scale >= 0):
             raise WorkloadError(f"udlm: cfg_scale must be finite and >= 0, got {self.cfg_scale}")
 
@@ -76,15 +90,11 @@ def sample(model: UniformDenoiser, prompt_BP: torch.Tensor, options: Options) ->
             if options.cfg_scale > 0:
                 shown_BL = torch.cat((tokens_BL, _without_prompt(model, tokens_BL, prompt_length, generator)))
             logits_BGV = at_noise(model, chance)(shown_BL)[:, prompt_length:]
-            clean_BGV = token_probabilities(logits_BGV, options.temperature)
-            noisy_BG = shown_BL[:, prompt_length:]
-            if options.prediction == "posterior":
-                clean_BGV = leave_one_out(clean_BGV, noisy_BG, chance)
-            weight_BGV = uniform_posterior(clean_BGV, noisy_BG, chance, next_chance)
-            if options.cfg_scale > 0:
-                conditional_BGV, unconditional_BGV = weight_BGV.chunk(2)
-                weight_BGV = guide(conditional_BGV, unconditional_BGV, options.cfg_scale)
-            here_BG.copy_(race(weight_BGV, generator))
+            if options.routing == "confidence":
+                here_BG.copy_(_route(logits_BGV, next_chance, options.temperature, generator))
+            else:
+                noisy_BG = shown_BL[:, prompt_length:]
+                here_BG.copy_(_resample(logits_BGV, noisy_BG, (chance, next_chance), options, generator))
     rows = tokens_BL.numel() * (2 if options.cfg_scale > 0 else 1)
     return Generation(
         tokens=tokens_BL,
@@ -92,6 +102,35 @@ def sample(model: UniformDenoiser, prompt_BP: torch.Tensor, options: Options) ->
         committed_per_forward=(0,) * (options.steps_count - 1) + (batch * options.gen_length,),
         rows_per_forward=(rows,) * options.steps_count,
     )
+
+
+def _resample(
+    logits_BGV: torch.Tensor,
+    noisy_BG: torch.Tensor,
+    chances: tuple[float, float],
+    options: Options,
+    generator: torch.Generator | None,
+) -> torch.Tensor:
+    """Tokens `[B, G]` of the next step from the posterior; with guidance the batch comes doubled."""
+    clean_BGV = token_probabilities(logits_BGV, options.temperature)
+    if options.prediction == "posterior":
+        clean_BGV = leave_one_out(clean_BGV, noisy_BG, chances[0])
+    weight_BGV = uniform_posterior(clean_BGV, noisy_BG, *chances)
+    if options.cfg_scale > 0:
+        conditional_BGV, unconditional_BGV = weight_BGV.chunk(2)
+        weight_BGV = guide(conditional_BGV, unconditional_BGV, options.cfg_scale)
+    return race(weight_BGV, generator)
+
+
+def _route(
+    logits_BGV: torch.Tensor, next_chance: float, temperature: float, generator: torch.Generator | None
+) -> torch.Tensor:
+    """The most probable predictions `[B, G]`, as many as noise leaves clean at the next step, and noise elsewhere."""
+    drawn_BG = choose_tokens(logits_BGV, temperature, generator)
+    chance_BG = torch.softmax(logits_BGV.float(), dim=-1).gather(-1, drawn_BG[..., None])[..., 0]
+    kept = round(drawn_BG.shape[1] * (1 - next_chance))
+    is_kept_BG = chance_BG.argsort(dim=-1, descending=True).argsort(dim=-1) < kept
+    return torch.where(is_kept_BG, drawn_BG, random_tokens(drawn_BG, logits_BGV.shape[-1], generator))
 
 
 def guide(conditional_V: torch.Tensor, unconditional_V: torch.Tensor, cfg_scale: float) -> torch.Tensor:
