@@ -39,7 +39,9 @@ def test_summary_takes_simulated_figures_from_the_simulation(tables: Tables, den
     assert row["simulated_s"] == denoising.simulation.makespan_s
     assert row["simulated_tokens_per_s"] == approx(8 / denoising.simulation.makespan_s)
     assert row["j_per_token"] == approx(denoising.simulation.energy_j / 8)
-    assert row["band"] == denoising.simulation.band_reason != ""
+    assert row["simulated_low_s"] == denoising.simulation.low_s < row["simulated_s"]
+    assert row["simulated_high_s"] == denoising.simulation.high_s > row["simulated_s"]
+    assert row["band"] == ""  # the reason why there is none
 
 
 def test_unknown_stays_unknown(tables: Tables, hostile):
