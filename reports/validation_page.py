@@ -7,8 +7,9 @@ import pandas as pd
 
 from reports.charts.validation import predicted_against_measured
 from reports.formatting import format_count, format_number
-from reports.report import Figure, Report, Section, TableView, numbers, texts
+from reports.report import Figure, Report, Section, TableView, numbers, or_else, texts
 from simulator.op_columns import CONDITIONS, SIZE_NAMES
+from simulator.size_classes import in_order
 from simulator.validation.runs import Run
 
 _POINTS = 1500  # drawn of each table
@@ -22,6 +23,9 @@ _COLUMNS = (
         median_percent="median %",
         p90_percent="p90 %",
         bias_percent="bias %",
+    ),
+    *numbers(
+        or_else(format_number, "all rows only"),
         datasheet_mape_percent="datasheet roofline %",
         fitted_roofline_mape_percent="fitted roofline %",
     ),
@@ -55,7 +59,9 @@ def _section(run: Run) -> Section:
             "size_class": table.size_class[drawn],
             "sizes": [_sizes_text(table.ops.sizes[row]) for row in drawn],
         }
-    ).sort_values("size_class", kind="stable")
+    )
+    order = {label: place for place, label in enumerate(in_order(table.op, table.size_class.tolist()))}
+    rows = rows.sort_values("size_class", key=lambda labels: labels.map(order), kind="stable")
     name = f"{table.op} {table.dtype}, {table.chip}, {table.backend}"
     error = 100.0 * np.abs(run.predicted_s / table.measured_s - 1.0).mean()
     text = f"{min(len(table), _POINTS):,} of {len(table):,} rows held out; mean absolute error {error:.1f} %"

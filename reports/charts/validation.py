@@ -9,7 +9,7 @@ _HEIGHT = 340
 
 
 def predicted_against_measured(rows: pd.DataFrame, title: str, subtitle: str) -> alt.typing.ChartType:
-    """Predicted over measured time against measured time, by size class; 1 is a perfect prediction.
+    """Predicted over measured time against measured time; 1 is perfect, size classes stand in the order of the rows.
 
     Args:
         rows: columns `measured_us, ratio, size_class, sizes`, at most 5,000.
@@ -24,7 +24,9 @@ def predicted_against_measured(rows: pd.DataFrame, title: str, subtitle: str) ->
         .mark_circle(size=14, opacity=0.55)
         .encode(
             x=alt.X("measured_us:Q").scale(type="log", nice=False).title("measured [us]"),
-            y=alt.Y("ratio:Q").scale(type="log", domain=[0.5, 2.0], clamp=True).title("predicted / measured"),
+            y=alt.Y("ratio:Q")
+            .scale(type="log", domain=[0.5, 2.0], clamp=True, nice=False)
+            .title("predicted / measured"),
             color=alt.Color("size_class:N").sort(classes).scale(domain=classes, range=colors).title("size class"),
             tooltip=["sizes:N", "size_class:N", "measured_us:Q", "predicted_us:Q", "ratio:Q"],
         )
