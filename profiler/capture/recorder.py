@@ -8,6 +8,7 @@ of it many times dearer than in a tight loop. So the way of a repeated call is s
 the end of the recording is left to `CallLog`.
 """
 
+import sys
 from collections.abc import Callable, Iterable
 from time import perf_counter_ns
 from typing import Any
@@ -25,6 +26,7 @@ from profiler.capture.timing import CudaEvents, Stamp
 from profiler.costs.rules import is_free
 from workloads.markers import Marker, current_marker, mark_count
 
+NEVER = sys.maxsize
 _FREE = "free"
 _ALLOCATE = "allocate"
 _DECOMPOSE = "decompose"
@@ -58,6 +60,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         self.log = CallLog()
         self.modules = ModulePaths()
         self.storages = Storages()
+        self.flush: Callable[[], None] = _no_flush
+        self.flush_at = NEVER  # the number of versions from which `flush` is called after a call; see `Stream`
         self._known: dict[tuple[object, ...], KnownCall] = {}
         self._dispositions: dict[int, str] = {}
         self._strict = strict
@@ -147,6 +151,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         log.add_call((known, marker, self.modules.current, start, end))
         log.add_reads(versions)
         log.add_writes((version, before))
+        if version >= self.flush_at:
+            self.flush()
         return result
 
     def _observe_slowly(
@@ -189,6 +195,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         self.log.add_call((known, marker, self.modules.current, start, end))
         self.log.add_reads(versions)
         self.storages.write(outputs, known.output_roles, self.log.writes)
+        if self.storages.versions >= self.flush_at:
+            self.flush()
         return result
 
     def _add_tokens(self, values: Iterable[Any], key: list[object], versions: list[int]) -> None:
@@ -253,6 +261,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
 
 def _no_stamp() -> None:
     """The clock of a recording that only counts."""
+
+
+def _no_flush() -> None:
+    """A recording that stays in memory."""
 
 
 def _collect_tensors(values: Iterable[Any], tensors: list[torch.Tensor]) -> None:

@@ -3,22 +3,22 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
-import numpy as np
 import torch
 
-from profiler.capture.call_log import CallColumns
-from profiler.capture.devices import describe_device
 from profiler.capture.energy.meter import EnergyMeter
 from profiler.capture.function_level import FunctionLevel
 from profiler.capture.nvtx_ranges import nvtx_ranges_if_cuda
 from profiler.capture.recorder import Recorder
+from profiler.capture.stream import Stream
+from profiler.capture.stretches import Stretches
 from profiler.capture.timing import CudaEvents
 from profiler.energy import DeviceType
 from profiler.energy_calls import with_energy
 from profiler.errors import TraceError
-from profiler.provenance import record_provenance
-from profiler.traces import Allocations, Trace
+from profiler.storage import save_trace
+from profiler.traces import Trace
 
 
 @dataclass(slots=True)
@@ -48,6 +48,7 @@ def capture(
     seed: int | None = None,
     timing: bool = True,
     energy: bool | EnergyMeter = False,
+    stream_to: Path | None = None,
 ) -> Iterator[Recording]:
     """Record every PyTorch operation that runs inside this block, on CPU, CUDA or meta tensors.
 
@@ -59,6 +60,11 @@ def capture(
         timing: take the times of calls. Without them, recording costs a little less, and `start_s` and `duration_s` are
             NaN.
         energy: measure energy with the sources that this machine has, or with a meter of your own.
+        stream_to: save the trace to this file, and until then write calls to a folder beside it, `<name>.parts`, every
+            two seconds, instead of keeping them in memory. `load_trace` reads that folder where the program was killed.
+
+    Raises:
+        TraceError: where `stream_to` cannot be written, or an unfinished recording lies there.
 
     Example:
         >>> import torch
@@ -74,44 +80,25 @@ def capture(
     nvtx = nvtx_ranges_if_cuda()
     recorder = Recorder(strict=strict, vocab_size=vocab_size, timing=timing, events=events, nvtx=nvtx)
     meter = EnergyMeter() if energy is True else energy or None
+    stretches = Stretches(recorder, events, name, seed)
+    stream = None if stream_to is None else Stream(recorder, stretches, stream_to)
     with ExitStack() as stack:
         if meter is not None:
             stack.enter_context(meter)
         if nvtx is not None:
             stack.callback(nvtx.close)
+        if stream is not None:
+            stack.enter_context(stream)
         recorder.modules.start()
         stack.callback(recorder.modules.stop)
         stack.enter_context(FunctionLevel(recorder))
         stack.enter_context(recorder)
         yield recording
-    if events is not None:
-        events.wait()
-    columns = CallColumns(events)
-    trace = _build_trace(recorder, columns, name, seed)
+    trace = stretches.take() if stream is None else stream.finish()
     if meter is not None:
-        device: DeviceType = "gpu" if "cuda" in columns.devices else "cpu"
-        trace = with_energy(trace, meter.readings(columns.origin_s), device)
+        device: DeviceType = "gpu" if "cuda" in stretches.columns.devices else "cpu"
+        trace = with_energy(trace, meter.readings(stretches.columns.origin_s), device)
     recording._trace = trace
-
-
-def _build_trace(recorder: Recorder, columns: CallColumns, name: str, seed: int | None) -> Trace:
-    """Turn what was recorded into columns."""
-    calls = columns.take(recorder.log.calls, recorder.log.reads, recorder.log.writes)
-    device = describe_device(columns.devices)
-    return Trace(
-        name=name,
-        ops=columns.ops.names(),
-        calls=calls,
-        allocations=_allocations(recorder),
-        phases=columns.phases.names(),
-        modules=columns.modules.names(),
-        provenance=record_provenance(
-            "capture", device=device.name, clock_hz=device.clock_hz, seed=seed, notes=device.notes
-        ),
-    )
-
-
-def _allocations(recorder: Recorder) -> Allocations:
-    """Storages that no recorded operation made, as columns."""
-    rows = np.array(recorder.storages.allocations, dtype=np.int64).reshape(-1, 3)
-    return Allocations(version=rows[:, 0], size_bytes=rows[:, 1], is_outside=rows[:, 2])
+    if stream is not None and stream_to is not None:
+        save_trace(trace, stream_to)
+        stream.remove_parts()

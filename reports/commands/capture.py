@@ -57,6 +57,12 @@ def capture(
     timing: Annotated[
         bool, typer.Option("--timing/--no-timing", help="Take the times of calls, or only count.")
     ] = True,
+    stream: Annotated[
+        bool,
+        typer.Option(
+            "--stream", help="Write calls to OUTPUT.parts while it runs: memory stays flat, a kill loses seconds."
+        ),
+    ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Fail at the first op without a cost rule.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -114,6 +120,7 @@ def capture(
     if device != "meta" and not program.startswith("py:"):  # a script may do things that must be done once only
         with progress("warming up"):
             ready.run()
+    path = output or default_output(ready.name)
     with (
         progress(f"running {ready.description}"),
         record(
@@ -123,13 +130,14 @@ def capture(
             seed=seed,
             timing=timing,
             energy=energy,
+            stream_to=path if stream else None,
         ) as recording,
         measure_dram() if counters else nullcontext() as dram,
     ):
         ready.run()
-    path = output or default_output(ready.name)
     trace = recording.trace if dram is None else with_dram(recording.trace, dram)
-    save_trace(trace, path)
+    if dram is not None or not stream:  # else it is saved already
+        save_trace(trace, path)
     if as_json:
         print_json(trace_json(trace, path))
         return

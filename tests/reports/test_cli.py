@@ -87,6 +87,24 @@ def test_capture_of_a_script_saves_its_trace(tmp_path):
     assert load_trace(tmp_path / "t.parquet").to_frame().matrix_flops.sum() == 128
 
 
+def test_streamed_capture_saves_the_same_and_commands_read_what_was_cut_off(tmp_path, monkeypatch):
+    script = tmp_path / "program.py"
+    script.write_text(
+        "import torch\ndef main():\n    return torch.ones(8, 4) @ torch.ones(4, 2)\n"
+        "def fail():\n    main()\n    raise SystemError\n"
+    )
+    result = run("capture", f"py:{script}", "--stream", "-o", tmp_path / "t.parquet", "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.output)["matmul_flops"] == 128
+    assert load_trace(tmp_path / "t.parquet").to_frame().matrix_flops.sum() == 128
+    assert not (tmp_path / "t.parquet.parts").exists()
+    with pytest.raises(SystemError):
+        run("capture", f"py:{script}:fail", "--stream", "-o", tmp_path / "u.parquet")
+    result = run("roofline", tmp_path / "u.parquet.parts", "--json")
+    assert result.exit_code == 0
+    assert load_trace(tmp_path / "u.parquet.parts").to_frame().matrix_flops.sum() == 128
+
+
 def test_roofline_prints_a_table_and_json(trace_file):
     assert "gemm" in run("roofline", trace_file).output
     points = json.loads(run("roofline", trace_file, "--by", "kind", "--json").output)["points"]
