@@ -63,6 +63,17 @@ def capture(
             "--stream", help="Write calls to OUTPUT.parts while it runs: memory stays flat, a kill loses seconds."
         ),
     ] = False,
+    warmup: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Untimed runs first [default: 2 with --repeats; else 1, and 0 for a script].",
+            show_default=False,
+        ),
+    ] = None,
+    repeats: Annotated[
+        int, typer.Option(min=0, help="Time the bare program this often before it is captured once.")
+    ] = 0,
     strict: Annotated[bool, typer.Option("--strict", help="Fail at the first op without a cost rule.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -82,8 +93,9 @@ def capture(
 
     from profiler.capture import capture as record
     from profiler.capture.uncore import measure_dram, with_dram
+    from profiler.capture.windows import DEFAULT_WARMUP_COUNT, measure, window_json, window_note, with_window
     from profiler.storage import save_trace
-    from reports.console import print_json, progress, remark
+    from reports.console import print_json, print_line, progress, remark
     from reports.measured_energy import print_energy
     from reports.memory_fit import weights_do_not_fit
     from roofline.chipfile import load_chip
@@ -92,6 +104,8 @@ def capture(
 
     if counters and device != "cpu":
         raise WorkloadError(_no_counters(device))
+    if repeats and device == "meta":
+        raise WorkloadError("--repeats: nothing runs on meta, so there is nothing to time; allowed: --device cpu, cuda")
     options: dict[str, object] = {}
     for text in option or []:
         key, separator, value = text.partition("=")
@@ -117,9 +131,15 @@ def capture(
     misfit = weights_do_not_fit(ready.name, ready.parameters_count, ready.dtype, load_chip(chip))
     if misfit:
         remark(f"note: {misfit}")
-    if device != "meta" and not program.startswith("py:"):  # a script may do things that must be done once only
+    is_script = program.startswith("py:")  # which may do things that must be done once only, unless asked for more
+    window = None
+    if repeats:
+        with progress(f"timing {ready.description}"):
+            window = measure(ready.run, warmup=DEFAULT_WARMUP_COUNT if warmup is None else warmup, repeats=repeats)
+    elif device != "meta":
         with progress("warming up"):
-            ready.run()
+            for _ in range((0 if is_script else 1) if warmup is None else warmup):
+                ready.run()
     path = output or default_output(ready.name)
     with (
         progress(f"running {ready.description}"),
@@ -136,12 +156,17 @@ def capture(
     ):
         ready.run()
     trace = recording.trace if dram is None else with_dram(recording.trace, dram)
-    if dram is not None or not stream:  # else it is saved already
+    trace = trace if window is None else with_window(trace, window)
+    if trace is not recording.trace or not stream:  # else it is saved already
         save_trace(trace, path)
     if as_json:
-        print_json(trace_json(trace, path))
+        print_json({**trace_json(trace, path), "window": window and window_json(window)})
         return
     show(trace, path)
+    if window is not None:
+        print_line(window_note(window))
+        for warning in window.warnings:
+            remark(f"warning: {warning}")
     print_energy(trace)
     if dram is not None:
         remark(f"note: {dram.note()}")

@@ -105,6 +105,51 @@ def test_streamed_capture_saves_the_same_and_commands_read_what_was_cut_off(tmp_
     assert load_trace(tmp_path / "u.parquet.parts").to_frame().matrix_flops.sum() == 128
 
 
+@pytest.fixture
+def counting_script(tmp_path):
+    """A program that leaves one more letter in a file each time it runs."""
+    script = tmp_path / "program.py"
+    script.write_text(
+        "import torch\nfrom pathlib import Path\n"
+        f"def main():\n    with Path({str(tmp_path / 'runs')!r}).open('a') as file:\n        file.write('x')\n"
+        "    return torch.ones(64, 64) @ torch.ones(64, 64)\n"
+    )
+    return script, lambda: len((tmp_path / "runs").read_text())
+
+
+def test_capture_times_the_bare_program_before_it_watches(tmp_path, counting_script):
+    script, runs = counting_script
+    path = tmp_path / "t.parquet"
+    result = run("capture", f"py:{script}", "--warmup", 3, "--repeats", 5, "-o", path, "--json")
+    assert runs() == 3 + 5 + 1
+    answer = json.loads(result.output)
+    assert (answer["window"]["runs"], answer["window"]["warmup_count"]) == (5, 3)
+    assert len(answer["window"]["runs_s"]) == 5
+    assert answer["calls"] == 3  # two fills and a product, of the one run that was watched
+    notes = load_trace(path).provenance.notes
+    assert any("over 5 runs after 3 warm-up" in note for note in notes)
+    assert set(answer["window"]["warnings"]) <= set(notes)
+
+
+def test_capture_without_repeats_runs_a_script_once_and_has_no_window(tmp_path, counting_script):
+    script, runs = counting_script
+    result = run("capture", f"py:{script}", "-o", tmp_path / "t.parquet", "--json")
+    assert runs() == 1
+    assert json.loads(result.output)["window"] is None
+
+
+def test_capture_prints_the_window(tmp_path, counting_script):
+    script, _runs = counting_script
+    output = run("capture", f"py:{script}", "--repeats", 1, "-o", tmp_path / "t.parquet").output
+    assert "over 1 run after 2 warm-up" in output
+    assert "tells nothing of the spread" in output
+
+
+def test_capture_refuses_to_time_what_does_not_run(capsys, monkeypatch):
+    err = fails(capsys, monkeypatch, "capture", "ar-100m@forward", "--device", "meta", "--repeats", 3)
+    assert "nothing runs on meta" in err
+
+
 def test_roofline_prints_a_table_and_json(trace_file):
     assert "gemm" in run("roofline", trace_file).output
     points = json.loads(run("roofline", trace_file, "--by", "kind", "--json").output)["points"]
