@@ -9,6 +9,7 @@ import torch
 
 from profiler.capture.energy.meter import EnergyMeter
 from profiler.capture.function_level import FunctionLevel
+from profiler.capture.kernel_profiler import KernelProfiler
 from profiler.capture.nvtx_ranges import nvtx_ranges_if_cuda
 from profiler.capture.recorder import Recorder
 from profiler.capture.stream import Stream
@@ -48,6 +49,7 @@ def capture(
     seed: int | None = None,
     timing: bool = True,
     energy: bool | EnergyMeter = False,
+    kernels: bool = False,
     stream_to: Path | None = None,
 ) -> Iterator[Recording]:
     """Record every PyTorch operation that runs inside this block, on CPU, CUDA or meta tensors.
@@ -60,6 +62,7 @@ def capture(
         timing: take the times of calls. Without them, recording costs a little less, and `start_s` and `duration_s` are
             NaN.
         energy: measure energy with the sources that this machine has, or with a meter of your own.
+        kernels: run torch.profiler too and attach the device's kernels to their calls, whose times are theirs then.
         stream_to: save the trace to this file, and until then write calls to a folder beside it, `<name>.parts`, every
             two seconds, instead of keeping them in memory. `load_trace` reads that folder where the program was killed.
 
@@ -76,7 +79,10 @@ def capture(
         128
     """
     recording = Recording()
-    events = CudaEvents() if timing and torch.cuda.is_available() else None
+    if kernels and not timing:
+        raise TraceError("capture: kernels=True attaches kernels by the times of calls; it needs timing=True")
+    profiler = KernelProfiler() if kernels else None
+    events = CudaEvents() if timing and not kernels and torch.cuda.is_available() else None
     nvtx = nvtx_ranges_if_cuda()
     recorder = Recorder(strict=strict, vocab_size=vocab_size, timing=timing, events=events, nvtx=nvtx)
     meter = EnergyMeter() if energy is True else energy or None
@@ -85,6 +91,8 @@ def capture(
     with ExitStack() as stack:
         if meter is not None:
             stack.enter_context(meter)
+        if profiler is not None:
+            stack.enter_context(profiler)
         if nvtx is not None:
             stack.callback(nvtx.close)
         if stream is not None:
@@ -95,6 +103,8 @@ def capture(
         stack.enter_context(recorder)
         yield recording
     trace = stretches.take() if stream is None else stream.finish()
+    if profiler is not None:
+        trace = profiler.attach(trace, stretches.columns.origin_s)
     if meter is not None:
         device: DeviceType = "gpu" if "cuda" in stretches.columns.devices else "cpu"
         trace = with_energy(trace, meter.readings(stretches.columns.origin_s), device)

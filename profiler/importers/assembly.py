@@ -95,7 +95,7 @@ def assemble(name: str, kernels: Sequence[Kernel], calls: Sequence[LaunchedCall]
         duration_s=_seconds(_total(kernels[index].duration_ps for index in call.kernels) for call in calls),
         energy_j=np.full(len(calls), np.nan),
     )
-    table, names = _kernel_columns(kernels, calls, streams, base_ps)
+    table, names = kernel_columns(kernels, calls, streams, base_ps)
     return Trace(
         name=name,
         ops=tuple(ops),
@@ -114,9 +114,10 @@ def device_streams(kernels: Sequence[Kernel]) -> list[int]:
     return [kernel.stream + (STREAMS_PER_DEVICE * kernel.device if several else 0) for kernel in kernels]
 
 
-def _kernel_columns(
+def kernel_columns(
     kernels: Sequence[Kernel], calls: Sequence[LaunchedCall], streams: Sequence[int], base_ps: int
 ) -> tuple[Kernels, tuple[str, ...]]:
+    """The table of kernels, each of which belongs to one of the calls, and their names; times count from `base_ps`."""
     call_of = {index: position for position, call in enumerate(calls) for index in call.kernels}
     attribution = [ATTRIBUTIONS.index(call.attribution) for call in calls]
     names: dict[str, int] = {}

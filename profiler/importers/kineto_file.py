@@ -75,8 +75,12 @@ class KinetoFile:
     skipped: tuple[tuple[str, int], ...]
 
 
-def read_kineto(path: Path) -> KinetoFile:
+def read_kineto(path: Path, *, may_lack_kernels: bool = False) -> KinetoFile:
     """Read a PyTorch profiler JSON or JSON.gz.
+
+    Args:
+        path: the file.
+        may_lack_kernels: whether a file without device events will do.
 
     Raises:
         TraceError: where the file cannot be read, is no JSON, or is no PyTorch profiler trace with device events.
@@ -89,7 +93,7 @@ def read_kineto(path: Path) -> KinetoFile:
     skipped: Counter[str] = Counter()
     for event in document["traceEvents"]:
         _sort_event(event, host, kernels, skipped)
-    if not kernels:
+    if not kernels and not may_lack_kernels:
         raise TraceError(
             f"{path}: holds no device events (kernel, gpu_memcpy, gpu_memset, cuda_profiler_range) among "
             f"{len(document['traceEvents'])} events; record with ProfilerActivity.CUDA"

@@ -8,6 +8,7 @@ import typer
 from reports.commands.options import AsJson, ChipName, default_output
 
 if TYPE_CHECKING:
+    from profiler.capture.windows import TimingWindow
     from profiler.traces import Trace
 
 _HELP = "Generation"
@@ -53,6 +54,10 @@ def capture(
     counters: Annotated[
         bool, typer.Option("--counters", help="Measure bytes at main memory (perf, machine-wide; only on cpu).")
     ] = False,
+    kernels: Annotated[
+        bool,
+        typer.Option("--kernels", help="Attach the device's kernels to their calls (torch.profiler; only on cuda)."),
+    ] = False,
     chip: ChipName = "h100-sxm",
     timing: Annotated[
         bool, typer.Option("--timing/--no-timing", help="Take the times of calls, or only count.")
@@ -93,19 +98,18 @@ def capture(
 
     from profiler.capture import capture as record
     from profiler.capture.uncore import measure_dram, with_dram
-    from profiler.capture.windows import DEFAULT_WARMUP_COUNT, measure, window_json, window_note, with_window
+    from profiler.capture.windows import DEFAULT_WARMUP_COUNT, measure, window_json, with_window
     from profiler.storage import save_trace
-    from reports.console import print_json, print_line, progress, remark
+    from reports.console import print_json, progress, remark
     from reports.measured_energy import print_energy
     from reports.memory_fit import weights_do_not_fit
     from roofline.chipfile import load_chip
     from workloads.errors import WorkloadError
     from workloads.programs import resolve_program
 
-    if counters and device != "cpu":
-        raise WorkloadError(_no_counters(device))
-    if repeats and device == "meta":
-        raise WorkloadError("--repeats: nothing runs on meta, so there is nothing to time; allowed: --device cpu, cuda")
+    refused = _refusal(device, counters=counters, repeats=repeats, kernels=kernels, timing=timing)
+    if refused:
+        raise WorkloadError(refused)
     options: dict[str, object] = {}
     for text in option or []:
         key, separator, value = text.partition("=")
@@ -131,15 +135,12 @@ def capture(
     misfit = weights_do_not_fit(ready.name, ready.parameters_count, ready.dtype, load_chip(chip))
     if misfit:
         remark(f"note: {misfit}")
-    is_script = program.startswith("py:")  # which may do things that must be done once only, unless asked for more
-    window = None
-    if repeats:
-        with progress(f"timing {ready.description}"):
-            window = measure(ready.run, warmup=DEFAULT_WARMUP_COUNT if warmup is None else warmup, repeats=repeats)
-    elif device != "meta":
-        with progress("warming up"):
-            for _ in range((0 if is_script else 1) if warmup is None else warmup):
-                ready.run()
+    if warmup is None:  # a script may do things that must be done once only, unless it is asked for more
+        warmup = DEFAULT_WARMUP_COUNT if repeats else 0 if device == "meta" or program.startswith("py:") else 1
+    with progress(f"timing {ready.description}" if repeats else "warming up"):
+        window = measure(ready.run, warmup=warmup, repeats=repeats) if repeats else None
+        for _ in range(0 if repeats else warmup):
+            ready.run()
     path = output or default_output(ready.name)
     with (
         progress(f"running {ready.description}"),
@@ -151,6 +152,7 @@ def capture(
             timing=timing,
             energy=energy,
             stream_to=path if stream else None,
+            kernels=kernels,
         ) as recording,
         measure_dram() if counters else nullcontext() as dram,
     ):
@@ -164,13 +166,33 @@ def capture(
         return
     show(trace, path)
     if window is not None:
-        print_line(window_note(window))
-        for warning in window.warnings:
-            remark(f"warning: {warning}")
+        _print_window(window)
     print_energy(trace)
     if dram is not None:
         remark(f"note: {dram.note()}")
     remark(f"next: roofscape roofline {path} --chip {chip}")
+
+
+def _refusal(device: str, *, counters: bool, repeats: int, kernels: bool, timing: bool) -> str:
+    """Why these options cannot go together, empty where they can."""
+    if counters and device != "cpu":
+        return _no_counters(device)
+    if repeats and device == "meta":
+        return "--repeats: nothing runs on meta, so there is nothing to time; allowed: --device cpu, cuda"
+    if kernels and device != "cuda":
+        return f"--kernels: attaches the kernels of a GPU, got --device {device}; allowed: --device cuda"
+    if kernels and not timing:
+        return "--kernels: finds the call of each kernel by time, so it cannot go with --no-timing"
+    return ""
+
+
+def _print_window(window: "TimingWindow") -> None:
+    from profiler.capture.windows import window_note
+    from reports.console import print_line, remark
+
+    print_line(window_note(window))
+    for warning in window.warnings:
+        remark(f"warning: {warning}")
 
 
 def _no_counters(device: str) -> str:

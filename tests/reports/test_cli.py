@@ -150,6 +150,14 @@ def test_capture_refuses_to_time_what_does_not_run(capsys, monkeypatch):
     assert "nothing runs on meta" in err
 
 
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [(("--device", "cpu"), "attaches the kernels of a GPU"), (("--device", "cuda", "--no-timing"), "by time")],
+)
+def test_capture_refuses_kernels_where_there_can_be_none(capsys, monkeypatch, options, why):
+    assert why in fails(capsys, monkeypatch, "capture", "ar-100m@forward", "--kernels", *options)
+
+
 def test_roofline_prints_a_table_and_json(trace_file):
     assert "gemm" in run("roofline", trace_file).output
     points = json.loads(run("roofline", trace_file, "--by", "kind", "--json").output)["points"]
