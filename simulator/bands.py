@@ -7,7 +7,7 @@ family with the other's constants; on a chip of another family; and for kinds th
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import resources
@@ -20,8 +20,8 @@ from profiler.op import KINDS
 from roofline.chip import Chip
 from roofline.chipfile import list_chips, load_chip
 from simulator.errors import SimulationError
-from simulator.op_columns import DTYPES, FloatArray, IntArray, OpColumns
-from simulator.size_classes import class_of
+from simulator.op_columns import DTYPES, BoolArray, FloatArray, IntArray, OpColumns
+from simulator.size_classes import CLASSES, class_names, class_numbers
 
 SCHEMA_VERSION = 1
 COVERAGE = 0.90
@@ -120,17 +120,15 @@ def op_bands(ops: OpColumns, chip: Chip, bands: Sequence[Band] | None = None) ->
     known = shipped_bands() if bands is None else tuple(bands)
     if not known:
         return None
-    keys = [_keys(ops, row) for row in range(len(ops))]
-    table = {key: _look_up(known, chip, *key) for key in dict.fromkeys(keys)}
-    # Kernels of one family and type share a model, and those that no table holds share what nobody knows of them.
-    groups = {key: (found.basis, "" if found.is_unseen else key[1]) for key, found in table.items()}
-    numbers = {group: i for i, group in enumerate(dict.fromkeys(groups.values()))}
-    return OpBands(
-        low_ratio=np.array([table[key].low_ratio for key in keys]),
-        high_ratio=np.array([table[key].high_ratio for key in keys]),
-        group=np.array([numbers[groups[key]] for key in keys], dtype=np.int64),
-        basis=tuple(dict.fromkeys(basis for basis, _ in numbers)),
-    )
+    low, high, group = np.ones(len(ops)), np.ones(len(ops)), np.zeros(len(ops), dtype=np.int64)
+    numbers: dict[tuple[str, str], int] = {}
+    for rows, families, dtype in sorted(_alike(ops), key=lambda found: int(found[0][0])):  # as they appear
+        found = _look_up(known, chip, families, dtype)
+        # Kernels of one family and type share a model, and those that no table holds share what nobody knows of them.
+        key = (found.basis, "" if found.is_unseen else dtype)
+        low[rows], high[rows], group[rows] = found.low_ratio, found.high_ratio, numbers.setdefault(key, len(numbers))
+    basis = tuple(dict.fromkeys(words for words, _ in numbers))
+    return OpBands(low_ratio=low, high_ratio=high, group=group, basis=basis)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,32 +141,44 @@ class _Found:
     is_unseen: bool = False
 
 
-_Key = tuple[tuple[tuple[str, str], ...], str]
+_Families = tuple[tuple[str, str], ...]  # (family of kernels, size class) that an op is validated as
 
 
-def _keys(ops: OpColumns, row: int) -> _Key:
-    """((family of kernels, size class), ...) that an op is validated as, and its dtype."""
-    kind, dtype = KINDS[ops.kind[row, 0]], DTYPES[ops.dtype[row, 0]]
-    size = {name: float(ops.size(name)[row, 0]) for name in ("m", "queries", "keys", "causal", "elements", "tokens")}
-    families: tuple[str, ...]
-    if kind == "gemm":
-        families = ("gemm",)
-    elif kind == "attention" and size["queries"] <= 1:
-        families = ("attention_decode",)
-    elif kind == "attention" and size["causal"] > 0:
-        families = ("attention_prefill",)
-    elif kind == "attention" and size["queries"] < size["keys"]:
-        families = ("attention_decode", "attention_bidirectional")
-    elif kind == "attention":
-        families = ("attention_bidirectional",)
-    elif kind == "collective":
-        families = ("all_reduce",) if ops.collective_passes[row, 0] > 1 else ("all_gather", "reduce_scatter")
-    else:
-        families = (kind,)
-    return tuple((family, class_of(family, size)) for family in families), dtype
+def _alike(ops: OpColumns) -> Iterator[tuple[IntArray, _Families, str]]:
+    """Rows that take the same band, what they are validated as, and their dtype."""
+    for families, chosen in _families(ops):
+        rows = np.flatnonzero(chosen)
+        columns = [CLASSES.get(family, ("", ()))[0] for family in families]
+        sizes = [ops.size(column)[rows, 0] if column else np.zeros(len(rows)) for column in columns]
+        classes = [class_numbers(family, values) for family, values in zip(families, sizes, strict=True)]
+        codes = np.stack([*classes, ops.dtype[rows, 0]])
+        distinct, which = np.unique(codes, axis=1, return_inverse=True)
+        for number, (*of_families, dtype) in enumerate(distinct.T.tolist()):
+            named = tuple((name, class_names(name)[i]) for name, i in zip(families, of_families, strict=True))
+            yield rows[which.reshape(-1) == number], named, DTYPES[dtype]
 
 
-def _look_up(bands: Sequence[Band], chip: Chip, families: tuple[tuple[str, str], ...], dtype: str) -> _Found:
+def _families(ops: OpColumns) -> Iterator[tuple[tuple[str, ...], BoolArray]]:
+    """Families of kernels that ops are validated as, and the ops, [O]; those in between have two."""
+    queries, keys, is_causal = ops.size("queries")[:, 0], ops.size("keys")[:, 0], ops.size("causal")[:, 0] > 0
+    is_one, is_all_reduce = queries <= 1, ops.collective_passes[:, 0] > 1
+    is_whole = ~is_one & ~is_causal
+    parts: dict[str, tuple[tuple[tuple[str, ...], BoolArray], ...]] = {
+        "attention": (
+            (("attention_decode",), is_one),
+            (("attention_prefill",), ~is_one & is_causal),
+            (("attention_decode", "attention_bidirectional"), is_whole & (queries < keys)),
+            (("attention_bidirectional",), is_whole & (queries >= keys)),
+        ),
+        "collective": ((("all_reduce",), is_all_reduce), (("all_gather", "reduce_scatter"), ~is_all_reduce)),
+    }
+    for code in np.unique(ops.kind[:, 0]):
+        kind = KINDS[code]
+        for families, chosen in parts.get(kind, (((kind,), np.ones(len(ops), dtype=np.bool_)),)):
+            yield families, chosen & (ops.kind[:, 0] == code)
+
+
+def _look_up(bands: Sequence[Band], chip: Chip, families: _Families, dtype: str) -> _Found:
     """The most specific bands there are; the widest of several."""
     validated = {band.chip for band in bands if band.basis == OWN}
     own_family = [band for band in bands if band.basis == FAMILY]

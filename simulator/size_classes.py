@@ -1,12 +1,12 @@
 """Size classes of kernels: what validation splits its errors by, and bands are looked up by."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.op_columns import FloatArray
+from simulator.op_columns import FloatArray, IntArray
 
 # What a class is cut by, and the least value of each class.
 CLASSES: dict[str, tuple[str, tuple[int, ...]]] = {
@@ -33,22 +33,19 @@ def class_names(op: str) -> tuple[str, ...]:
     return tuple(f"{column} {text}" for text in ends)
 
 
-def class_of(op: str, sizes: Mapping[str, float]) -> str:
-    """The class of one op by its sizes.
-
-    >>> class_of("gemm", {"m": 64}), class_of("softmax", {"rows": 3})
-    ('m 17-64', 'all')
-    """
-    column, _ = CLASSES.get(op, ("", ()))
-    return str(classes_of(op, np.array([sizes.get(column, 0.0)]))[0])
+def class_numbers(op: str, values: FloatArray) -> IntArray:
+    """Which of `class_names` every row is in, by the size that the classes of this op are cut by, [rows]."""
+    starts = np.array(CLASSES.get(op, ("", (0,)))[1], dtype=np.float64)
+    return np.clip(np.searchsorted(starts, values, side="right") - 1, 0, len(starts) - 1)
 
 
 def classes_of(op: str, values: FloatArray) -> NDArray[np.str_]:
-    """The class of every row by the size that the classes of this op are cut by, [rows]."""
-    names = np.array(class_names(op))
-    starts = np.array(CLASSES.get(op, ("", (0,)))[1], dtype=np.float64)
-    found = np.searchsorted(starts, values, side="right") - 1
-    classes: NDArray[np.str_] = names[np.clip(found, 0, len(names) - 1)]
+    """The class of every row, [rows].
+
+    >>> classes_of("gemm", np.array([64.0])).tolist(), classes_of("softmax", np.array([3.0])).tolist()
+    (['m 17-64'], ['all'])
+    """
+    classes: NDArray[np.str_] = np.array(class_names(op))[class_numbers(op, values)]
     return classes
 
 
