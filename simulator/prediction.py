@@ -1,11 +1,14 @@
 """Predicts a table of ops on a chip: seconds with their error band, what binds, and joules; distinct rows once."""
 
+from dataclasses import fields
+
 import numpy as np
 import pandas as pd
 
 from roofline.chip import Chip
 from simulator.bands import op_bands
 from simulator.energy import op_energy
+from simulator.op_columns import IntArray, OpColumns
 from simulator.op_frame import ops_from_frame
 from simulator.plans import PlanTable, plan_columns
 
@@ -24,13 +27,22 @@ def predict(frame: pd.DataFrame, chip: Chip) -> pd.DataFrame:
         joules where the chip has no energy constants.
     """
     ops = ops_from_frame(frame)
-    described = np.column_stack([ops.sizes, ops.kind, ops.dtype, ops.moved_bytes, ops.vector_flops])
-    _, first, row_of = np.unique(described, axis=0, return_index=True, return_inverse=True)
+    first, row_of = _distinct(ops)
     starts = range(0, len(first), _CHUNK_ROWS)
-    parts = [plan_columns(ops.take(first[start : start + _CHUNK_ROWS]), [chip]) for start in starts]
-    distinct = pd.concat([_predicted(part, chip) for part in parts]) if parts else pd.DataFrame(columns=list(_COLUMNS))
-    columns = {name: distinct[name].to_numpy()[row_of.reshape(-1)] for name in _COLUMNS}
+    parts = [_predicted(plan_columns(ops.take(first[start : start + _CHUNK_ROWS]), [chip]), chip) for start in starts]
+    distinct = pd.concat(parts) if parts else pd.DataFrame(columns=list(_COLUMNS))
+    columns = {name: distinct[name].to_numpy()[row_of] for name in _COLUMNS}
     return frame.assign(**columns)
+
+
+def _distinct(ops: OpColumns) -> tuple[IntArray, IntArray]:
+    """Position of the first of each set of equal ops, and which set every op is in, [O]."""
+    columns = np.column_stack([getattr(ops, column.name) for column in fields(OpColumns)])
+    varying = pd.DataFrame(columns[:, (columns != columns[:1]).any(axis=0)])
+    if varying.shape[1] == 0:
+        return np.arange(min(1, len(ops))), np.zeros(len(ops), dtype=np.int64)
+    sets = np.asarray(varying.groupby(list(varying.columns), sort=False).ngroup(), dtype=np.int64)
+    return np.unique(sets, return_index=True)[1], sets
 
 
 _COLUMNS = ("predicted_s", "low_s", "high_s", "bound_by", "bound_s", "joules")

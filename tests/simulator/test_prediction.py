@@ -44,3 +44,15 @@ def test_what_binds_is_told():
 def test_a_chip_without_energy_constants_has_unknown_joules(build):
     rows = pd.DataFrame([{"kind": "copy", "dtype": "bfloat16", "elements": 10}])
     assert np.isnan(prediction.predict(rows, build.chip()).joules.item())
+
+
+def test_rows_that_differ_in_operand_types_only_are_not_merged():
+    # m = k, so 4-byte weights with a 2-byte output move as many bytes as the reverse; the product is another.
+    row = {"kind": "gemm", "dtype": "bfloat16", "m": 4096, "n": 4096, "k": 4096}
+    wide_weights = {**row, "weight_dtype": "float32", "output_dtype": "bfloat16"}
+    wide_output = {**row, "weight_dtype": "bfloat16", "output_dtype": "float32"}
+    chip = load_chip("h100-sxm")
+    together = prediction.predict(pd.DataFrame([wide_weights, wide_output]), chip).predicted_s.tolist()
+    alone = [prediction.predict(pd.DataFrame([each]), chip).predicted_s.item() for each in (wide_weights, wide_output)]
+    assert together == alone
+    assert alone[0] != alone[1]
