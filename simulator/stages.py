@@ -68,16 +68,31 @@ class PlanColumns:
 PLAN_FIELDS: tuple[str, ...] = tuple(column.name for column in fields(PlanColumns))
 
 
+def smooth_excess(first: FloatArray, second: FloatArray, p: FloatArray) -> FloatArray:
+    """What the smooth maximum `(first^p + second^p)^(1/p)` has beyond the larger; nothing where p is infinite."""
+    longer, shorter = np.maximum(first, second), np.minimum(first, second)
+    ratio = np.divide(shorter, longer, out=np.zeros_like(longer), where=longer > 0)
+    excess: FloatArray = np.where(np.isinf(p), 0.0, longer * (np.power(1.0 + np.power(ratio, p), 1.0 / p) - 1.0))
+    return excess
+
+
+def smooth_max(first: FloatArray, second: FloatArray, p: FloatArray) -> FloatArray:
+    """The smooth maximum itself.
+
+    >>> smooth_max(np.array([3.0]), np.array([4.0]), np.array([2.0])).tolist()
+    [5.0]
+    """
+    maximum: FloatArray = np.maximum(first, second) + smooth_excess(first, second, p)
+    return maximum
+
+
 def missed_overlap_s(core_s: FloatArray, load_s: FloatArray, p: FloatArray, stages: FloatArray) -> FloatArray:
     """What a pipeline of core and load takes longer than the longer of the two.
 
     The larger of two estimates: filling and draining the pipeline costs one stage of the shorter side, and the fitted
-    smooth maximum `(core^p + load^p)^(1/p)` stands for the rest (p is infinite on chips without a fit).
+    smooth maximum stands for the rest (p is infinite on chips without a fit).
     """
-    longer, shorter = np.maximum(core_s, load_s), np.minimum(core_s, load_s)
-    ratio = np.divide(shorter, longer, out=np.zeros_like(longer), where=longer > 0)
-    smooth = np.where(np.isinf(p), 0.0, longer * (np.power(1.0 + np.power(ratio, p), 1.0 / p) - 1.0))
-    return np.maximum(smooth, shorter / np.maximum(stages, 1.0))
+    return np.maximum(smooth_excess(core_s, load_s, p), np.minimum(core_s, load_s) / np.maximum(stages, 1.0))
 
 
 def level_seconds(planned: PlanColumns, chips: ChipColumns) -> FloatArray:

@@ -15,7 +15,7 @@ from simulator.chip_columns import ChipColumns
 from simulator.kernels.attention_constants import CONSTANTS, SCOPES, AttentionConstants, attention_constants
 from simulator.kernels.attention_tiles import AttentionTiles, attention_tiles
 from simulator.op_columns import DTYPES, FloatArray, OpColumns
-from simulator.stages import PlanColumns, level_traffic
+from simulator.stages import PlanColumns, level_traffic, smooth_max
 
 __all__ = ("CONSTANTS", "KINDS", "SCOPES", "plan")
 
@@ -87,7 +87,7 @@ def _core(ops: OpColumns, chips: ChipColumns, constants: AttentionConstants, til
     matrix = pairs * depth / (constants.matrix_efficiency * chips.macs[dtype])
     vector = pairs * _VECTOR_FLOPS_PER_PAIR / chips.vector_flops[_FLOAT32]
     special = pairs / chips.special_flops
-    computing = _smooth_max(matrix, constants.softmax_ratio * (vector + special), constants.softmax_overlap_p)
+    computing = smooth_max(matrix, constants.softmax_ratio * (vector + special), constants.softmax_overlap_p)
     computing = np.maximum(computing, np.maximum(special, vector) * np.minimum(1.0, constants.softmax_ratio))
     key_bytes = tiles.block * (ops.size("head_dim") + ops.size("value_dim")) * ops.input_element_bytes
     block = np.maximum(computing + constants.block_clocks, key_bytes / chips.ingest)
@@ -114,13 +114,6 @@ def _core(ops: OpColumns, chips: ChipColumns, constants: AttentionConstants, til
         rounds=rounds,
         steps=np.maximum(mean, 1.0),
     )
-
-
-def _smooth_max(a: FloatArray, b: FloatArray, p: FloatArray) -> FloatArray:
-    longer, shorter = np.maximum(a, b), np.minimum(a, b)
-    ratio = np.divide(shorter, longer, out=np.zeros_like(longer), where=longer > 0)
-    smooth: FloatArray = longer * np.power(1.0 + np.power(ratio, p), 1.0 / p)
-    return smooth
 
 
 def _blocks_per_tile(ops: OpColumns, tiles: AttentionTiles) -> tuple[FloatArray, FloatArray]:

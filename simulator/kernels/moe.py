@@ -4,13 +4,15 @@ Up (and gate) and down projections run one after another; tokens are sorted to t
 The busiest of several ranks that share the experts counts.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from profiler.op import Kind
 from simulator.chip_columns import ChipColumns
 from simulator.kernels.constants import Constant
 from simulator.op_columns import FloatArray, OpColumns
-from simulator.stages import PlanColumns, level_traffic
+from simulator.stages import PlanColumns, level_traffic, smooth_max
 
 KINDS: tuple[Kind, ...] = ("moe",)
 
@@ -82,17 +84,20 @@ def plan(ops: OpColumns, chips: ChipColumns) -> PlanColumns:
     best = dict.fromkeys(("core_s", "matrix_s", "tiles", "waves", "tile_m", "tile_n", "steps"), shape)
     least = np.full(shape.shape, np.inf)
     p = chips.constant("smooth_max_p", "moe", default=np.inf)
+    wave_s = chips.constant("wave_s", "moe", default=0.0)
+    rates = _Rates.from_chips(ops, chips)
     for tile_m in _ROWS:
         row_tiles = (np.ceil(rows_per_expert / tile_m) * np.minimum(1.0, rows_per_expert)).mean(axis=1, keepdims=True)
         for tile_n in _COLUMNS:
             if tile_m * tile_n > _LARGEST_TILE:
                 continue
-            made = _tiled(ops, chips, np.maximum(1.0, row_tiles * local), tile_m, tile_n)
-            cost = _smooth(made["core_s"], weight_s, p) + made["waves"] * chips.constant("wave_s", "moe", default=0.0)
+            made = _tiled(ops, chips, rates, np.maximum(1.0, row_tiles * local), tile_m, tile_n)
+            cost = smooth_max(made["core_s"], weight_s, p) + made["waves"] * wave_s
             is_better = cost < least
             best = {name: np.where(is_better, made[name], best[name]) for name in best}
             least = np.where(is_better, cost, least)
     longest = np.maximum(best["core_s"], weight_s)
+    waves_s = best["waves"] * wave_s
     # Permuted input, both projections' outputs, the activation, and the sum over each token's experts.
     moved = ops.size("tokens") * hidden * 4.0 + rows * (hidden * 4.0 + inter * (2.0 + gates)) * 2.0
     rate = chips.level_peak_bandwidth[0] * chips.constant("permute_efficiency", "moe", default=1.0)
@@ -115,21 +120,38 @@ def plan(ops: OpColumns, chips: ChipColumns) -> PlanColumns:
             chips, compulsory=np.maximum(ops.moved_bytes, weights), repeated=zero, far_repeated=zero, working_set=zero
         ),
         link_s=shape,
-        prologue_s=chips.first_access_s + best["waves"] * chips.constant("wave_s", "moe", default=0.0),
-        epilogue_s=least - longest - best["waves"] * chips.constant("wave_s", "moe", default=0.0) + moved / rate,
+        prologue_s=chips.first_access_s + waves_s,
+        epilogue_s=least - longest - waves_s + moved / rate,
         reduction_s=shape + chips.constant("routing_s", "moe", default=4.0 * chips.launch_s),
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Rates:
+    """What a core does per second, whatever the tile."""
+
+    macs_per_s: FloatArray
+    ingest_bytes_per_s: FloatArray
+    step_s: FloatArray
+
+    @classmethod
+    def from_chips(cls, ops: OpColumns, chips: ChipColumns) -> "_Rates":
+        """Rates of every op on every chip, [O, C] or [C]."""
+        efficiency = chips.constant("matrix_efficiency", "moe", default=1.0)
+        ingest = chips.constant("ingest_bytes_per_clock_per_core", "moe", default=chips.ingest)
+        return cls(
+            macs_per_s=chips.macs[ops.dtype[:, 0]] * efficiency * chips.clock_hz,
+            ingest_bytes_per_s=ingest * chips.clock_hz,
+            step_s=chips.constant("k_step_clocks", "moe", default=0.0) / chips.clock_hz,
+        )
+
+
 def _tiled(
-    ops: OpColumns, chips: ChipColumns, row_tiles: FloatArray, tile_m: float, tile_n: float
+    ops: OpColumns, chips: ChipColumns, rates: _Rates, row_tiles: FloatArray, tile_m: float, tile_n: float
 ) -> dict[str, FloatArray]:
     """Both projections in tiles of one size: times and counts, [O, C]."""
     inter, gates = ops.size("inter"), 1.0 + (ops.size("gated") > 0)
     step_k = _STEP_BYTES / ops.input_element_bytes
-    macs = chips.macs[ops.dtype[:, 0]] * chips.constant("matrix_efficiency", "moe", default=1.0) * chips.clock_hz
-    ingest = chips.constant("ingest_bytes_per_clock_per_core", "moe", default=chips.ingest) * chips.clock_hz
-    latency_s = chips.constant("k_step_clocks", "moe", default=0.0) / chips.clock_hz
     zero = np.zeros((len(ops), len(chips)))
     made = dict.fromkeys(("core_s", "matrix_s", "tiles", "waves", "steps"), zero)
     for columns, depth in ((inter * gates, ops.size("hidden")), (ops.size("hidden"), inter)):
@@ -137,16 +159,9 @@ def _tiled(
         steps = np.ceil(depth / step_k)
         waves = np.ceil(tiles / chips.cores)
         busiest = 0.5 * (np.maximum(tiles / chips.cores, 1.0) + waves)  # a persistent kernel evens out the last wave
-        matrix_s = busiest * steps * tile_m * tile_n * step_k / macs
-        ingest_s = busiest * steps * (tile_m + tile_n) * _STEP_BYTES / ingest
-        core_s = np.maximum(np.maximum(matrix_s, ingest_s), np.ceil(waves / 2.0) * steps * latency_s)
+        matrix_s = busiest * steps * tile_m * tile_n * step_k / rates.macs_per_s
+        ingest_s = busiest * steps * (tile_m + tile_n) * _STEP_BYTES / rates.ingest_bytes_per_s
+        core_s = np.maximum(np.maximum(matrix_s, ingest_s), np.ceil(waves / 2.0) * steps * rates.step_s)
         parts = {"core_s": core_s, "matrix_s": matrix_s, "tiles": tiles, "waves": waves, "steps": busiest * steps}
         made = {name: made[name] + parts[name] for name in made}
     return made | {"tile_m": zero + tile_m, "tile_n": zero + tile_n}
-
-
-def _smooth(first: FloatArray, second: FloatArray, p: FloatArray) -> FloatArray:
-    longer, shorter = np.maximum(first, second), np.minimum(first, second)
-    ratio = np.divide(shorter, longer, out=np.zeros_like(longer), where=longer > 0)
-    smooth: FloatArray = np.where(np.isinf(p), longer, longer * np.power(1.0 + np.power(ratio, p), 1.0 / p))
-    return smooth

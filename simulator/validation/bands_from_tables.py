@@ -1,11 +1,10 @@
 """Finds error bands from measured tables: from the rows that fits may see, checked on those held out."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from roofline.chip import Chip
 from roofline.chipfile import load_chip
 from simulator.bands import COVERAGE, FAMILY, FOREIGN, OWN, Band
 from simulator.op_columns import FloatArray
@@ -32,18 +31,15 @@ def own_bands(table: MeasuredTable, predicted_s: FloatArray) -> list[Band]:
     return bands
 
 
-def moved_bands(
-    tables: Sequence[MeasuredTable], progress: Callable[[Iterable[Chip]], Iterable[Chip]] = iter
-) -> list[Band]:
+def moved_bands(tables: Sequence[MeasuredTable]) -> list[Band]:
     """Bands of predictions with the constants of another chip, within one family of chips and across families.
 
     Args:
         tables: of one op and dtype, measured on several chips.
-        progress: wraps the chips that are gone through.
     """
     ratios: dict[tuple[str, str, str], list[FloatArray]] = {}
     chips = [load_chip(table.chip) for table in tables]
-    for chip, table in zip(progress(chips), tables, strict=True):
+    for chip, table in zip(chips, tables, strict=True):
         seen = np.flatnonzero(~table.held_out)
         sample = table.take(seen[:: max(1, len(seen) // _MOVED_ROWS)])
         for donor in chips:

@@ -6,6 +6,7 @@ from scipy.optimize import least_squares
 from roofline.chip import Chip
 from simulator.chip_columns import ChipColumns
 from simulator.op_columns import FloatArray, IntArray
+from simulator.stages import smooth_max
 from simulator.validation.tables import MeasuredTable
 
 
@@ -30,9 +31,7 @@ def fitted_roofline_s(table: MeasuredTable, chip: Chip) -> FloatArray:
 
     def predicted(x: FloatArray, rows: IntArray | slice) -> FloatArray:
         compute, memory = compute_s[rows] / x[1], memory_s[rows] / x[2]
-        longer, shorter = np.maximum(compute, memory), np.minimum(compute, memory)
-        ratio = np.divide(shorter, longer, out=np.zeros_like(longer), where=longer > 0)
-        total: FloatArray = 1e-6 * x[0] + longer * np.power(1.0 + np.power(ratio, x[3]), 1.0 / x[3])
+        total: FloatArray = 1e-6 * x[0] + smooth_max(compute, memory, x[3])
         return total
 
     fit = least_squares(

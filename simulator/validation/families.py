@@ -35,7 +35,7 @@ def family(op: str, dtype: str) -> Family:
     if op not in _MODULES:
         raise SimulationError(f"op must be one of {', '.join(_MODULES)}, got {op!r}")
     stem, scope = _MODULES[op]
-    constants: tuple[Constant, ...] = getattr(import_module(f"simulator.kernels.{stem}"), "CONSTANTS", ())
+    constants: tuple[Constant, ...] = import_module(f"simulator.kernels.{stem}").CONSTANTS
     if dtype in _SHARED:
         return Family(scope=scope, constants=constants)
     return Family(scope=f"{scope}.{dtype}", constants=tuple(c for c in constants if c.of_dtype) or constants)

@@ -1,6 +1,6 @@
 """What a validation goes through: every table there is, or those asked for; and its scores as a frame."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -128,11 +128,11 @@ def scores_frame(runs: Sequence[Run], *, by_class: bool = False) -> pd.DataFrame
     return pd.DataFrame(rows)
 
 
-def bands(runs: Sequence[Run], progress: Callable[[Iterable[Chip]], Iterable[Chip]] = iter) -> list[Band]:
+def bands(runs: Sequence[Run]) -> list[Band]:
     """Error bands of every run that was fitted to, and of constants moved between their chips."""
     fitted = [run for run in runs if run.is_fitted]
     found = [band for run in fitted for band in own_bands(run.table, run.predicted_s)]
     groups: dict[tuple[str, str], list[MeasuredTable]] = {}
     for run in fitted:
         groups.setdefault((run.table.op, run.table.dtype), []).append(run.table)
-    return found + [band for tables in groups.values() if len(tables) > 1 for band in moved_bands(tables, progress)]
+    return found + [band for tables in groups.values() if len(tables) > 1 for band in moved_bands(tables)]
