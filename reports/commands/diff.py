@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reports.commands.options import AsJson, View, ViewOption, read_trace
-from reports.commands.simulate import Engine, Mode, play
+from reports.commands.options import AsJson, Engine, Mode, View, ViewOption, read_trace
+from reports.commands.simulate import play
 
 if TYPE_CHECKING:
     from profiler.traces import Trace

@@ -5,8 +5,19 @@ from typing import Annotated
 
 import typer
 
-from reports.commands.options import AsJson, TraceFile, View, ViewOption, default_output, read_trace
-from reports.commands.simulate import Engine, Mode, play
+from reports.commands.options import (
+    AsJson,
+    Engine,
+    EngineOption,
+    Mode,
+    ModeOption,
+    TraceFile,
+    View,
+    ViewOption,
+    default_output,
+    read_trace,
+)
+from reports.commands.simulate import play
 
 
 def export_trace(
@@ -25,12 +36,8 @@ def export_trace(
         str | None,
         typer.Option("--chip", "-c", help="Also simulate on this chip, by name or TOML file, and show that beside it."),
     ] = None,
-    engine: Annotated[
-        Engine, typer.Option(help="analytic: closed form, at once; event: SimPy, sees queueing and overlap.")
-    ] = Engine.analytic,
-    mode: Annotated[
-        Mode, typer.Option(help="graph: kernels back to back; eager: the host dispatches each of them.")
-    ] = Mode.graph,
+    engine: EngineOption = Engine.analytic,
+    mode: ModeOption = Mode.graph,
     view: ViewOption = View.eager,
     as_json: AsJson = False,
 ) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from reports.commands.options import AsJson, ChipName
+from reports.commands.options import AsJson, ChipName, OwnTable
 
 
 def fit(
@@ -14,9 +14,7 @@ def fit(
     op: Annotated[str, typer.Option(help="Family of kernels: gemm, attention_prefill, attention_decode, ...")] = "gemm",
     dtype: Annotated[str, typer.Option(help="Type of the measured rows.")] = "bfloat16",
     backend: Annotated[str, typer.Option(help="Library of the measured table; default: the one for this family.")] = "",
-    table: Annotated[
-        Path | None, typer.Option(help="Measured table of your own: the columns of predict, and measured_s.")
-    ] = None,
+    table: OwnTable = None,
     rows: Annotated[int, typer.Option(min=50, help="Rows that the fit looks at.")] = 2000,
     seed: Annotated[int, typer.Option(help="Of the draw of those rows.")] = 0,
     as_json: AsJson = False,

@@ -26,6 +26,29 @@ ViewOption = Annotated[
 ]
 
 
+class Engine(StrEnum):
+    """Which engine plays the plans."""
+
+    analytic = "analytic"
+    event = "event"
+
+
+class Mode(StrEnum):
+    """How kernels are issued."""
+
+    graph = "graph"
+    eager = "eager"
+
+
+EngineOption = Annotated[
+    Engine, typer.Option(help="analytic: closed form, at once; event: SimPy, sees queueing and overlap.")
+]
+ModeOption = Annotated[Mode, typer.Option(help="graph: kernels back to back; eager: the host dispatches each of them.")]
+OwnTable = Annotated[
+    Path | None, typer.Option(help="Measured table of your own: the columns of predict, and measured_s.")
+]
+
+
 def read_trace(path: Path, view: View = View.eager) -> "Trace":
     """Load a trace in the view asked for."""
     from profiler.fusion import fuse

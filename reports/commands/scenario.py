@@ -150,17 +150,11 @@ def _print_list(scenarios: "tuple[Scenario, ...]", as_json: bool) -> None:
 
 
 def _write_markdown(views: "list[tuple[str, TableView]]", path: Path) -> None:
-    from profiler.files import write_atomically
-    from reports.errors import ReportError
+    from reports.markdown import markdown_table, write_text
 
     parts = []
     for title, view in views:
-        headers = [column.header for column in view.columns]
-        rule = ["---:" if column.is_number else "---" for column in view.columns]
-        lines = [" | ".join(cell.replace("|", " ") for cell in row) for row in (headers, rule, *view.texts())]
-        parts.append(f"{title}\n\n" + "".join(f"| {line} |\n" for line in lines))
-    text = "\n".join(parts)
-    try:
-        write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-    except OSError as error:
-        raise ReportError(f"cannot write {path}: {error.strerror or error}") from None
+        headings = [column.header for column in view.columns]
+        table = markdown_table(headings, view.texts(), [column.is_number for column in view.columns])
+        parts.append(f"{title}\n\n{table}")
+    write_text("\n".join(parts), path)

@@ -1,40 +1,30 @@
 """`roofscape simulate`: what a trace costs on a chip."""
 
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from reports.commands.options import AsJson, ChipName, TraceFile, View, ViewOption, read_trace
+from reports.commands.options import (
+    AsJson,
+    ChipName,
+    Engine,
+    EngineOption,
+    Mode,
+    ModeOption,
+    TraceFile,
+    View,
+    ViewOption,
+    read_trace,
+)
 
 if TYPE_CHECKING:
     from profiler.traces import Trace
     from simulator.result import SimulationResult
 
 
-class Engine(StrEnum):
-    """Which engine plays the plans."""
-
-    analytic = "analytic"
-    event = "event"
-
-
-class Mode(StrEnum):
-    """How kernels are issued."""
-
-    graph = "graph"
-    eager = "eager"
-
-
 def simulate(
     trace_file: TraceFile,
     chip: ChipName = "h100-sxm",
-    engine: Annotated[
-        Engine, typer.Option(help="analytic: closed form, at once; event: SimPy, sees queueing and overlap.")
-    ] = Engine.analytic,
-    mode: Annotated[
-        Mode, typer.Option(help="graph: kernels back to back; eager: the host dispatches each of them.")
-    ] = Mode.graph,
+    engine: EngineOption = Engine.analytic,
+    mode: ModeOption = Mode.graph,
     view: ViewOption = View.eager,
     as_json: AsJson = False,
 ) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reports.commands.options import AsJson
+from reports.commands.options import AsJson, OwnTable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,9 +16,7 @@ def validate(
     op: Annotated[str, typer.Option(help="gemm, attention_prefill, attention_decode, ...; default: all.")] = "",
     dtype: Annotated[str, typer.Option(help="bfloat16, float8_e4m3fn, ...; default: the usual ones of each op.")] = "",
     backend: Annotated[str, typer.Option(help="trtllm, vllm, sglang, ...; default: all.")] = "",
-    table: Annotated[
-        Path | None, typer.Option(help="Measured table of your own: the columns of predict, and measured_s.")
-    ] = None,
+    table: OwnTable = None,
     by_class: Annotated[bool, typer.Option("--by-class", help="Also the errors of each size class.")] = False,
     write_bands: Annotated[Path | None, typer.Option(help="Write the error bands that predictions carry.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write an HTML report with pictures.")] = None,
