@@ -70,7 +70,7 @@ def bound_by(table: PlanTable, chip: Chip) -> list[str]:
     """The longest part of each kernel, [O]: a unit, a memory, `link`, `launch`, or `latency` of waves and passes."""
     plans = table.columns
     units = np.stack([plans.matrix_s[:, 0], plans.vector_s[:, 0], plans.special_s[:, 0]])
-    levels = plans.traffic_bytes[:, :, 0] / table.chip_columns.level_bandwidth[:, [0]]
+    levels = table.level_s[:, :, 0]
     core_s = plans.core_s[:, 0]
     # A main loop that no unit fills waits for operands or for the steps before: latency.
     is_unit_bound = units.max(axis=0) > 0.5 * core_s

@@ -1,5 +1,7 @@
 """`predict`: every row as it would be alone, distinct rows once, what binds, and its energy."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
@@ -56,3 +58,14 @@ def test_rows_that_differ_in_operand_types_only_are_not_merged():
     alone = [prediction.predict(pd.DataFrame([each]), chip).predicted_s.item() for each in (wide_weights, wide_output)]
     assert together == alone
     assert alone[0] != alone[1]
+
+
+def test_a_memory_counts_at_the_bandwidth_that_the_plan_gives_it():
+    # Long attention is far from memory-bound at the chip's bandwidth, and bound by it at a thousandth, its own part.
+    row = {"kind": "attention", "dtype": "bfloat16", "batch": 8, "queries": 2048, "keys": 2048, "causal": 1}
+    frame = pd.DataFrame([{**row, "heads": 32, "head_dim": 128}])
+    chip = load_chip("h100-sxm")
+    own = "attention.prefill.memory_efficiency"
+    slow = replace(chip, calibration=(*(each for each in chip.calibration if each[0] != own), (own, 1e-3)))
+    assert prediction.predict(frame, chip).bound_by.item() != "hbm"
+    assert prediction.predict(frame, slow).bound_by.item() == "hbm"
