@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -25,7 +26,8 @@ from workloads.presets import load_preset
 from workloads.programs import resolve_program
 from workloads.transformer import Transformer
 
-REPEATS = 21
+ROUNDS = 51  # fewer do not decide: a bare run differs from the next one by up to 4 % on a busy machine
+WARM_UP_ROUNDS = 2
 
 
 def main() -> None:
@@ -38,13 +40,15 @@ def main() -> None:
 
 
 def capture_overhead() -> Iterator[tuple[str, float, str]]:
-    """What watching costs: the same program bare and watched in turn, medians of all repeats."""
+    """What watching costs: the same program bare and watched in turn, medians over all rounds."""
     forward = resolve_program("diffusion-100m@forward", seq_len=256)
     for name, run in (("forward of 256 positions", forward.run), ("decode step at context 256", decode_step())):
-        medians = interleaved(run, WAYS)
-        yield f"100M parameters, {name}: bare", 1e3 * medians["bare"], "ms"
+        seconds = interleaved(run, WAYS)
+        bare = seconds["bare"]
+        yield f"100M parameters, {name}: bare", 1e3 * statistics.median(bare), "ms"
         for way in WAYS:
-            yield f"100M parameters, {name}: {way} / bare", medians[way] / medians["bare"], "x"
+            ratio = statistics.median(watched / alone for watched, alone in zip(seconds[way], bare, strict=True))
+            yield f"100M parameters, {name}: {way} / bare", ratio, "x"
 
 
 def decode_step() -> Callable[[], object]:
@@ -63,18 +67,21 @@ def decode_step() -> Callable[[], object]:
 
 def interleaved(
     run: Callable[[], object], ways: dict[str, Callable[[Callable[[], object]], object]]
-) -> dict[str, float]:
-    """Median seconds of each way of running, taken in turn so that a slow spell hits all of them."""
-    times: dict[str, list[float]] = {"bare": [], **{name: [] for name in ways}}
-    for _ in range(REPEATS + 2):
-        for name, seconds in times.items():
+) -> dict[str, list[float]]:
+    """Seconds of each way of running, a round at a time, so that a slow spell hits all of them.
+
+    Each round starts with another way: none of them always follows the same one.
+    """
+    runs = {"bare": run, **{name: partial(way, run) for name, way in ways.items()}}
+    names = list(runs)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(WARM_UP_ROUNDS + ROUNDS):
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
             start = time.perf_counter()
-            if name == "bare":
-                run()
-            else:
-                ways[name](run)
-            seconds.append(time.perf_counter() - start)
-    return {name: statistics.median(seconds[2:]) for name, seconds in times.items()}
+            runs[name]()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: times[WARM_UP_ROUNDS:] for name, times in seconds.items()}
 
 
 def captured(run: Callable[[], object]) -> object:
@@ -99,7 +106,12 @@ def captured_without_times(run: Callable[[], object]) -> object:
     return recording.trace
 
 
+def bare_again(run: Callable[[], object]) -> object:
+    return run()
+
+
 WAYS = {
+    "bare again (the noise of this measurement)": bare_again,
     "capture": captured,
     "capture that only counts": captured_without_times,
     "flop counter": counted,

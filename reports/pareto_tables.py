@@ -1,6 +1,7 @@
 """Operating points as frames: one row per point and chip, one row per point and cost, frontiers, published points."""
 
 from collections.abc import Hashable, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,12 @@ def _sentence(row: dict[Hashable, Any]) -> str:
     )
 
 
+def shipped_published() -> pd.DataFrame:
+    """The published points that ship with Roofscape: GSM8K scores of 8B models, entered by hand from the sources."""
+    with resources.as_file(resources.files("reports") / "published_quality.csv") as path:
+        return read_published(path)
+
+
 def read_published(path: Path) -> pd.DataFrame:
     """Published operating points: rows with tokens per forward and a quality in percent, as `accuracy` 0-1.
 
@@ -171,10 +178,18 @@ def read_published(path: Path) -> pd.DataFrame:
         raise ReportError(f"published points {path}: no row has tokens per forward (tpf) and a quality in percent")
     return pd.DataFrame(
         {
-            "source": usable["source"].astype(object),
+            "source": _cited(usable),
             "series": (usable["model"].astype(str) + " / " + usable["method"].astype(str)).astype(object),
             "task": usable["task"].astype(object),
             "tokens_per_forward": usable["tpf"],
             "accuracy": usable["quality"] / 100,
         }
     ).reset_index(drop=True)
+
+
+def _cited(table: pd.DataFrame) -> "pd.Series[Any]":
+    """Source of each row, with the paper or address that the optional column `reference` gives."""
+    source = table["source"].astype(str)
+    if "reference" in table:
+        source = source + table["reference"].map(lambda reference: "" if pd.isna(reference) else f" ({reference})")
+    return source.astype(object)

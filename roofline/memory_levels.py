@@ -1,17 +1,19 @@
 """Memory levels from a bandwidth ladder: which caches can be told apart, how large and how fast they are."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from profiler.measurements import BandwidthPoint, CacheSize, Measurement
 
-# A level's plateau ends where bandwidth falls below this part of it; a level is told apart from the next one where it
-# is this much faster.
+# A level's plateau ends where bandwidth falls below this part of it; a cache is told apart from main memory where it is
+# this much faster.
 _PLATEAU_RATIO = 0.75
 _APART_RATIO = 1.2
 # Near its capacity a cache already misses; a cache twice as large as the nearer ones no longer profits from them.
 _FILLED_RATIO = 0.8
 _CLEAR_RATIO = 2.0
+# A set this many times the largest cache's size streams from main memory, but for a part that is lost in the noise.
+_BEYOND_RATIO = 8.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +39,8 @@ def find_levels(
     """Levels that a bandwidth ladder shows, nearest first, main memory last.
 
     The system's cache sizes say only where to look: a plateau that ends early sets a smaller capacity, and a cache
-    without a plateau of its own, or as slow as the next level, is dropped.
+    without a plateau of its own, or as slow as main memory, is dropped. Of all sets that show a level the fastest
+    counts, for a neighbor can only slow them down.
 
     Args:
         ladder: bandwidth against working-set size, smallest set first; at least one point.
@@ -81,7 +84,10 @@ def find_levels(
             "beyond it, so main memory's bandwidth may be this cache's"
         )
         levels.pop()
-    levels.append(Level(name="dram", capacity_bytes=main_memory_bytes, per_core=False, bandwidth=largest.best))
+    least_bytes = _BEYOND_RATIO * nearer_bytes if nearer_bytes else largest.working_set_bytes
+    beyond = [point for point in ladder if point.working_set_bytes >= least_bytes] or [largest]
+    streamed = max((point.best for point in beyond), key=lambda measurement: measurement.value)
+    levels.append(Level(name="dram", capacity_bytes=main_memory_bytes, per_core=False, bandwidth=streamed))
     return _told_apart(levels, notes)
 
 
@@ -93,13 +99,20 @@ def _plateau(points: list[BandwidthPoint]) -> list[BandwidthPoint]:
 
 
 def _told_apart(levels: list[Level], notes: list[str]) -> tuple[tuple[Level, ...], tuple[str, ...]]:
-    """Drop every cache that is not clearly faster than the level that follows it."""
+    """Drop the caches that are not clearly faster than main memory; the others become as fast as the next one at least.
+
+    Two caches of nearly the same bandwidth both stay: which of them a program fits in still decides its traffic, and a
+    limit between them would make a level come and go from one calibration to the next.
+    """
     kept = [levels[-1]]
     for level in reversed(levels[:-1]):
-        if level.bandwidth.value >= _APART_RATIO * kept[0].bandwidth.value:
-            kept.insert(0, level)
-        else:
+        if len(kept) == 1 and level.bandwidth.value < _APART_RATIO * kept[0].bandwidth.value:
             notes.append(f"{level.name}: dropped, not told apart from {kept[0].name} by its bandwidth")
+        elif level.bandwidth.value < kept[0].bandwidth.value:
+            notes.append(f"{level.name}: not faster than {kept[0].name}, which gives its bandwidth")
+            kept.insert(0, replace(level, bandwidth=kept[0].bandwidth))
+        else:
+            kept.insert(0, level)
     return tuple(kept), tuple(notes)
 
 

@@ -37,9 +37,12 @@ def pareto(
     batch: Annotated[int, typer.Option(help="Problems at a time.", rich_help_panel=_SWEEP)] = 20,
     seed: Annotated[int, typer.Option(help="Seed of the samplers.", rich_help_panel=_SWEEP)] = 0,
     published: Annotated[
-        Path | None,
-        typer.Option(help="CSV of published points to show beside ours: source, model, method, task, tpf, quality."),
-    ] = None,
+        str,
+        typer.Option(
+            help="Published points to show beside ours: shipped (GSM8K of 8B models), none, or a CSV of yours with "
+            "source, model, method, task, tpf, quality, quality_unit."
+        ),
+    ] = "shipped",
     output: Annotated[Path, typer.Option("--output", "-o", help="The HTML page to write.")] = Path("out/pareto.html"),
     csv: Annotated[Path | None, typer.Option(help="Also write all points as CSV.")] = None,
     picture: Annotated[
@@ -61,11 +64,15 @@ def pareto(
     from reports.html import write_report
     from reports.pareto_page import build_pareto_page
     from reports.pareto_settings import default_settings, own_settings
-    from reports.pareto_tables import costs_table, points_table, read_published, verdicts
+    from reports.pareto_tables import costs_table, points_table, read_published, shipped_published, verdicts
     from roofline.chipfile import load_chip
 
     chips = [load_chip(name) for name in chip or ["h100-sxm"]]
-    published_points = read_published(published) if published is not None else None
+    published_points = (
+        None
+        if published == "none"
+        else (shipped_published() if published == "shipped" else read_published(Path(published)))
+    )
     settings = [*default_settings(model), *(setting for text in sampler or [] for setting in own_settings(text))]
     points = points_table(_measure(settings, chips, problems=problems, batch=batch, seed=seed))
     costs = costs_table(points)

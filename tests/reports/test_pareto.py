@@ -12,7 +12,15 @@ from reports.html import render
 from reports.pareto import ChipCost, OperatingPoint, Setting, wilson_interval
 from reports.pareto_page import build_pareto_page
 from reports.pareto_settings import default_settings, own_settings
-from reports.pareto_tables import costs_table, frontier, points_table, read_published, verdict_sentences, verdicts
+from reports.pareto_tables import (
+    costs_table,
+    frontier,
+    points_table,
+    read_published,
+    shipped_published,
+    verdict_sentences,
+    verdicts,
+)
 from workloads.errors import WorkloadError
 
 OWN_SAMPLER = textwrap.dedent('''
@@ -152,6 +160,14 @@ def test_published_points_need_tokens_per_forward_and_percent(tmp_path):
         read_published(path)
     with pytest.raises(ReportError, match="cannot be read"):
         read_published(tmp_path / "none.csv")
+
+
+def test_shipped_points_have_references_and_known_rows():
+    table = shipped_published()
+    assert table["source"].str.contains(r"\(arXiv:\d{4}\.\d{5}\)$").all()
+    # arXiv:2505.22618, table 1: LLaDA on GSM8K, 5-shot, 256 tokens: 79.3, one token per step
+    first = table[table["series"] == "LLaDA-8B-Instruct / baseline (1 token/step, no cache)"].iloc[0]
+    assert (first["tokens_per_forward"], first["accuracy"]) == pytest.approx((1.0, 0.793))
 
 
 def test_published_points_keep_their_label(points):

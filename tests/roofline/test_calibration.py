@@ -80,6 +80,26 @@ def test_levels_that_cannot_be_told_apart_are_dropped():
     assert any("l2: dropped, not told apart from dram" in note for note in notes)
 
 
+def test_nearly_equal_caches_both_stay_and_none_is_slower_than_the_next():
+    close = LADDER | {16: 250, 32: 250, 64: 250}
+    levels, notes = find_levels(ladder(close), CACHES, cores=2, main_memory_bytes=16 * GIB)
+    assert [(level.name, level.bandwidth.value / 1e9) for level in levels] == [
+        ("l1", 258),
+        ("l2", 258),
+        ("l3", 58),
+        ("dram", 30),
+    ]
+    assert any(note.startswith("l1: not faster than l2") for note in notes)
+
+
+def test_fastest_set_far_beyond_the_caches_shows_main_memory():
+    caches = CACHES[:2]
+    disturbed = LADDER | {16384: 50, 1048576: 25}
+    levels, _ = find_levels(ladder(disturbed), caches, cores=2, main_memory_bytes=16 * GIB)
+    # the l2 of 4 MiB leaves nothing in a set of 32 MiB or more, but part of a set of 16 MiB
+    assert levels[-1].bandwidth.name == "read 65536 KiB"
+
+
 def test_cache_as_large_as_the_ladder_leaves_main_memory_only():
     sets = {kib: rate for kib, rate in LADDER.items() if kib <= 65536}
     levels, notes = find_levels(ladder(sets), CACHES, cores=2, main_memory_bytes=16 * GIB)
