@@ -93,5 +93,5 @@ def _notes(
     if uncounted:
         notes.append(f"{uncounted} kernels have none of the metrics for bytes and FLOPs.")
     if not any(kernel.device_name for kernel in counted):
-        notes.append("The file does not name the GPU.")
+        notes.append("Nsight Compute's output does not name the GPU.")
     return notes + [f"Skipped {count}: {reason}." for reason, count in skipped]

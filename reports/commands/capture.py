@@ -52,7 +52,12 @@ def capture(
         bool, typer.Option("--energy", help="Measure energy (NVML, RAPL), after a second of idle power.")
     ] = False,
     counters: Annotated[
-        bool, typer.Option("--counters", help="Measure bytes at main memory (perf, machine-wide; only on cpu).")
+        bool,
+        typer.Option(
+            "--counters",
+            help="Measure bytes: on cpu at main memory (perf, machine-wide), on cuda of each kernel at main memory, L2 "
+            "and L1, in a second run under Nsight Compute (ncu).",
+        ),
     ] = False,
     kernels: Annotated[
         bool,
@@ -98,45 +103,43 @@ def capture(
 
     from profiler.capture import capture as record
     from profiler.capture.uncore import measure_dram, with_dram
-    from profiler.capture.windows import DEFAULT_WARMUP_COUNT, measure, window_json, with_window
+    from profiler.capture.windows import measure, window_json, with_window
+    from profiler.launch_join import join_launches
     from profiler.storage import save_trace
     from reports.console import print_json, progress, remark
+    from reports.counted_capture import count_on_gpu, counters_json, print_counters
     from reports.measured_energy import print_energy
     from reports.memory_fit import weights_do_not_fit
     from roofline.chipfile import load_chip
     from workloads.errors import WorkloadError
     from workloads.programs import resolve_program
 
-    refused = _refusal(device, counters=counters, repeats=repeats, kernels=kernels, timing=timing)
+    counts_kernels = counters and device.partition(":")[0] == "cuda"
+    refused = _refusal(device, counters=counters, repeats=repeats, kernels=kernels, timing=timing, stream=stream)
     if refused:
         raise WorkloadError(refused)
-    options: dict[str, object] = {}
-    for text in option or []:
-        key, separator, value = text.partition("=")
-        if not separator or not key:
-            raise WorkloadError(f"--option must be KEY=VALUE, got {text!r}")
-        options[key] = value
+    request: dict[str, Any] = {
+        "device": device,
+        "dtype": dtype,
+        "batch": batch,
+        "seq_len": seq_len,
+        "prompt_length": prompt_length,
+        "gen_length": gen_length,
+        "steps": steps,
+        "block_length": block_length,
+        "sampler": sampler,
+        "seed": seed,
+        "sampler_options": _sampler_options(option or []),
+        "weights": weights,
+    }
+    warmup = _warmup_count(program, device, repeats) if warmup is None else warmup
+    target = load_chip(chip)  # a name that there is not is told before anything runs
+    counted = count_on_gpu(program, request, warmup, strict=strict) if counts_kernels else None
     with progress(f"building {program}"):
-        ready = resolve_program(
-            program,
-            device=device,
-            dtype=dtype,
-            batch=batch,
-            seq_len=seq_len,
-            prompt_length=prompt_length,
-            gen_length=gen_length,
-            steps=steps,
-            block_length=block_length,
-            sampler=sampler,
-            seed=seed,
-            sampler_options=options,
-            weights=weights,
-        )
-    misfit = weights_do_not_fit(ready.name, ready.parameters_count, ready.dtype, load_chip(chip))
+        ready = resolve_program(program, **request)
+    misfit = weights_do_not_fit(ready.name, ready.parameters_count, ready.dtype, target)
     if misfit:
         remark(f"note: {misfit}")
-    if warmup is None:  # a script may do things that must be done once only, unless it is asked for more
-        warmup = DEFAULT_WARMUP_COUNT if repeats else 0 if device == "meta" or program.startswith("py:") else 1
     with progress(f"timing {ready.description}" if repeats else "warming up"):
         window = measure(ready.run, warmup=warmup, repeats=repeats) if repeats else None
         for _ in range(0 if repeats else warmup):
@@ -152,19 +155,23 @@ def capture(
             timing=timing,
             energy=energy,
             stream_to=path if stream else None,
-            kernels=kernels,
+            kernels=kernels or counts_kernels,
         ) as recording,
-        measure_dram() if counters else nullcontext() as dram,
+        measure_dram() if counters and not counts_kernels else nullcontext() as dram,
     ):
         ready.run()
     trace = recording.trace if dram is None else with_dram(recording.trace, dram)
+    trace, match = (trace, None) if counted is None else join_launches(trace, counted)
     trace = trace if window is None else with_window(trace, window)
     if trace is not recording.trace or not stream:  # else it is saved already
         save_trace(trace, path)
     if as_json:
-        print_json({**trace_json(trace, path), "window": window and window_json(window)})
+        measured = {"window": window and window_json(window), **counters_json(trace, match)}
+        print_json({**trace_json(trace, path), **measured})
         return
     show(trace, path)
+    if match is not None:
+        print_counters(trace, match)
     if window is not None:
         _print_window(window)
     print_energy(trace)
@@ -173,10 +180,37 @@ def capture(
     remark(f"next: roofscape roofline {path} --chip {chip}")
 
 
-def _refusal(device: str, *, counters: bool, repeats: int, kernels: bool, timing: bool) -> str:
+def _warmup_count(program: str, device: str, repeats: int) -> int:
+    """Untimed runs where nobody says; a script may do things that must be done once only."""
+    from profiler.capture.windows import DEFAULT_WARMUP_COUNT
+
+    if repeats:
+        return DEFAULT_WARMUP_COUNT
+    return 0 if device == "meta" or program.startswith("py:") else 1
+
+
+def _sampler_options(texts: list[str]) -> dict[str, object]:
+    """Further options of the sampler by name."""
+    from workloads.errors import WorkloadError
+
+    options: dict[str, object] = {}
+    for text in texts:
+        key, separator, value = text.partition("=")
+        if not separator or not key:
+            raise WorkloadError(f"--option must be KEY=VALUE, got {text!r}")
+        options[key] = value
+    return options
+
+
+def _refusal(device: str, *, counters: bool, repeats: int, kernels: bool, timing: bool, stream: bool) -> str:
     """Why these options cannot go together, empty where they can."""
-    if counters and device != "cpu":
-        return _no_counters(device)
+    if counters and device == "meta":
+        return "--counters: nothing runs on meta, so there is nothing to count; allowed: --device cpu, cuda"
+    if counters and device != "cpu" and (stream or not timing):
+        return (
+            f"--counters: joins what Nsight Compute counted to the kernels of a whole and timed recording, so with "
+            f"--device {device} it cannot go with {'--stream' if stream else '--no-timing'}"
+        )
     if repeats and device == "meta":
         return "--repeats: nothing runs on meta, so there is nothing to time; allowed: --device cpu, cuda"
     if kernels and device != "cuda":
@@ -193,18 +227,6 @@ def _print_window(window: "TimingWindow") -> None:
     print_line(window_note(window))
     for warning in window.warnings:
         remark(f"warning: {warning}")
-
-
-def _no_counters(device: str) -> str:
-    from profiler.importers.nvidia_metrics import WANTED_METRICS
-
-    if device == "meta":
-        return "--counters: nothing runs on meta, so there is nothing to count; allowed: --device cpu"
-    return (
-        f"--counters: reads memory controllers, with --device cpu, got {device!r}; on NVIDIA GPUs count with "
-        f"`ncu --csv --metrics {','.join(WANTED_METRICS)} python program.py > counters.csv`, profile the same program "
-        "with torch.profiler, and join them: roofscape import kineto, then roofscape import ncu --onto"
-    )
 
 
 def show(trace: "Trace", path: Path) -> None:

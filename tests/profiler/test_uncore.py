@@ -140,15 +140,14 @@ def test_command_line_keeps_the_reading_with_the_trace(intel: Path, perf, tmp_pa
     assert "2097152 bytes read, 1048576 bytes written" in load_trace(path).provenance.notes[-1]
 
 
-@pytest.mark.parametrize(("device", "said"), [("meta", "nothing runs on meta"), ("cuda", "ncu --csv --metrics")])
-def test_devices_without_memory_controllers_are_refused_before_running(device: str, said: str, tmp_path: Path) -> None:
+def test_device_on_which_nothing_runs_is_refused_before_running(tmp_path: Path) -> None:
     from reports.cli import app
     from workloads.errors import WorkloadError
 
     path = tmp_path / "t.parquet"
-    result = CliRunner().invoke(app, ["capture", "ar-100m", "--device", device, "--counters", "-o", str(path)])
+    result = CliRunner().invoke(app, ["capture", "ar-100m", "--device", "meta", "--counters", "-o", str(path)])
     assert isinstance(result.exception, WorkloadError)
-    assert said in str(result.exception)
+    assert "nothing runs on meta" in str(result.exception)
     assert not path.exists()
 
 
