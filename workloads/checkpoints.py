@@ -3,27 +3,25 @@
 A folder holds `config.json` and `model.safetensors`, or several such files named by `model.safetensors.index.json`.
 Known are Llama and Qwen types, Dream (named like Qwen2), and LLaDA (arXiv:2502.09992; named like OLMo). Rotary
 frequencies are the plain ones or Llama 3's scaled ones; other scalings, sliding windows and quantized weights are
-refused by name.
+refused by name. A GGUF file may stand in the place of a folder; `gguf_weights.py` reads it.
 """
 
 import json
-import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from workloads.checkpoint_config import preset_from_config, read_config, rotary_frequencies
 from workloads.errors import WorkloadError
-from workloads.presets import ModelPreset
+from workloads.filling import check_same, fill, network_parameters, set_rotary_tables
+from workloads.gguf_weights import is_gguf, load_gguf_into, preset_from_gguf
 from workloads.transformer import Transformer
 
 _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
-_COMPARED = ("layers", "d_model", "heads", "kv_heads", "head_dim", "ffn", "vocab", "tied", "qkv_bias", "qk_norm")
 
 # Parts of the published names and ours, in the order in which they are tried.
 _LLAMA_PARTS = {
@@ -68,7 +66,7 @@ def load_checkpoint(
     """The network that a checkpoint's configuration describes, with its weights.
 
     Args:
-        folder: holds `config.json` and the safetensors files.
+        folder: holds `config.json` and the safetensors files; or a GGUF file.
         device: where to build it; not `meta`, which holds no values.
         dtype: type to convert the weights to.
         name: name of the network, None for the folder's.
@@ -76,7 +74,10 @@ def load_checkpoint(
     Raises:
         WorkloadError: the folder is no such checkpoint, or is one of a type that is not known.
     """
-    preset = preset_from_config(folder, name=name or folder.resolve().name)
+    if is_gguf(folder):
+        preset = preset_from_gguf(folder, name=name or folder.stem)
+    else:
+        preset = preset_from_config(folder, name=name or folder.resolve().name)
     model = Transformer(preset, device=device, dtype=dtype)
     load_into(model, folder)
     return model
@@ -88,12 +89,15 @@ def load_into(model: Transformer, folder: Path) -> None:
     Raises:
         WorkloadError: dimensions differ, tensors are missing or unknown, or the files cannot be read.
     """
-    _check_same(model.preset, preset_from_config(folder, name=model.preset.name), folder)
-    parameters = dict(model.named_parameters())
-    if model.preset.tied:
-        parameters["head.weight"] = parameters["embedding.weight"]
-    _fill(parameters, folder, our_name, optional=frozenset({"head.weight"} if model.preset.tied else ()))
-    _set_rotary_tables(model, read_config(folder))
+    if is_gguf(folder):
+        load_gguf_into(model, folder)
+        return
+    found = preset_from_config(folder, name=model.preset.name)
+    check_same(model.preset, found, where=str(folder), said_by="config.json")
+    parameters, optional = network_parameters(model)
+    tensors = read_tensors(weight_files(folder))
+    fill(parameters, tensors, where=str(folder), rename=our_name, optional=optional)
+    set_rotary_tables(model, rotary_frequencies(read_config(folder), head_dim=model.cos_TC.shape[1]))
 
 
 def load_into_foreign(model: torch.nn.Module, folder: Path) -> None:
@@ -102,11 +106,17 @@ def load_into_foreign(model: torch.nn.Module, folder: Path) -> None:
     Raises:
         WorkloadError: tensors are missing or unknown or differ in shape, or the files cannot be read.
     """
+    if is_gguf(folder):
+        raise WorkloadError(
+            f"weights {folder}: a GGUF file fills a model preset or a gguf: program; a Hugging Face model takes a "
+            "folder with safetensors files"
+        )
     parameters = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers())}
     tied = {name for name, weight in parameters.items() if sum(weight is other for other in parameters.values()) > 1}
     transient = {name for module in model.modules() for name in module._non_persistent_buffers_set}
     optional = {name for name in parameters if name in tied or name.rpartition(".")[2] in transient}
-    _fill(parameters, folder, lambda name: name, optional=frozenset(optional))
+    tensors = read_tensors(weight_files(folder))
+    fill(parameters, tensors, where=str(folder), rename=lambda name: name, optional=frozenset(optional))
 
 
 def our_name(published: str) -> str | None:
@@ -139,7 +149,9 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
         WorkloadError: there are none; pickled weights are named and refused.
     """
     if not folder.is_dir():
-        raise WorkloadError(f"weights {folder}: is not a folder; give one with config.json and safetensors files")
+        raise WorkloadError(
+            f"weights {folder}: is not a folder; give one with config.json and safetensors files, or a .gguf file"
+        )
     index = folder / _INDEX
     if index.is_file():
         names = sorted(set(_weight_map(index).values()))
@@ -180,37 +192,6 @@ def read_tensors(files: tuple[Path, ...]) -> Iterator[tuple[str, torch.Tensor]]:
             raise WorkloadError(f"weights {file}: cannot be read as safetensors ({error})") from None
 
 
-@torch.no_grad()
-def _fill(
-    parameters: Mapping[str, torch.Tensor],
-    folder: Path,
-    rename: Callable[[str], str | None],
-    optional: frozenset[str],
-) -> None:
-    filled = set()
-    for published, tensor in read_tensors(weight_files(folder)):
-        try:
-            name = rename(published)
-        except WorkloadError as error:
-            raise WorkloadError(f"weights {folder}: {error}") from None
-        if name is None:
-            continue
-        if name not in parameters:
-            raise WorkloadError(f"weights {folder}: tensor {published!r} has no counterpart in the network")
-        target = parameters[name]
-        if not tensor.is_floating_point():
-            raise WorkloadError(f"weights {folder}: {published} is quantized ({tensor.dtype}), which is not supported")
-        if tensor.shape != target.shape:
-            raise WorkloadError(
-                f"weights {folder}: {published} must have shape {tuple(target.shape)}, got {tuple(tensor.shape)}"
-            )
-        target.copy_(tensor)
-        filled.add(name)
-    missing = sorted(parameters.keys() - filled - optional)
-    if missing:
-        raise WorkloadError(f"weights {folder}: lack {len(missing)} tensors of the network, the first is {missing[0]}")
-
-
 def _weight_map(index: Path) -> dict[str, str]:
     try:
         table = json.loads(index.read_text(encoding="utf-8"))
@@ -220,24 +201,3 @@ def _weight_map(index: Path) -> dict[str, str]:
     if not (isinstance(names, dict) and names and all(isinstance(name, str) for name in names.values())):
         raise WorkloadError(f"weights {index}: must have an object 'weight_map' from tensors to files")
     return names
-
-
-def _check_same(preset: ModelPreset, found: ModelPreset, folder: Path) -> None:
-    for field in _COMPARED:
-        ours, theirs = getattr(preset, field), getattr(found, field)
-        if ours != theirs:
-            raise WorkloadError(
-                f"weights {folder}: config.json says {field} = {theirs}, but {preset.name} has {field} = {ours}"
-            )
-
-
-def _set_rotary_tables(model: Transformer, config: Mapping[str, Any]) -> None:
-    """Write the checkpoint's own rotary frequencies over those that the preset's base gave."""
-    length, width = model.cos_TC.shape
-    frequency_C = rotary_frequencies(config, head_dim=width)
-    angle_TC = torch.outer(torch.arange(length, dtype=torch.float32), frequency_C)
-    if not math.isfinite(float(angle_TC[-1, 0])):
-        raise WorkloadError("rotary frequencies must be finite")
-    cos_TC, sin_TC = angle_TC.cos(), angle_TC.sin()
-    model.cos_TC.copy_(torch.cat((cos_TC, cos_TC), dim=-1))
-    model.sin_TC.copy_(torch.cat((-sin_TC, sin_TC), dim=-1))

