@@ -163,6 +163,8 @@ def _families(ops: OpColumns) -> Iterator[tuple[tuple[str, ...], BoolArray]]:
     queries, keys, is_causal = ops.size("queries")[:, 0], ops.size("keys")[:, 0], ops.size("causal")[:, 0] > 0
     is_one, is_all_reduce = queries <= 1, ops.collective_passes[:, 0] > 1
     is_whole = ~is_one & ~is_causal
+    is_short_filter = (ops.size("n") == 1) & (ops.size("batch") > 1) & (ops.size("k") <= 4.0)  # as measured
+    is_delta = ops.size("delta")[:, 0] > 0
     parts: dict[str, tuple[tuple[tuple[str, ...], BoolArray], ...]] = {
         "attention": (
             (("attention_decode",), is_one),
@@ -170,6 +172,8 @@ def _families(ops: OpColumns) -> Iterator[tuple[tuple[str, ...], BoolArray]]:
             (("attention_decode", "attention_bidirectional"), is_whole & (queries < keys)),
             (("attention_bidirectional",), is_whole & (queries >= keys)),
         ),
+        "conv": ((("mamba2",), is_short_filter[:, 0]), (("conv",), ~is_short_filter[:, 0])),
+        "scan": ((("delta_rule",), is_delta), (("scan",), ~is_delta)),  # no table holds another scan
         "collective": ((("all_reduce",), is_all_reduce), (("all_gather", "reduce_scatter"), ~is_all_reduce)),
     }
     for code in np.unique(ops.kind[:, 0]):

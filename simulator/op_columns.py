@@ -19,7 +19,10 @@ BoolArray = NDArray[np.bool_]
 # keys and values.
 CONDITIONS: tuple[str, ...] = ("weight_copies", "quantizes_input", "stores_kv")
 # Sizes that a table or an op may give beyond those of its kind, 0 where it does not.
-_OPTIONAL_SIZES = ("window", "gated", "skew", "expert_ranks")
+_OPTIONAL_SIZES = (
+    *("window", "gated", "skew", "expert_ranks"),
+    *("sequences", "update", "state", "groups", "chunk", "delta"),  # of convolutions and scans along sequences
+)
 SIZE_NAMES: tuple[str, ...] = (
     *dict.fromkeys(name for names in SIZES.values() for name in names),
     *_OPTIONAL_SIZES,

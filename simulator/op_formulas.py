@@ -9,6 +9,7 @@ from profiler.costs.pointwise import FLOPS_PER_ELEMENT
 from profiler.op import KINDS
 from simulator.errors import SimulationError
 from simulator.op_columns import SPECIAL_PER_ELEMENT, FloatArray
+from simulator.sequence_formulas import conv, scan
 
 Rows = dict[str, Any]
 Formula = Callable[[Rows], dict[str, FloatArray]]
@@ -18,6 +19,7 @@ Formula = Callable[[Rows], dict[str, FloatArray]]
 FRAME_SIZES: dict[str, tuple[str, ...]] = {
     "gemm": ("m", "n", "k"),
     "attention": ("batch", "queries", "keys", "heads", "head_dim"),
+    "conv": ("sequences", "positions", "channels", "window"),
     "pointwise": ("elements",),
     "copy": ("elements",),
     "random": ("elements",),
@@ -35,7 +37,9 @@ FRAME_SIZES: dict[str, tuple[str, ...]] = {
 FRAME_OPTIONS: dict[str, dict[str, float | None]] = {
     "gemm": {"batch": 1.0},
     "attention": {"kv_heads": None, "value_dim": None, "causal": 0.0, "window": 0.0},
+    "conv": {"update": 0.0},
     "pointwise": {"inputs": 1.0},
+    "scan": {"state": 0.0, "sequences": 1.0, "head_dim": 1.0, "groups": 1.0, "chunk": 0.0, "delta": 0.0, "starts": 0.0},
     "moe": {"gated": 1.0, "skew": 0.0, "expert_ranks": 1.0},
 }
 # Type of a second operand or of the output, where it is not the type computed in.
@@ -43,6 +47,7 @@ FRAME_DTYPES: dict[str, tuple[str, ...]] = {
     "gemm": ("weight_dtype", "output_dtype"),
     "attention": ("kv_dtype", "output_dtype"),
     "moe": ("weight_dtype", "output_dtype"),
+    "scan": ("state_dtype", "output_dtype"),
 }
 
 
@@ -186,13 +191,14 @@ def _collective(v: Rows) -> dict[str, FloatArray]:
 FORMULAS: dict[str, Formula] = {
     "gemm": _gemm,
     "attention": _attention,
+    "conv": conv,
     "pointwise": _pointwise,
     "copy": _stream,
     "random": _random,
     "reduction": _rows(1.0, written="rows"),
     "norm": _rows(4.0),  # RMS norm: square, sum, scale twice
     "softmax": _rows(5.0, special=1.0),
-    "scan": _rows(1.0),
+    "scan": scan,
     "sort": _sort,
     "topk": _topk,
     "gather": _gather,

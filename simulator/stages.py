@@ -5,12 +5,13 @@ before it (double buffering), so the main loop takes the longer of core time and
 misses. The start of a wave (first operands) and its end (write-back of the tile) are not overlapped.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 
 import numpy as np
 
 from simulator.chip_columns import ChipColumns
-from simulator.op_columns import FloatArray, OpColumns
+from simulator.op_columns import BoolArray, FloatArray, OpColumns
 
 
 def _unsaid() -> FloatArray:
@@ -66,6 +67,34 @@ class PlanColumns:
 
 
 PLAN_FIELDS: tuple[str, ...] = tuple(column.name for column in fields(PlanColumns))
+
+
+def plan_parts(
+    ops: OpColumns,
+    chips: ChipColumns,
+    parts: Sequence[tuple[Callable[[OpColumns, ChipColumns], PlanColumns], BoolArray]],
+) -> PlanColumns:
+    """Plan each part of the ops with its own model and put the rows back in order.
+
+    Args:
+        ops: the ops.
+        chips: the chips.
+        parts: (model, which ops it plans [O]); every op belongs to exactly one.
+    """
+    chosen = [(model, np.flatnonzero(where)) for model, where in parts if where.any()]
+    planned = [model(ops.take(rows), chips) for model, rows in chosen]
+    if len(planned) == 1:
+        return planned[0]
+    order = np.argsort(np.concatenate([rows for _, rows in chosen]))
+    columns = {}
+    for name in PLAN_FIELDS:
+        by_level = (chips.levels,) if name in ("traffic_bytes", "level_efficiency") else ()
+        cells = [
+            np.broadcast_to(getattr(part, name), (*by_level, len(rows), len(chips)))
+            for part, (_, rows) in zip(planned, chosen, strict=True)
+        ]
+        columns[name] = np.concatenate(cells, axis=-2)[..., order, :]
+    return PlanColumns(**columns)
 
 
 def smooth_excess(first: FloatArray, second: FloatArray, p: FloatArray) -> FloatArray:

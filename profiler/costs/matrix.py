@@ -1,6 +1,7 @@
 """Cost of matrix products and convolutions."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import prod
 
 from profiler.costs.call import AtenCall, TensorMeta
@@ -105,15 +106,9 @@ def _convolution(call: AtenCall) -> Op:
     added = out.elements if isinstance(call.argument(2, "bias"), TensorMeta) else 0
     out_channels = weight.shape[1] if transposed else weight.shape[0] // max(1, groups)
     in_channels = weight.shape[0] // max(1, groups) if transposed else weight.shape[1]
-    return product_op(
-        call,
-        kind="conv",
-        batch=groups,
-        m=rows.shape[0] * spatial,
-        n=out_channels,
-        k=in_channels * window,
-        added=added,
-    )
+    positions = rows.shape[0] * spatial
+    op = product_op(call, kind="conv", batch=groups, m=positions, n=out_channels, k=in_channels * window, added=added)
+    return replace(op, sizes=(*op.sizes, ("sequences", rows.shape[0]), ("tokens", positions)))
 
 
 RULES: dict[str, Callable[[AtenCall], Op]] = {

@@ -145,7 +145,9 @@ def _selective_scan(call: AtenCall) -> Op:
     entering, state = call.tensor(0), call.tensor(5)
     per_state = 6 + FLOPS_PER_ELEMENT["exp"]
     flops = entering.elements * (1 + per_state * state.shape[-1])
-    return row_op(call, "scan", columns=entering.shape[1], flops=flops)
+    sequences, positions = entering.shape[:2]
+    sizes = (("state", state.shape[-1]), ("sequences", sequences), ("tokens", sequences * positions))
+    return row_op(call, "scan", columns=positions, flops=flops, extra=sizes)
 
 
 RULES: dict[str, Callable[[AtenCall], Op]] = {

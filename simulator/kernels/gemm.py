@@ -1,4 +1,4 @@
-"""Matrix products and convolutions as implicit GEMM: best tile and split of K out of a candidate set.
+"""Matrix products, and convolutions as implicit GEMM: best tile and split of K out of a candidate set.
 
 The latency form is that of tiled GPU GEMMs: tile and wave quantization, co-resident tiles, the latency of a K step,
 what a core can take in per clock, non-overlapped prologue and epilogue per wave, a second pass for split K, re-reads of
@@ -19,7 +19,7 @@ from simulator.stages import PlanColumns, level_traffic
 
 __all__ = ["CONSTANTS", "KINDS", "plan"]
 
-KINDS: tuple[Kind, ...] = ("gemm", "conv")
+KINDS: tuple[Kind, ...] = ("gemm",)
 
 _CACHE_SHARPNESS = 5.0  # activations are used again after a stream of weights, so replacement is gradual
 _TURN_SHARPNESS = 30.0  # weights that take turns are all replaced once they do not all fit

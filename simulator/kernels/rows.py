@@ -1,4 +1,4 @@
-"""Reductions, norms, softmax and scans: rows over cores, and a second read of rows that a core cannot hold."""
+"""Reductions, norms, softmax and cumulative sums: rows over cores, and a second read of those that no core holds."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from simulator.chip_columns import ChipColumns
 from simulator.op_columns import OpColumns, kind_code
 from simulator.stages import PlanColumns, level_traffic, streaming_plan
 
-KINDS: tuple[Kind, ...] = ("reduction", "norm", "softmax", "scan")
+KINDS: tuple[Kind, ...] = ("reduction", "norm", "softmax")
 
 _PART_COLUMNS = 4096.0  # what one tile reduces of a long row
 

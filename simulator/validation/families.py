@@ -9,6 +9,8 @@ from simulator.kernels.constants import Constant
 _MODULES: dict[str, tuple[str, str]] = {  # family of kernels: (module of its model, scope of its constants)
     "gemm": ("gemm", "gemm"),
     **dict.fromkeys(("moe", "moe_as_measured"), ("moe", "moe")),
+    "mamba2": ("conv", "conv"),
+    "delta_rule": ("scan", "scan"),
     **dict.fromkeys(("all_reduce", "all_gather", "reduce_scatter"), ("collective", "collective")),
     "attention_prefill": ("attention", "attention.prefill"),
     "attention_decode": ("attention", "attention.decode"),

@@ -17,6 +17,7 @@ from pyarrow import parquet
 from profiler.op import DTYPE_BITS
 from roofline.chip import Chip
 from simulator.errors import SimulationError
+from simulator.validation.sequence_tables import delta_rule, mamba2
 from simulator.validation.tables import MeasuredTable, measured_table
 
 SYSTEMS: dict[str, str] = {
@@ -206,6 +207,28 @@ TABLES: dict[str, TableKind] = {
         dtypes=("bfloat16",),
         keys=("batch_size", "isl", "num_heads", "head_dim"),
         fitted="vllm",
+    ),
+    "mamba2": TableKind(
+        folder="linear_attention",
+        file="mamba2_perf",
+        read=mamba2,
+        dtypes=("bfloat16",),
+        keys=(
+            *("phase", "batch_size", "seq_len", "d_model", "d_state", "d_conv"),
+            *("nheads", "head_dim", "n_groups", "chunk_size"),
+        ),
+        fitted="trtllm",
+    ),
+    "delta_rule": TableKind(
+        folder="linear_attention",
+        file="gdn_perf",
+        read=delta_rule,
+        dtypes=("bfloat16",),
+        keys=(
+            *("phase", "batch_size", "seq_len", "d_model", "d_conv"),
+            *("num_k_heads", "head_k_dim", "num_v_heads", "head_v_dim"),
+        ),
+        fitted="trtllm",
     ),
     **{
         name: TableKind(

@@ -30,7 +30,22 @@ def ops():
     layers = pd.DataFrame({"tokens": np.exp2(draw.uniform(0, 13, 50)).astype(int)})
     layers = layers.assign(kind="moe", hidden=2048, inter=768, experts=128, topk=8)
     rows = pd.DataFrame({"rows": [1, 100, 10_000], "columns": [128_256] * 3, "kind": "softmax"})
-    return ops_from_frame(pd.concat([products, attention, layers, rows], ignore_index=True).assign(dtype="bfloat16"))
+    lengths = np.exp2(draw.uniform(0, 14, 60)).astype(int)
+    filters = pd.DataFrame({"positions": lengths, "update": 0}).assign(
+        kind="conv", sequences=3, channels=5120, window=4
+    )
+    updates = filters.assign(positions=1, sequences=lengths, update=1)
+    scans = pd.DataFrame({"columns": lengths, "chunk": 128, "delta": draw.integers(0, 2, 60)})
+    scans = scans.assign(kind="scan", rows=64 * 64, state=128, head_dim=64, groups=8)
+    along = scans.assign(chunk=0, delta=0, head_dim=1, state=16, groups=1)
+    parts = [products, attention, layers, rows, filters, updates, scans, along]
+    return ops_from_frame(pd.concat(parts, ignore_index=True).assign(dtype="bfloat16"))
+
+
+@pytest.mark.parametrize("name", ["h100-sxm", "a100-sxm-80gb", "b200-sxm", "mi300x"])
+def test_nothing_is_below_the_roofline(name):
+    table = plan_columns(ops(), [load_chip(name)])
+    assert (table.duration_s >= table.bound_s).all()
 
 
 def more(chip, what):
