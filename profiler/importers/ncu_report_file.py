@@ -14,11 +14,13 @@ from typing import Any
 
 from profiler.errors import TraceError
 from profiler.importers.ncu_rows import CountedKernel, unit_factor
+from profiler.importers.nvidia_metrics import needs_unit
 
 _SUFFIX = ".ncu-rep"
 _MISSING_PACKAGE = 3
 _UNREADABLE = 4
 _TIMEOUT_S = 600
+_UNNAMED = "(unnamed)"
 _DEVICE_NAME = "device__attribute_display_name"
 
 
@@ -62,7 +64,7 @@ def read_report(path: Path) -> tuple[CountedKernel, ...]:
 def _checked(entry: dict[str, Any]) -> CountedKernel:
     metrics = {}
     for name, value, unit in entry["metrics"]:
-        factor = unit_factor(unit)
+        factor = None if not unit and needs_unit(name) else unit_factor(unit)
         if factor is not None and isinstance(value, int | float) and math.isfinite(value) and value >= 0:
             metrics[name] = value * factor
     return CountedKernel(
@@ -84,10 +86,15 @@ def report_entries(report: Any) -> Iterator[dict[str, Any]]:
             for name in action.metric_names():
                 metric = action.metric_by_name(name)
                 if name == _DEVICE_NAME:
-                    device_name = str(metric.value())
+                    device_name = _text(metric.value())
                 elif metric is not None and isinstance(value := metric.value(), int | float):
-                    metrics.append((name, value if math.isfinite(value) else None, metric.unit()))
-            yield {"name": action.name(), "device_name": device_name, "metrics": metrics, "ranges": _ranges(action)}
+                    metrics.append((_text(name), value if math.isfinite(value) else None, _text(metric.unit())))
+            yield {
+                "name": _text(action.name()) or _UNNAMED,
+                "device_name": device_name,
+                "metrics": metrics,
+                "ranges": _ranges(action),
+            }
 
 
 def _ranges(action: Any) -> list[str]:
@@ -95,7 +102,14 @@ def _ranges(action: Any) -> list[str]:
     state = action.nvtx_state()
     if state is None:
         return []
-    return [str(name) for domain in state.domains() for name in state.domain_by_id(domain).push_pop_ranges()]
+    return [
+        _text(name) or _UNNAMED for domain in state.domains() for name in state.domain_by_id(domain).push_pop_ranges()
+    ]
+
+
+def _text(value: Any) -> str:
+    """A string of the package, where it gave one, as can be saved: it leaves bytes that are no UTF-8 in it."""
+    return "" if value is None else str(value).encode(errors="replace").decode()
 
 
 def main() -> int:

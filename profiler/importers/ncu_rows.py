@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from profiler.errors import TraceError
+from profiler.importers.nvidia_metrics import needs_unit
 
 # ncu's own lines among the output; the program's lines are all that does not look like a row.
 _CHATTER = "=="
@@ -166,6 +167,9 @@ def _read_wide(header: Sequence[str], rows: Iterable[Sequence[str]], skipped: Co
 def _keep(metrics: dict[str, float], name: str, text: str, unit: str, skipped: Counter[str]) -> None:
     """Keep a metric's value; what is unknown, negative, or differs from a value already read is counted instead."""
     if "__" not in name or not text:
+        return
+    if not unit and needs_unit(name):
+        skipped["times and rates without a unit"] += 1
         return
     value = parse_value(text, unit)
     if value is None:

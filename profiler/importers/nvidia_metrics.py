@@ -87,6 +87,15 @@ def kernel_duration_ps(metrics: Mapping[str, float]) -> int | None:
     return round(seconds * _PICOSECONDS_PER_SECOND) if math.isfinite(seconds) and 0 <= seconds < _LONGEST_S else None
 
 
+def needs_unit(name: str) -> bool:
+    """Whether a value of this metric says nothing without its unit, as times and rates are told in several.
+
+    >>> needs_unit("gpu__time_duration.sum"), needs_unit("dram__bytes.sum.per_second"), needs_unit("dram__bytes.sum")
+    (True, True, False)
+    """
+    return name in _DURATIONS or name.endswith(".per_second")
+
+
 def clock_hz(metrics: Mapping[str, float]) -> float | None:
     """Clock of the multiprocessors while the kernel ran, None where not recorded."""
     return next((metrics[name] for name in _RATES if metrics.get(name, 0.0) > 0), None)

@@ -5,6 +5,9 @@
 Three sources, a third of the inputs each, all repeatable by seed: bytes of real and small files changed, cut, repeated
 and spliced; fields of parsed files (JSON values, CSV cells, SQLite cells) replaced by values that break programs; and
 files drawn by Hypothesis from the formats' grammar. Real files are used where they are found (ROOFSCAPE_SHARED_DATA).
+
+`ncu-rep`, the reports that the importer `ncu` also reads, is driven apart, where NVIDIA's package is installed: its
+process is forked here rather than started, which takes milliseconds.
 """
 
 import argparse
@@ -15,12 +18,15 @@ import io
 import json
 import os
 import random
+import signal
 import sqlite3
+import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +36,10 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "samples")]
 from foreign_samples import KINETO_EVENTS, NCU_METRICS, kineto_bytes, ncu_bytes, rocprof_v3_bytes, samples  # noqa: E402
 from hypothesis import HealthCheck, Phase, given, seed, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
+from ncu_report_samples import ReportKernel, report_bytes  # noqa: E402
 
 from profiler.errors import TraceError  # noqa: E402
+from profiler.importers import ncu_report_file  # noqa: E402
 from profiler.importers.registry import find_importer, list_importers  # noqa: E402
 from profiler.storage import load_trace, save_trace  # noqa: E402
 
@@ -49,17 +57,22 @@ NASTY: tuple[Any, ...] = (
     "[1, 2", "aten::mm", "ProfilerStep#999999999", "kernel", [2**62, 2**62], [-1], "Memcpy HtoD",
 )  # fmt: skip
 SAVE_EVERY = 25
+REPORTS = "ncu-rep"
+REPORT_METRICS = [*(name for name, _, _ in NCU_METRICS), "device__attribute_display_name", "gpu__time_duration.sum"]
+SAMPLE_KERNEL = ReportKernel(name="gemm(int*)", ranges=("forward", "decode 3"))
+_LONGEST_READ_S = 20
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--inputs", type=int, default=10_000, help="per importer (default: 10000)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--importer", choices=sorted(list_importers()), help="only this one (default: each)")
+    known = [*sorted(list_importers()), *([REPORTS] if find_spec("ncu_report") else [])]
+    parser.add_argument("--importer", choices=known, help="only this one (default: each)")
     arguments = parser.parse_args()
     failures = 0
     with tempfile.TemporaryDirectory() as name:
-        for importer in [arguments.importer] if arguments.importer else sorted(list_importers()):
+        for importer in [arguments.importer] if arguments.importer else known:
             failures += fuzz(importer, arguments.inputs, arguments.seed, Path(name))
     return 1 if failures else 0
 
@@ -69,7 +82,9 @@ def fuzz(importer: str, inputs: int, number: int, folder: Path) -> int:
     probe = Probe(importer, folder)
     chance = random.Random(f"{importer} {number}")
     seeds = [(name, contents) for owner, name, contents in samples(folder) if owner == importer]
-    real = real_files(importer)
+    seeds += [("sample.ncu-rep", report_bytes()), ("long.ncu-rep", report_bytes(*[SAMPLE_KERNEL] * 20))]
+    seeds = [(name, contents) for name, contents in seeds if name.endswith(REPORTS) == (importer == REPORTS)]
+    real = [] if importer == REPORTS else real_files(importer)
     started = time.monotonic()
     drawn = inputs // 3
     for index in range(inputs - drawn):
@@ -89,7 +104,12 @@ class Probe:
     def __init__(self, importer: str, folder: Path) -> None:
         self.count = 0
         self.outcomes: Counter[str] = Counter()
-        self._importer, self._folder, self._import = importer, folder, find_importer(importer)
+        self._importer, self._folder = importer, folder
+        self._import = find_importer("ncu" if importer == REPORTS else importer)
+        if importer == REPORTS:
+            import ncu_report  # noqa: F401  # loaded once, before the forks
+
+            ncu_report_file.subprocess.run = read_in_a_fork
 
     def feed(self, name: str, contents: bytes) -> None:
         self.count += 1
@@ -132,6 +152,28 @@ def real_files(importer: str) -> list[tuple[str, bytes]]:
     ]
 
 
+def read_in_a_fork(command: list[str], **_: Any) -> "subprocess.CompletedProcess[bytes]":
+    """Stands in for `subprocess.run` of the process that reads a report: the same code, on a copy of this process."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        child = os.fork()
+        if child == 0:
+            os.dup2(out.fileno(), 1)
+            os.dup2(err.fileno(), 2)
+            signal.alarm(_LONGEST_READ_S)
+            sys.stdout, sys.stderr, sys.argv = os.fdopen(1, "w"), os.fdopen(2, "w"), command[2:]
+            code = 1
+            try:
+                code = ncu_report_file.main()
+            finally:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(code)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        out.seek(0)
+        err.seek(0)
+        return subprocess.CompletedProcess(command, code, out.read(), err.read())
+
+
 def change_bytes(chance: random.Random, name: str, contents: bytes) -> bytes:
     """Up to eight changes anywhere, now and then of the packed file."""
     is_packed = chance.random() < 0.1
@@ -159,6 +201,8 @@ def change_fields(chance: random.Random, name: str, contents: bytes) -> bytes:
     """Up to four fields of the parsed file replaced, removed or repeated."""
     if name.endswith(".json"):
         return change_json(chance, contents)
+    if name.endswith(REPORTS):
+        return change_report(chance)
     return change_sqlite(chance, contents) if name.endswith(".sqlite") else change_csv(chance, contents)
 
 
@@ -201,6 +245,21 @@ def change_csv(chance: random.Random, contents: bytes) -> bytes:
     out = io.StringIO()
     csv.writer(out, quoting=csv.QUOTE_ALL).writerows(rows)
     return out.getvalue().encode("utf-8", errors="replace")
+
+
+def change_report(chance: random.Random) -> bytes:
+    """Metrics, names and sizes that lie, in a report that is well-formed otherwise."""
+    values = [value for value in NASTY if isinstance(value, int | float | str)]
+    kernels = [
+        ReportKernel(
+            name=str(chance.choice((*values, "gemm"))),
+            metrics={name: chance.choice((*values, 5.0)) for name in chance.sample(REPORT_METRICS, 4)},
+            ranges=[str(chance.choice(values)) for _ in range(chance.choice((0, 1, 40)))],
+        )
+        for _ in range(chance.randint(1, 3))
+    ]
+    lies = chance.sample(("version", "results", "payload", "first_name_index"), chance.choice((0, 0, 1, 2)))
+    return report_bytes(*kernels, **{lie: chance.choice((0, 1, 2, 9, 2**31 - 1, 2**32 - 1, 2**63)) for lie in lies})
 
 
 def change_sqlite(chance: random.Random, contents: bytes) -> bytes:
@@ -272,6 +331,13 @@ def strategy(importer: str) -> st.SearchStrategy[tuple[str, bytes]]:
         return st.tuples(st.lists(metric, max_size=4), text).map(
             lambda both: ("drawn.csv", ncu_bytes(both[1], metrics=tuple(both[0])).replace(b"\x0c", b""))
         )
+    if importer == REPORTS:
+        metric = st.sampled_from(REPORT_METRICS) | text
+        amount = st.integers(-(2**63), 2**64 - 1) | st.floats() | text
+        kernel = st.tuples(text, st.dictionaries(metric, amount, max_size=4), st.lists(text, max_size=3)).map(
+            lambda parts: ReportKernel(name=parts[0], metrics=parts[1], ranges=parts[2])
+        )
+        return st.lists(kernel, min_size=1, max_size=4).map(lambda all_: ("drawn.ncu-rep", report_bytes(*all_)))
     if importer == "rocprof":
         row = st.tuples(
             st.integers(-5, 5), text, st.sampled_from(["FETCH_SIZE", "TCC_REQ[0]", "WRITE_SIZE"]) | text, number
