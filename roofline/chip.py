@@ -70,6 +70,8 @@ class Chip:
         launch_s: least time from one kernel to the next that depends on it, in one stream.
         host_dispatch_s: host time to issue one eager operation; None where nobody measured it.
         matrix_macs: (dtype, multiply-adds per clock per core) of the matrix units, dense.
+        matrix_array: (rows along the reduction, columns along the output) of one systolic array, whose weights stay
+            while rows stream through; (1, 1) where matrix units take tiles of any size, as those of GPUs do.
         vector_flops: (dtype, FLOPs per clock per core) of the vector units, a fused multiply-add counting 2.
         special_flops: elementary functions (exp, log, ...) per clock per core.
         memories: from the nearest to the cores to the farthest; the last is main memory.
@@ -96,6 +98,7 @@ class Chip:
     launch_s: float
     host_dispatch_s: float | None = None
     matrix_macs: tuple[tuple[str, float], ...] = ()
+    matrix_array: tuple[int, int] = (1, 1)
     vector_flops: tuple[tuple[str, float], ...] = ()
     special_flops: float
     memories: tuple[Memory, ...]
@@ -117,6 +120,7 @@ class Chip:
         positive: list[tuple[str, float]] = [("clock_hz", self.clock_hz), ("cores", self.cores)]
         positive += [(f"matrix.macs_per_clock_per_core.{dtype}", rate) for dtype, rate in self.matrix_macs]
         positive += [(f"vector.flops_per_clock_per_core.{dtype}", rate) for dtype, rate in self.vector_flops]
+        positive += zip(("matrix.array_rows", "matrix.array_columns"), self.matrix_array, strict=True)
         positive.append(("vector.special_flops_per_clock_per_core", self.special_flops))
         for memory in self.memories:
             positive.append((f"memory.{memory.name}.capacity_bytes", memory.capacity_bytes))

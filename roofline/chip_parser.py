@@ -10,6 +10,7 @@ _ROOT_KEYS = (
     *("schema", "name", "title", "family", "clock_hz", "cores", "launch_s", "host_dispatch_s", "is_measured"),
     *("matrix", "vector", "memory", "link", "power", "energy", "area", "price", "calibration", "throughput", "sources"),
 )
+_ARRAY_KEYS = ("array_rows", "array_columns")
 _MEMORY_KEYS = (
     *("capacity_bytes", "capacity_bytes_per_core", "per_core", "latency_s"),
     *("bandwidth_bytes_per_s", "bytes_per_clock", "bytes_per_clock_per_core", "bus_bits", "transfers_per_s"),
@@ -52,7 +53,7 @@ def parse_chip(document: dict[str, object], file: str) -> Chip:
     )
     power = root.table("power", required=False).allow(["tdp_w", "idle_w"])
     area = root.table("area", required=False).allow(["die_mm2", "process_node"])
-    matrix = root.table("matrix", required=False).allow(["macs_per_clock_per_core"])
+    matrix = root.table("matrix", required=False).allow(["macs_per_clock_per_core", *_ARRAY_KEYS])
     memories = tuple(_memory(table, cores, clock_hz) for table in root.table("memory").tables())
     if not memories:
         raise root.error("memory", "needs at least one [memory.<name>] section, the nearest to the cores first")
@@ -70,6 +71,7 @@ def parse_chip(document: dict[str, object], file: str) -> Chip:
             launch_s=root.number("launch_s", zero=True),
             host_dispatch_s=root.optional_number("host_dispatch_s", zero=True),
             matrix_macs=matrix.table("macs_per_clock_per_core", required=False).dtype_numbers(),
+            matrix_array=_array(matrix),
             vector_flops=vector.table("flops_per_clock_per_core").dtype_numbers()
             if "vector" in root
             else _DEFAULT_VECTOR_FLOPS,
@@ -92,6 +94,14 @@ def parse_chip(document: dict[str, object], file: str) -> Chip:
     except ChipError as error:
         message = str(error)
         raise ChipError(message if message.endswith(f"({file})") else f"{message} ({file})") from None
+
+
+def _array(matrix: Table) -> tuple[int, int]:
+    """Sides of a systolic array: both or none are given."""
+    given = [key for key in _ARRAY_KEYS if key in matrix]
+    if not given:
+        return (1, 1)
+    return (matrix.integer(_ARRAY_KEYS[0]), matrix.integer(_ARRAY_KEYS[1]))
 
 
 def _check_schema(root: Table) -> None:

@@ -14,6 +14,9 @@ Value = str | int | float | bool | None
 def chip_toml(chip: Chip) -> str:
     """The chip as TOML, with rates as the record holds them: per clock and core, or of the whole chip."""
     sections: list[tuple[str, Iterable[tuple[str, Value]]]] = [("", _head(chip))]
+    if chip.matrix_array != (1, 1):
+        rows, columns = chip.matrix_array
+        sections.append(("matrix", (("array_rows", rows), ("array_columns", columns))))
     sections.append(("matrix.macs_per_clock_per_core", chip.matrix_macs))
     sections.append(("vector", (("special_flops_per_clock_per_core", chip.special_flops),)))
     sections.append(("vector.flops_per_clock_per_core", chip.vector_flops))

@@ -3,11 +3,13 @@
 import tomllib
 from dataclasses import replace
 from difflib import get_close_matches
+from functools import cache
 from importlib import resources
 from pathlib import Path
 
 from profiler.files import write_atomically
 from roofline.chip import Chip
+from roofline.chip_families import with_family_constants
 from roofline.chip_parser import parse_chip
 from roofline.chip_writer import chip_toml
 from roofline.errors import ChipError
@@ -27,6 +29,8 @@ def list_chips() -> tuple[str, ...]:
 def load_chip(name_or_path: str | Path) -> Chip:
     """Load a chip by the name of a shipped one, else from a `.toml` file.
 
+    A chip without calibration constants takes those of its family; `chip.sources` says so.
+
     Raises:
         ChipError: one line that says what is wrong, where, and what is allowed.
 
@@ -35,7 +39,7 @@ def load_chip(name_or_path: str | Path) -> Chip:
     """
     text = str(name_or_path)
     if isinstance(name_or_path, str) and text in list_chips():
-        return _parse((_CHIPS / f"{text}.toml").read_bytes(), f"{text}.toml")
+        return with_family_constants(_shipped(text), list_chips(), _shipped)
     path = Path(name_or_path)
     if isinstance(name_or_path, str) and path.suffix != ".toml" and len(path.parts) == 1 and not path.exists():
         near = get_close_matches(text, list_chips(), n=1)
@@ -45,7 +49,12 @@ def load_chip(name_or_path: str | Path) -> Chip:
         content = path.read_bytes()
     except OSError as error:
         raise ChipError(f"cannot read chip file {text}: {error.strerror or error}") from None
-    return _parse(content, text)
+    return with_family_constants(_parse(content, text), list_chips(), _shipped)
+
+
+@cache
+def _shipped(name: str) -> Chip:
+    return _parse((_CHIPS / f"{name}.toml").read_bytes(), f"{name}.toml")
 
 
 def save_chip(chip: Chip, path: str | Path) -> Path:

@@ -26,6 +26,8 @@ class ChipColumns:
         macs: [dtypes, C] multiply-adds per clock per core, of the matrix units where they take the type, else of the
             vector units.
         has_matrix: [dtypes, C] whether the matrix units take the type.
+        array_rows: rows of a systolic array, along the reduction; 1 where the matrix units are none.
+        array_columns: its columns, along the output.
         vector_flops: [dtypes, C] vector FLOPs per clock per core.
         special_flops: elementary functions per clock per core.
         level_exists: [levels, C].
@@ -57,6 +59,8 @@ class ChipColumns:
     launch_s: FloatArray
     macs: FloatArray
     has_matrix: BoolArray
+    array_rows: FloatArray
+    array_columns: FloatArray
     vector_flops: FloatArray
     special_flops: FloatArray
     level_exists: BoolArray
@@ -162,6 +166,8 @@ def _chip_row(chip: Chip) -> dict[str, float]:
         "cores": chip.cores,
         "launch_s": calibration.get("t0_s", chip.launch_s),
         "special_flops": chip.special_flops,
+        "array_rows": chip.matrix_array[0],
+        "array_columns": chip.matrix_array[1],
         "link_bandwidth": link.bandwidth_bytes_per_s if link else 0.0,
         "link_latency_s": link.latency_s if link else 0.0,
         "matrix_efficiency": min(1.0, calibration.get("matrix_efficiency", 1.0)),

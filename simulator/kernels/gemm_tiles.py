@@ -6,6 +6,7 @@ import numpy as np
 
 from simulator.chip_columns import ChipColumns
 from simulator.kernels.gemm_constants import GemmConstants
+from simulator.kernels.systolic import occupied_macs
 from simulator.op_columns import BoolArray, FloatArray, IntArray
 from simulator.stages import missed_overlap_s
 
@@ -40,6 +41,8 @@ class Products:
         taken_bytes: operands and outputs once.
         main_bytes: of those, what main memory carries.
         macs_per_s: multiply-adds of one core per second, at the clock that a kernel of this size keeps.
+        array_rows: of the systolic arrays that the products run on, 1 on other matrix units.
+        array_columns: likewise.
         constants: of the chips.
     """
 
@@ -53,6 +56,8 @@ class Products:
     taken_bytes: FloatArray
     main_bytes: FloatArray
     macs_per_s: FloatArray
+    array_rows: FloatArray
+    array_columns: FloatArray
     constants: GemmConstants
 
     def take(self, rows: IntArray) -> "Products":
@@ -147,7 +152,8 @@ def tiling(products: Products, chips: ChipColumns, tile_m: FloatArray, tile_n: F
     co_resident = np.minimum(np.where(area > 128 * 128, 1.0, np.where(area > 64 * 64, 2.0, 4.0)), room)
     waves = np.ceil(per_core / co_resident)
     is_vector = tile_m == 1
-    matrix_s = per_core * steps * area * step_k / products.macs_per_s
+    occupied = occupied_macs((products.array_rows, products.array_columns), tile_m, tile_n, steps * step_k)
+    matrix_s = per_core * occupied / products.macs_per_s
     core_s = _core_s(products, chips, per_core, waves, steps, step_bytes, matrix_s, is_vector)
     # A cluster of neighbors along one side of the output fetches the panel that they have in common once.
     shared_side = np.maximum(

@@ -11,6 +11,7 @@ import numpy as np
 from profiler.op import Kind
 from simulator.chip_columns import ChipColumns
 from simulator.kernels.constants import Constant
+from simulator.kernels.systolic import array_sides, occupied_macs
 from simulator.op_columns import FloatArray, OpColumns
 from simulator.stages import PlanColumns, level_traffic, smooth_max
 
@@ -131,6 +132,7 @@ class _Rates:
     """What a core does per second, whatever the tile."""
 
     macs_per_s: FloatArray
+    array_sides: tuple[FloatArray, FloatArray]
     ingest_bytes_per_s: FloatArray
     step_s: FloatArray
 
@@ -141,6 +143,7 @@ class _Rates:
         ingest = chips.constant("ingest_bytes_per_clock_per_core", "moe", default=chips.ingest)
         return cls(
             macs_per_s=chips.macs[ops.dtype[:, 0]] * efficiency * chips.clock_hz,
+            array_sides=array_sides(chips, chips.has_matrix[ops.dtype[:, 0]]),
             ingest_bytes_per_s=ingest * chips.clock_hz,
             step_s=chips.constant("k_step_clocks", "moe", default=0.0) / chips.clock_hz,
         )
@@ -159,7 +162,7 @@ def _tiled(
         steps = np.ceil(depth / step_k)
         waves = np.ceil(tiles / chips.cores)
         busiest = 0.5 * (np.maximum(tiles / chips.cores, 1.0) + waves)  # a persistent kernel evens out the last wave
-        matrix_s = busiest * steps * tile_m * tile_n * step_k / rates.macs_per_s
+        matrix_s = busiest * occupied_macs(rates.array_sides, tile_m, tile_n, steps * step_k) / rates.macs_per_s
         ingest_s = busiest * steps * (tile_m + tile_n) * _STEP_BYTES / rates.ingest_bytes_per_s
         core_s = np.maximum(np.maximum(matrix_s, ingest_s), np.ceil(waves / 2.0) * steps * rates.step_s)
         parts = {"core_s": core_s, "matrix_s": matrix_s, "tiles": tiles, "waves": waves, "steps": busiest * steps}
