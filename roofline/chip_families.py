@@ -5,6 +5,8 @@ from dataclasses import replace
 
 from roofline.chip import Chip
 
+_TAKEN = "constants of"
+
 
 def with_family_constants(chip: Chip, names: Iterable[str], load: Callable[[str], Chip]) -> Chip:
     """The chip with the constants that it lacks, taken from the first shipped chip of its family that has them.
@@ -28,10 +30,28 @@ def with_family_constants(chip: Chip, names: Iterable[str], load: Callable[[str]
         known = {_scope(key) for key, _ in calibration}
         taken = tuple((key, value) for key, value in donor.calibration if _scope(key) not in known)
         calibration += taken
-        for scope in dict.fromkeys(_scope(key) for key, _ in taken):
-            section = f"calibration.{scope}" if scope else "calibration"
-            sources += ((section, f"constants of {donor.name}, a chip of the same family: not fitted to this one"),)
+        scopes = dict.fromkeys(_scope(key) for key, _ in taken)
+        sources += tuple(_moved(donor, scope, ", a chip of the same family") for scope in scopes)
     return replace(chip, calibration=calibration, sources=sources)
+
+
+def with_constants_of(chip: Chip, donor: Chip) -> Chip:
+    """The chip with all constants of another one instead of its own; `sources` says so."""
+    sources = tuple((key, text) for key, text in chip.sources if key.partition(".")[0] != "calibration")
+    scopes = dict.fromkeys(_scope(key) for key, _ in donor.calibration)
+    moved = tuple(_moved(donor, scope, "") for scope in scopes)
+    return replace(chip, calibration=donor.calibration, sources=sources + moved)
+
+
+def has_own_constants(chip: Chip, scope: str) -> bool:
+    """Whether constants of a scope stand in the chip's own file, rather than taken from another chip."""
+    source = dict(chip.sources).get(f"calibration.{scope}", "")
+    return any(_scope(key) == scope for key, _ in chip.calibration) and not source.startswith(_TAKEN)
+
+
+def _moved(donor: Chip, scope: str, why: str) -> tuple[str, str]:
+    section = f"calibration.{scope}" if scope else "calibration"
+    return section, f"{_TAKEN} {donor.name}{why}: not fitted to this one"
 
 
 def _scope(key: str) -> str:

@@ -16,6 +16,9 @@ def fit(
     backend: Annotated[str, typer.Option(help="Library of the measured table; default: the one for this family.")] = "",
     table: OwnTable = None,
     rows: Annotated[int, typer.Option(min=50, help="Rows that the fit looks at.")] = 2000,
+    constants_of: Annotated[
+        str, typer.Option(help="Start from the constants of this chip, and keep near them what the rows do not tell.")
+    ] = "",
     seed: Annotated[int, typer.Option(help="Of the draw of those rows.")] = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -27,16 +30,21 @@ def fit(
     from dataclasses import asdict
 
     from reports.console import print_json, print_line, print_table, progress
+    from roofline.chip_families import with_constants_of
     from roofline.chipfile import load_chip, save_chip
     from simulator.validation import fitting
     from simulator.validation.families import family
     from simulator.validation.runs import chosen_table
 
     loaded = load_chip(chip)
+    if constants_of:
+        loaded = with_constants_of(loaded, load_chip(constants_of))
     measured = chosen_table(loaded, op, dtype, backend, table)
     chosen = family(op, dtype)
     with progress(f"fitting {len(chosen.constants)} constants of {chosen.scope} to {measured.backend}"):
-        found = fitting.fit(measured, loaded, chosen.constants, scope=chosen.scope, rows=rows, seed=seed)
+        found = fitting.fit(
+            measured, loaded, chosen.constants, scope=chosen.scope, rows=rows, seed=seed, stay_near=bool(constants_of)
+        )
     save_chip(found.chip, output)
     if as_json:
         print_json({"file": str(output), **asdict(found) | {"chip": found.chip.name}})

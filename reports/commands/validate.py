@@ -17,6 +17,9 @@ def validate(
     dtype: Annotated[str, typer.Option(help="bfloat16, float8_e4m3fn, ...; default: the usual ones of each op.")] = "",
     backend: Annotated[str, typer.Option(help="trtllm, vllm, sglang, ...; default: all.")] = "",
     table: OwnTable = None,
+    constants_of: Annotated[
+        str, typer.Option(help="Predict with the constants of this chip instead of each one's own: how far they move.")
+    ] = "",
     by_class: Annotated[bool, typer.Option("--by-class", help="Also the errors of each size class.")] = False,
     write_bands: Annotated[Path | None, typer.Option(help="Write the error bands that predictions carry.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write an HTML report with pictures.")] = None,
@@ -31,6 +34,8 @@ def validate(
 
       roofscape validate --chip h100-sxm --op gemm --dtype bfloat16 --json
 
+      roofscape validate --chip h200-sxm --op gemm --dtype bfloat16 --constants-of h100-sxm
+
       roofscape validate --table mine.csv --chip my-chip.toml
     """
     from reports.console import print_json, print_line, progress
@@ -38,7 +43,9 @@ def validate(
     from simulator.validation import runs as validation
 
     with progress("reading measured tables"):
-        tables = validation.chosen_tables(chip=chip, op=op, dtype=dtype, backend=backend, file=table)
+        tables = validation.chosen_tables(
+            chip=chip, op=op, dtype=dtype, backend=backend, file=table, donor=constants_of
+        )
     runs = []
     for measured, loaded in tables:
         with progress(f"predicting {len(measured):,} rows: {measured.op} {measured.dtype} {loaded.name}"):

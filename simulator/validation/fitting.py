@@ -14,6 +14,7 @@ from simulator.validation.scores import Score, predict_s, score
 from simulator.validation.tables import MeasuredTable
 
 _ROBUST_SCALE = 0.1  # log errors beyond 10 % count less: outliers of a table must not steer the fit
+_KEEP = 0.3  # residual of a constant moved across its whole range, where a fit is to stay near its start
 _STEP = 0.02  # of finite differences: plans jump from tile to tile, so a small step sees only noise
 
 
@@ -39,7 +40,14 @@ class Fit:
 
 
 def fit(
-    table: MeasuredTable, chip: Chip, constants: Sequence[Constant], *, scope: str, rows: int = 2000, seed: int = 0
+    table: MeasuredTable,
+    chip: Chip,
+    constants: Sequence[Constant],
+    *,
+    scope: str,
+    rows: int = 2000,
+    seed: int = 0,
+    stay_near: bool = False,
 ) -> Fit:
     """Fit constants of one scope to the rows of a table that are not held out.
 
@@ -53,6 +61,8 @@ def fit(
         scope: section of the calibration that holds them, for example `gemm`.
         rows: how many rows the fit looks at, drawn at random.
         seed: of that draw.
+        stay_near: fit from the chip's own values only, and leave constants that the rows do not tell where they are:
+            for few rows, with constants that came from another chip.
     """
     seen = np.flatnonzero(~table.held_out)
     if len(seen) < 2 * len(constants):
@@ -67,11 +77,12 @@ def fit(
         [constant.start for constant in constants],
     ]
     low, high = np.array([c.low for c in constants]), np.array([c.high for c in constants])
+    first = _to_unit(np.clip(np.array(starts[0]), low, high), low, high)
 
     def residuals(unit: FloatArray) -> FloatArray:
         values = _from_unit(unit, low, high)
         logs: FloatArray = np.log(predict_s(sample, with_constants(chip, scope, constants, values)) / sample.measured_s)
-        return logs
+        return np.append(logs, _KEEP * (unit - first)) if stay_near else logs
 
     fits = [
         least_squares(
@@ -83,7 +94,7 @@ def fit(
             diff_step=_STEP,
             max_nfev=40,
         )
-        for start in dict.fromkeys(map(tuple, starts))
+        for start in dict.fromkeys(map(tuple, starts[:1] if stay_near else starts))
     ]
     best = _from_unit(min(fits, key=lambda found: float(found.cost)).x, low, high)
     rounded = np.array([float(f"{value:.4g}") for value in best])

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from roofline.chip import Chip
+from roofline.chip_families import has_own_constants, with_constants_of
 from roofline.chipfile import load_chip
 from simulator.bands import Band
 from simulator.errors import SimulationError
@@ -53,7 +54,7 @@ class Run:
 
 
 def chosen_tables(
-    *, chip: str = "", op: str = "", dtype: str = "", backend: str = "", file: Path | None = None
+    *, chip: str = "", op: str = "", dtype: str = "", backend: str = "", file: Path | None = None, donor: str = ""
 ) -> list[tuple[MeasuredTable, Chip]]:
     """The measured tables asked for; an empty name stands for all there are.
 
@@ -63,7 +64,16 @@ def chosen_tables(
         dtype: type.
         backend: library.
         file: a table of one's own instead of the package's.
+        donor: a chip whose constants stand in for those of all others, to see how far they move.
     """
+    found = _tables(chip, op, dtype, backend, file)
+    if not donor:
+        return found
+    other = load_chip(donor)
+    return [(table, with_constants_of(loaded, other)) for table, loaded in found]
+
+
+def _tables(chip: str, op: str, dtype: str, backend: str, file: Path | None) -> list[tuple[MeasuredTable, Chip]]:
     if file is not None:
         loaded = load_chip(chip or "h100-sxm")
         return [(table, loaded) for table in read_table(file, loaded, op=op, dtype=dtype)]
@@ -101,7 +111,7 @@ def _is_fitted(table: MeasuredTable, chip: Chip) -> bool:
     if table.op not in TABLES or table.backend.split()[0] != TABLES[table.op].fitted:
         return False
     scope = family(table.op, table.dtype).scope
-    return any(name.startswith(f"{scope}.") for name, _ in chip.calibration)
+    return has_own_constants(chip, scope)
 
 
 def scores_frame(runs: Sequence[Run], *, by_class: bool = False) -> pd.DataFrame:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from roofline.chip import Energy, Link
+from roofline.chip_families import has_own_constants, with_constants_of
 from roofline.chip_table import find_source
 from roofline.chipfile import list_chips, load_chip, save_chip
 from roofline.errors import ChipError
@@ -273,3 +274,11 @@ def test_chip_without_constants_takes_those_of_its_family(tmp_path):
     assert load_chip(path).calibration == ()
     path = save_chip(replace(donor, name="seen", calibration=(), sources=(), is_measured=True), tmp_path / "seen.toml")
     assert load_chip(path).calibration == ()
+
+
+def test_constants_of_another_chip_are_not_taken_for_its_own():
+    h200, moved = load_chip("h200-sxm"), with_constants_of(load_chip("h200-sxm"), load_chip("h100-sxm"))
+    assert moved.calibration == load_chip("h100-sxm").calibration
+    assert moved.memories == h200.memories
+    assert dict(moved.sources)["calibration.gemm"] == "constants of h100-sxm: not fitted to this one"
+    assert has_own_constants(h200, "gemm") and not has_own_constants(moved, "gemm")

@@ -44,6 +44,14 @@ def test_constants_that_made_a_table_are_found(made):
     assert "held out" in dict(found.chip.sources)["calibration.made"]
 
 
+def test_what_the_rows_do_not_tell_stays_where_it_was(made):
+    chip, table = made
+    idle = Constant(name="idle_s", low=1e-7, high=1e-4, start=1e-5, unit="s", meaning="no row depends on it")
+    moved = fitting.with_constants(chip, "made", (*CONSTANTS, idle), np.array([0.8, 2e-6, 7e-6]))
+    found = dict(fitting.fit(table, moved, (*CONSTANTS, idle), scope="made", rows=60, stay_near=True).constants)
+    assert found == pytest.approx({"memory_efficiency": 0.5, "launch_s": 3e-6, "idle_s": 7e-6}, rel=0.03)
+
+
 def test_a_fit_does_not_look_at_rows_held_out(made):
     chip, table = made
     spoiled = table.take(np.arange(len(table)))
