@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = ("workloads", "profiler", "roofline", "simulator", "reports")
+FOLDERS = ("workloads", "profiler", "roofline", "simulator", "explorer", "reports")
 
 
 def sources():
