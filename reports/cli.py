@@ -18,6 +18,7 @@ from reports.commands.importing import import_trace
 from reports.commands.memory import memory
 from reports.commands.pareto import pareto
 from reports.commands.predict import predict
+from reports.commands.recovery import recovery
 from reports.commands.report import report
 from reports.commands.roofline import roofline
 from reports.commands.scenario import scenario
@@ -50,6 +51,7 @@ for command in (
 ):
     app.command()(command)
 app.command()(scenario)
+app.command()(recovery)
 app.command("validate-models")(validate_models)
 app.command("import")(import_trace)
 app.command("export")(export_trace)

