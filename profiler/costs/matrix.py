@@ -108,7 +108,8 @@ def _convolution(call: AtenCall) -> Op:
     in_channels = weight.shape[0] // max(1, groups) if transposed else weight.shape[1]
     positions = rows.shape[0] * spatial
     op = product_op(call, kind="conv", batch=groups, m=positions, n=out_channels, k=in_channels * window, added=added)
-    return replace(op, sizes=(*op.sizes, ("sequences", rows.shape[0]), ("tokens", positions)))
+    extra = (("sequences", rows.shape[0]), ("tokens", positions), ("update", int(spatial == 1)))
+    return replace(op, sizes=(*op.sizes, *extra))
 
 
 RULES: dict[str, Callable[[AtenCall], Op]] = {

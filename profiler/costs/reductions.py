@@ -1,6 +1,7 @@
 """Cost of operations over rows: reductions, norms, softmax, sorting, top-k and scans."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import ceil, log2, prod
 
 from profiler.costs.call import AtenCall, TensorMeta, base_name
@@ -150,6 +151,43 @@ def _selective_scan(call: AtenCall) -> Op:
     return row_op(call, "scan", columns=positions, flops=flops, extra=sizes)
 
 
+def _chunked_scan(call: AtenCall) -> Op:
+    """Mamba-2's recurrence in chunks of matrix products (Dao and Gu, arXiv:2405.21060, section 6).
+
+    Into and out of the states 2 FLOPs each per position, channel and state; within chunks 2 per pair of positions for
+    each channel and each state of a group. What a kernel can leave out: pairs of which the first comes later, and the
+    states where all pairs of a short sequence are fewer.
+    """
+    x, entering = call.tensor(0), call.tensor(2)
+    sequences, positions, heads, width = x.shape
+    groups, state = entering.shape[2:]
+    chunk_value = call.argument(5, "chunk", 1)
+    chunk = chunk_value if isinstance(chunk_value, int) else 1
+    through = 2 * x.elements * state
+    per_pair = heads * width + groups * state
+    flops = 2 * through + 2 * sequences * positions * min(chunk, positions) * per_pair
+    required = through + min(through, sequences * positions * (positions + 1) * per_pair)
+    sizes = (*_scan_sizes(x, entering), ("chunk", chunk))
+    op = row_op(call, "scan", columns=positions, flops=x.elements, extra=sizes)
+    return replace(op, matrix_flops=flops, skippable_flops=flops - required)
+
+
+def _state_update(call: AtenCall) -> Op:
+    """One position of the same: per channel and state the decayed state plus what enters (3), and the sum (2)."""
+    x, entering = call.tensor(0), call.tensor(2)
+    flops = x.elements * (1 + 5 * entering.shape[-1])
+    return row_op(call, "scan", columns=1, flops=flops, extra=_scan_sizes(x, entering))
+
+
+def _scan_sizes(x: TensorMeta, entering: TensorMeta) -> tuple[tuple[str, int], ...]:
+    sequences, positions, _, width = x.shape
+    groups, state = entering.shape[2:]
+    return (
+        *(("state", state), ("sequences", sequences), ("tokens", sequences * positions)),
+        *(("head_dim", width), ("groups", groups)),
+    )
+
+
 RULES: dict[str, Callable[[AtenCall], Op]] = {
     **dict.fromkeys(_REDUCTIONS, _reduction),
     **dict.fromkeys(("_softmax", "softmax", "_log_softmax", "log_softmax", "_safe_softmax"), _softmax),
@@ -158,4 +196,6 @@ RULES: dict[str, Callable[[AtenCall], Op]] = {
     **dict.fromkeys(("topk", "kthvalue"), _topk),
     **dict.fromkeys(_SCANS, _scan),
     "selective_scan": _selective_scan,
+    "chunked_scan": _chunked_scan,
+    "state_update": _state_update,
 }

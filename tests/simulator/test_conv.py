@@ -83,14 +83,15 @@ def test_a_captured_convolution_tells_its_sequences():
     conv = torch.nn.Conv1d(96, 96, 4, groups=96, device="meta")
     with capture() as recording:
         conv(torch.empty(3, 96, 35, device="meta"))
-    (op,) = (op for op in recording.trace.ops if op.kind == "conv")
-    ops = OpColumns.from_ops([op])
-    assert {name: ops.size(name).item() for name in ("sequences", "tokens", "batch", "n", "k")} == {
-        "sequences": 3,
-        "tokens": 3 * 32,
-        "batch": 96,
-        "n": 1,
-        "k": 4,
+        conv(torch.empty(3, 96, 4, device="meta"))
+    ops = OpColumns.from_ops([op for op in recording.trace.ops if op.kind == "conv"])
+    assert {name: ops.size(name)[:, 0].tolist() for name in ("sequences", "tokens", "batch", "n", "k", "update")} == {
+        "sequences": [3, 3],
+        "tokens": [3 * 32, 3],
+        "batch": [96, 96],
+        "n": [1, 1],
+        "k": [4, 4],
+        "update": [0, 1],  # one position is a step of generation
     }
 
 

@@ -7,8 +7,8 @@ from torch.nn import functional
 from profiler.capture import capture
 from workloads.architecture import StateSpace
 from workloads.backbones import build_backbone
+from workloads.chunked_scan import chunked_scan
 from workloads.errors import WorkloadError
-from workloads.mamba import chunked_scan
 from workloads.presets import ModelPreset
 from workloads.selective_scan import selective_scan
 from workloads.transformer import Transformer
@@ -192,6 +192,39 @@ def test_one_operation_scans_all_positions_of_a_layer() -> None:
     assert len(scans) == 2
     # Per position and channel 1, and 7 for each of 4 states.
     assert set(scans["flops"]) == {2 * 10 * 32 * (1 + 7 * 4)}
+
+
+@pytest.mark.parametrize(("length", "name"), [(10, "chunked_scan"), (1, "state_update_")])
+def test_one_operation_scans_a_layer_of_version_2(length: int, name: str) -> None:
+    model = build_backbone(preset(2), device="meta")
+    cache = model.new_cache(3, 16)
+    with torch.inference_mode(), capture() as recording:
+        model(torch.zeros(3, length, dtype=torch.long, device="meta"), cache=cache)
+    (scan,) = (op for op in recording.trace.ops if op.kind == "scan")
+
+    assert scan.name == f"roofscape::{name}"
+    sizes = dict(scan.sizes)
+    # 4 heads of 8 channels in 2 groups, 4 states each.
+    assert (sizes["rows"], sizes["columns"]) == (3 * 32, length)
+    assert [sizes[key] for key in ("state", "sequences", "head_dim", "groups")] == [4, 3, 8, 2]
+    positions = 3 * length
+    if length == 1:
+        assert scan.vector_flops == positions * 32 * (1 + 5 * 4)
+        states = 3 * 32 * 4 * 4
+        assert scan.read_bytes("kv_cache") == scan.write_bytes("kv_cache") == states
+    else:
+        assert sizes["chunk"] == 4
+        # In and out of the states, and chunks of 4 positions: each pair 32 channels and 2 groups of 4 states.
+        assert scan.matrix_flops == 2 * (2 * positions * 32 * 4) + 2 * positions * 4 * (32 + 8)
+        assert scan.required_flops == 2 * (2 * positions * 32 * 4) + positions * 32  # 11 positions' pairs are more
+
+
+def test_gradients_pass_through_a_chunked_scan() -> None:
+    *inputs, _ = scan_inputs(7)
+    leaves = [part.clone().requires_grad_() for part in inputs]
+    y, _ = chunked_scan(*leaves, chunk=3)  # type: ignore[call-arg]  # four tensors
+    y.sum().backward()
+    assert all(leaf.grad is not None and leaf.grad.abs().sum() > 0 for leaf in leaves)
 
 
 @torch.no_grad()
