@@ -164,7 +164,8 @@ def _families(ops: OpColumns) -> Iterator[tuple[tuple[str, ...], BoolArray]]:
     is_one, is_all_reduce = queries <= 1, ops.collective_passes[:, 0] > 1
     is_whole = ~is_one & ~is_causal
     is_short_filter = (ops.size("n") == 1) & (ops.size("batch") > 1) & (ops.size("k") <= 4.0)  # as measured
-    is_delta = ops.size("delta")[:, 0] > 0
+    is_delta, is_direct = ops.size("delta")[:, 0] > 0, ops.size("direct")[:, 0] > 0
+    is_other = ~is_all_reduce & ~is_direct
     parts: dict[str, tuple[tuple[tuple[str, ...], BoolArray], ...]] = {
         "attention": (
             (("attention_decode",), is_one),
@@ -174,7 +175,11 @@ def _families(ops: OpColumns) -> Iterator[tuple[tuple[str, ...], BoolArray]]:
         ),
         "conv": ((("mamba2",), is_short_filter[:, 0]), (("conv",), ~is_short_filter[:, 0])),
         "scan": ((("delta_rule",), is_delta), (("scan",), ~is_delta)),  # no table holds another scan
-        "collective": ((("all_reduce",), is_all_reduce), (("all_gather", "reduce_scatter"), ~is_all_reduce)),
+        "collective": (
+            (("all_reduce",), is_all_reduce),
+            (("alltoall",), is_direct),
+            (("all_gather", "reduce_scatter"), is_other),
+        ),
     }
     for code in np.unique(ops.kind[:, 0]):
         kind = KINDS[code]

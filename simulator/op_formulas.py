@@ -181,6 +181,7 @@ def _collective(v: Rows) -> dict[str, FloatArray]:
     if wrong:
         raise SimulationError(f"name of a collective must be one of {', '.join(known)}, got {wrong[0]!r}")
     moved = v["elements"] * v["element_bytes"]
+    v["direct"] = (v["name"] == "alltoall").astype(np.float64)
     return {
         "read_bytes": moved,
         "write_bytes": moved,

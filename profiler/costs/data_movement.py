@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from math import prod
 
-from profiler.costs.call import AtenCall, TensorMeta
+from profiler.costs.call import AtenCall, TensorMeta, base_name
 from profiler.op import Kind, Op, Operand, dtype_bits
 
 _COPIES = """clone _to_copy contiguous cat concat concatenate stack constant_pad_nd reflection_pad2d replication_pad2d
@@ -125,7 +125,8 @@ def _collective(call: AtenCall) -> Op:
     inputs = tuple(tensor.operand() for tensor in call.tensors())
     elements = sum(prod(operand.shape) for operand in inputs)
     sizes = (("elements", elements), ("ranks", ranks if isinstance(ranks, int) else 1))
-    return _op(call, "collective", inputs, _outputs(call), sizes)
+    is_direct = base_name(call.name).startswith(("alltoall", "all_to_all"))
+    return _op(call, "collective", inputs, _outputs(call), (*sizes, ("direct", 1)) if is_direct else sizes)
 
 
 def _outputs(call: AtenCall) -> tuple[Operand, ...]:

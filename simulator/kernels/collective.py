@@ -33,15 +33,18 @@ def plan(ops: OpColumns, chips: ChipColumns) -> PlanColumns:
     With r ranks a pass of a ring has r - 1 steps, which move (r - 1) / r of the payload (Patarasuk and Yuan 2009);
     an all-reduce is two passes. A protocol whose data carry flags waits least and carries least; the bulk protocol
     synchronizes and carries most (Demystifying NCCL, arXiv 2507.04786: LL128 and Simple). A tree, or a switch that
-    reduces, moves the payload once up and once down at the same time. A chip without a link plays only the local
-    memory traffic; without calibration it has one protocol, with the link's latency and bandwidth.
+    reduces, moves the payload once up and once down at the same time. In an all-to-all every rank sends (r - 1) / r of
+    its payload straight to the others in one hop, with constants of its own (`collective.alltoall`). A chip without a
+    link plays only the local memory traffic; without calibration it has one protocol, with the link's latency and
+    bandwidth.
     """
     moved = ops.moved_bytes
     payload = np.maximum(ops.read_bytes, ops.write_bytes)
     ranks = np.maximum(ops.size("ranks"), 1.0)
     steps = ops.collective_passes * (ranks - 1.0)
     has_link = (chips.link_bandwidth > 0) & (payload > 0) & (steps > 0)
-    latency_s, link_s = _fastest(ops, chips, steps, payload, payload * steps / ranks)
+    hops = np.where(ops.size("direct") > 0, np.minimum(steps, 1.0), steps)
+    latency_s, link_s = _fastest(ops, chips, hops, payload, payload * steps / ranks)
     zero = np.zeros_like(moved)
     return streaming_plan(
         ops,
@@ -52,9 +55,17 @@ def plan(ops: OpColumns, chips: ChipColumns) -> PlanColumns:
         ingested_bytes=moved,
         vector_flops=ops.vector_flops,
         special_flops=ops.special_flops,
-        reduction_s=np.where(has_link, latency_s + chips.constant("base_s", "collective", default=0.0), 0.0),
+        reduction_s=np.where(has_link, latency_s + _constant(ops, chips, "base_s", default=0.0), 0.0),
         link_s=np.where(has_link, link_s, 0.0),
     )
+
+
+def _constant(ops: OpColumns, chips: ChipColumns, name: str, *, default: float | FloatArray) -> FloatArray:
+    """A constant of every op on every chip, [O, C]: an all-to-all has a scope of its own."""
+    ring = chips.constant(name, "collective", default=default)
+    direct = chips.constant(name, "collective.alltoall", "collective", default=default)
+    values: FloatArray = np.where(ops.size("direct") > 0, direct, ring)
+    return values
 
 
 def _fastest(
@@ -64,8 +75,8 @@ def _fastest(
     bandwidth = np.where(chips.link_bandwidth > 0, chips.link_bandwidth, np.inf)
     choices = []
     for name in ("flagged", "bulk"):
-        hop_s = chips.constant(f"{name}_hop_s", "collective", default=chips.link_latency_s)
-        rate = bandwidth * np.minimum(1.0, chips.constant(f"{name}_efficiency", "collective", default=1.0))
+        hop_s = _constant(ops, chips, f"{name}_hop_s", default=chips.link_latency_s)
+        rate = bandwidth * np.minimum(1.0, _constant(ops, chips, f"{name}_efficiency", default=1.0))
         choices.append((steps * hop_s, ring_bytes / rate))
     switch_s = chips.constant("switch_s", "collective", default=np.inf)
     rate = bandwidth * np.minimum(1.0, chips.constant("switch_efficiency", "collective", default=1.0))

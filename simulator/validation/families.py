@@ -12,6 +12,7 @@ _MODULES: dict[str, tuple[str, str]] = {  # family of kernels: (module of its mo
     "mamba2": ("conv", "conv"),
     "delta_rule": ("scan", "scan"),
     **dict.fromkeys(("all_reduce", "all_gather", "reduce_scatter"), ("collective", "collective")),
+    "alltoall": ("collective", "collective.alltoall"),
     "attention_prefill": ("attention", "attention.prefill"),
     "attention_decode": ("attention", "attention.decode"),
     "attention_bidirectional": ("attention", "attention.bidirectional"),
@@ -38,6 +39,8 @@ def family(op: str, dtype: str) -> Family:
         raise SimulationError(f"op must be one of {', '.join(_MODULES)}, got {op!r}")
     stem, scope = _MODULES[op]
     constants: tuple[Constant, ...] = import_module(f"simulator.kernels.{stem}").CONSTANTS
+    if op == "alltoall":  # one hop, and nothing reduces on the way
+        constants = tuple(constant for constant in constants if not constant.name.startswith(("base", "switch")))
     if dtype in _SHARED:
         return Family(scope=scope, constants=constants)
     return Family(scope=f"{scope}.{dtype}", constants=tuple(c for c in constants if c.of_dtype) or constants)

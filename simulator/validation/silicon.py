@@ -237,9 +237,9 @@ TABLES: dict[str, TableKind] = {
             read=_collective(name),
             dtypes=tuple(_NCCL_DTYPES),
             keys=("nccl_dtype", "num_gpus", "message_size"),
-            fitted="nccl" if name == "all_reduce" else "",
+            fitted="nccl" if name in ("all_reduce", "alltoall") else "",
         )
-        for name in ("all_reduce", "all_gather", "reduce_scatter")
+        for name in ("all_reduce", "all_gather", "reduce_scatter", "alltoall")
     },
 }
 
