@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint types contracts fast bench validate samplers-table whole-models clean
+.PHONY: demo test lint types contracts fast bench validate samplers-table whole-models known-chips clean
 
 demo: $(VENV)/.demo
 	$(BIN)/roofscape demo
@@ -62,6 +62,10 @@ samplers-table: $(VENV)/.demo
 # The table of docs/simulator.md, "Whole models": captured on meta, simulated, beside what others measured.
 whole-models: $(VENV)/.demo
 	$(BIN)/roofscape validate-models --markdown docs/tables/whole_models.md
+
+# The table of docs/area-power-cost.md: area, power and cost of real chips, published and predicted.
+known-chips: $(VENV)/.demo
+	$(BIN)/roofscape known-chips --markdown docs/tables/known_chips.md
 
 clean:
 	rm -rf $(VENV) out build dist *.egg-info

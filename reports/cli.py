@@ -4,6 +4,7 @@ import sys
 
 import typer
 
+from explorer.errors import ExplorationError
 from profiler.errors import TraceError
 from reports.commands.calibrate import calibrate
 from reports.commands.capture import capture
@@ -15,6 +16,7 @@ from reports.commands.exactness import exactness
 from reports.commands.exporting import export_trace
 from reports.commands.fitting import fit
 from reports.commands.importing import import_trace
+from reports.commands.known_chips import known_chips
 from reports.commands.memory import memory
 from reports.commands.pareto import pareto
 from reports.commands.predict import predict
@@ -53,6 +55,7 @@ for command in (
 app.command()(scenario)
 app.command()(recovery)
 app.command("validate-models")(validate_models)
+app.command("known-chips")(known_chips)
 app.command("import")(import_trace)
 app.command("export")(export_trace)
 
@@ -61,7 +64,7 @@ def main() -> None:
     """Run the command line; an error of ours is one line on standard error and exit code 2."""
     try:
         app()
-    except (WorkloadError, TraceError, ChipError, SimulationError, ReportError) as error:
+    except (WorkloadError, TraceError, ChipError, SimulationError, ExplorationError, ReportError) as error:
         _fail(str(error))
 
 

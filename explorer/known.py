@@ -1,0 +1,155 @@
+"""Real chips as designs, and how far predicted area, power and cost are from what was published of them."""
+
+import tomllib
+from dataclasses import dataclass, fields
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from explorer.area import die_area
+from explorer.cost import chip_cost
+from explorer.errors import ExplorationError
+from explorer.hardware import FloatArray, Hardware
+from explorer.power import chip_power, gemm_power_w
+from explorer.technology import Technology
+
+_FILE = "known_chips.toml"
+
+BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Published:
+    """What others published of the known chips, [D] each; NaN where nothing was found.
+
+    Attributes:
+        titles: of the chips as people write them.
+        area_mm2: all compute dies.
+        area_at_most_mm2: where only a bound of it is known.
+        base_mm2: all base dies.
+        tdp_w: board power.
+        bill_usd: bill of materials, analysts' estimates.
+        price_usd: list or street price.
+        gemm_flops_per_s: measured rate of large bfloat16 products.
+    """
+
+    titles: tuple[str, ...]
+    area_mm2: FloatArray
+    area_at_most_mm2: FloatArray
+    base_mm2: FloatArray
+    tdp_w: FloatArray
+    bill_usd: FloatArray
+    price_usd: FloatArray
+    gemm_flops_per_s: FloatArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Comparison:
+    """One figure of the known chips, [D]; NaN where nothing was published.
+
+    Attributes:
+        figure: which one, with its unit.
+        published: by others.
+        predicted: by this program.
+        is_prediction: false where the chip's own figures chose constants, [D].
+    """
+
+    figure: str
+    published: FloatArray
+    predicted: FloatArray
+    is_prediction: BoolArray
+
+    @property
+    def error_ratio(self) -> FloatArray:
+        """Predicted over published, less 1, [D]."""
+        return self.predicted / self.published - 1
+
+    def within(self, ratio: float) -> BoolArray:
+        """Which chips are within a ratio of a published figure, [D]."""
+        return np.abs(self.error_ratio) <= ratio
+
+
+def known_chips() -> Hardware:
+    """The known chips as designs.
+
+    >>> len(known_chips()) >= 10
+    True
+    """
+    document = _document()["chip"]
+    texts = {"name", "node", "dram"}
+    columns: dict[str, Any] = {
+        column.name: np.array(
+            [name if column.name == "name" else chip[column.name] for name, chip in document.items()],
+            dtype=np.str_ if column.name in texts else np.float64,
+        )
+        for column in fields(Hardware)
+    }
+    return Hardware(**columns)
+
+
+def known_chip(name: str) -> Hardware:
+    """One known chip as a design of its own.
+
+    >>> known_chip("h100-sxm").cores.tolist()
+    [132.0]
+    """
+    chips = known_chips()
+    rows = np.flatnonzero(chips.name == name)
+    if not rows.size:
+        raise ExplorationError(f"unknown chip {name!r}; known: {', '.join(chips.name)}")
+    return chips.take(rows)
+
+
+def sources_of(name: str) -> tuple[tuple[str, str], ...]:
+    """Where the figures of one known chip come from, as pairs of what and where from."""
+    known_chip(name)
+    return tuple(_document()["chip"][name]["sources"].items())
+
+
+def published() -> Published:
+    """What others published of them, in the same order."""
+    chips = _document()["chip"].values()
+    figures = {
+        column.name: np.array([float(chip["published"].get(column.name, np.nan)) for chip in chips])
+        for column in fields(Published)
+        if column.name != "titles"
+    }
+    return Published(
+        titles=tuple(chip["title"] for chip in chips),
+        **figures,
+    )
+
+
+def compare(technology: Technology) -> tuple[Comparison, ...]:
+    """Area, TDP, power at the measured rate of large products, bill of materials and price of the known chips."""
+    chips = known_chips()
+    known = published()
+    area = die_area(chips, technology)
+    power = chip_power(chips, technology, area)
+    rate = np.where(np.isnan(known.gemm_flops_per_s), 0.0, known.gemm_flops_per_s)
+    at_rate = np.where(rate > 0, gemm_power_w(chips, technology, rate, area), np.nan)
+    cost = chip_cost(chips, technology, area=area, tdp_w=power.tdp_w)
+    figures = (
+        ("area_mm2", known.area_mm2, area.compute_mm2),
+        ("tdp_w", known.tdp_w, power.tdp_w),
+        ("power_at_measured_rate_w", known.tdp_w, at_rate),
+        ("bill_usd", known.bill_usd, cost.bill_usd),
+        ("price_usd", known.price_usd, cost.price_usd),
+    )
+    return tuple(
+        Comparison(
+            figure=figure,
+            published=theirs,
+            predicted=ours,
+            is_prediction=~np.isin(chips.name, _document()["chosen_on"][figure]),
+        )
+        for figure, theirs, ours in figures
+    )
+
+
+@cache
+def _document() -> dict[str, Any]:
+    return tomllib.loads((resources.files("explorer") / _FILE).read_text(encoding="utf-8"))

@@ -1,0 +1,161 @@
+"""`roofscape known-chips`: area, power and cost of real chips, predicted beside what others published."""
+
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from reports.commands.options import AsJson
+
+if TYPE_CHECKING:
+    from explorer.known import Comparison
+    from explorer.technology import Technology
+
+_TARGET = 0.15
+_TITLES = {
+    "area_mm2": "compute dies, mm2",
+    "tdp_w": "TDP, W",
+    "power_at_measured_rate_w": "power at the measured rate, W",
+    "bill_usd": "bill, USD",
+    "price_usd": "price, USD",
+}
+HEADINGS = (
+    *("chip", "dies, mm2", "predicted", "error %", "TDP, W", "predicted", "error %", "at rate, W", "error %"),
+    *("bill, USD", "predicted", "error %", "price, USD", "predicted", "error %"),
+)
+
+
+def known_chips(
+    chip: Annotated[str | None, typer.Argument(help="A known chip, for its parts and sources; default: all.")] = None,
+    technology: Annotated[Path | None, typer.Option(help="TOML file with figures of your own.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Also write the table as Markdown.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Hold predicted area, power and cost against what was published of real chips.
+
+    TDP is that of a large product at 0.8 of the peak and the full clock; "at rate" is the power at the rate that large
+    products were measured to reach. Bills and prices are estimates by others.
+
+      roofscape known-chips h100-sxm
+    """
+    from explorer.known import compare, known_chips
+    from explorer.technology import load_technology
+    from reports.console import print_json, print_line
+    from reports.markdown import write_markdown
+
+    figures = load_technology(technology)
+    if chip is not None:
+        _one(chip, figures, as_json)
+        return
+    comparisons = compare(figures)
+    names = [str(name) for name in known_chips().name]
+    rows = [_cells(name, row, comparisons) for row, name in enumerate(names)]
+    if markdown is not None:
+        write_markdown(HEADINGS, rows, markdown)
+    if as_json:
+        print_json({"chips": _records(names, comparisons), "summary": [_summary(each) for each in comparisons]})
+        return
+    _print(rows, comparisons)
+    if markdown is not None:
+        print_line(f"wrote {markdown}")
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if isfinite(value) else ""
+
+
+def _percent(ratio: float) -> str:
+    return f"{100 * ratio:+.1f}" if isfinite(ratio) else ""
+
+
+def _cells(name: str, row: int, comparisons: "tuple[Comparison, ...]") -> list[str]:
+    cells = [name]
+    for each in comparisons:
+        if each.figure != "power_at_measured_rate_w":
+            cells.append(_number(each.published[row]))
+        cells += [_number(each.predicted[row]), _percent(each.error_ratio[row])]
+    return cells
+
+
+def _records(names: list[str], comparisons: "tuple[Comparison, ...]") -> list[dict[str, object]]:
+    return [
+        {
+            "chip": name,
+            **{
+                each.figure: {
+                    "published": float(each.published[row]),
+                    "predicted": float(each.predicted[row]),
+                    "error_ratio": float(each.error_ratio[row]),
+                    "is_prediction": bool(each.is_prediction[row]),
+                }
+                for each in comparisons
+            },
+        }
+        for row, name in enumerate(names)
+    ]
+
+
+def _summary(each: "Comparison") -> dict[str, object]:
+    import numpy as np
+
+    known = np.isfinite(each.error_ratio)
+    within = each.within(_TARGET)
+    return {
+        "figure": each.figure,
+        "published": int(known.sum()),
+        "within_15_percent": int(within.sum()),
+        "predictions": int((known & each.is_prediction).sum()),
+        "predictions_within_15_percent": int((within & each.is_prediction).sum()),
+        "mean_error_percent": float(100 * np.abs(each.error_ratio[known]).mean()),
+    }
+
+
+def _print(rows: list[list[str]], comparisons: "tuple[Comparison, ...]") -> None:
+    from reports.console import print_table
+
+    print_table("Known chips: published, predicted and error", HEADINGS, rows)
+    summaries = [_summary(each) for each in comparisons]
+    print_table(
+        "Within 15 % of the published; predictions are chips that chose no constant of that figure",
+        ("figure", "chips", "within", "predictions", "within", "mean absolute error %"),
+        [
+            (
+                _TITLES[str(each["figure"])],
+                *(str(each[key]) for key in ("published", "within_15_percent")),
+                *(str(each[key]) for key in ("predictions", "predictions_within_15_percent")),
+                f"{each['mean_error_percent']:.0f}",
+            )
+            for each in summaries
+        ],
+    )
+
+
+def _one(name: str, technology: "Technology", as_json: bool) -> None:
+    """Parts of one chip's area and bill, its energy, and where its figures come from."""
+    from dataclasses import asdict
+
+    from explorer.area import die_area
+    from explorer.cost import chip_cost
+    from explorer.known import known_chip, sources_of
+    from explorer.power import chip_power
+    from reports.console import print_json, print_line, print_table
+
+    design = known_chip(name)
+    area = die_area(design, technology)
+    power = chip_power(design, technology, area)
+    cost = chip_cost(design, technology, area=area, tdp_w=power.tdp_w)
+    tables = {
+        "area_mm2": {**area.parts(), "compute_mm2": area.compute_mm2, "base_mm2": area.base_mm2},
+        "power": asdict(power),
+        "cost": {**asdict(cost), "bill_usd": cost.bill_usd, "usd_per_hour": cost.usd_per_hour},
+    }
+    numbers = {title: {key: float(value[0]) for key, value in table.items()} for title, table in tables.items()}
+    if as_json:
+        print_json({"chip": name, **numbers, "sources": dict(sources_of(name))})
+        return
+    for title, table in numbers.items():
+        rows = [(key, f"{value:.4g}") for key, value in table.items()]
+        print_table(f"{name}: {title.replace('_', ' ')}, predicted", ("figure", "value"), rows)
+    for key, source in sources_of(name):
+        print_line(f"{key}: {source}")
