@@ -4,6 +4,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from explorer.errors import ExplorationError
 from explorer.hardware import FloatArray, Hardware
 from explorer.technology import Technology
 
@@ -16,11 +17,11 @@ class Area:
 
     Attributes:
         matrix, vector, special, float64, control, registers, l1, sampler, core_other: parts of the cores.
-        l2: cache shared by the cores.
+        l2: cache shared by the cores; on systolic chips a scratchpad, without tags and queues.
         interconnect: crossbar between cores and L2.
         dram: PHYs and controllers of main memory, unused sites included.
         links: to other devices.
-        die_to_die: between compute dies that share one L2 and stand on no base die.
+        die_to_die: between compute dies that share one cache and stand on no base die.
         other: host interface, front end, clocks, edges.
         base_content_mm2: what base dies below the compute dies carry: last cache, DRAM, links, `other`; 0 without.
         compute_dies: dies over which the compute silicon is spread.
@@ -88,8 +89,11 @@ def die_area(hardware: Hardware, technology: Technology) -> Area:
         technology: the figures.
 
     Raises:
-        ExplorationError: a node or kind of DRAM that the technology does not know.
+        ExplorationError: a node or kind of DRAM that the technology does not know, or no dies, cores or clock.
     """
+    for name in ("compute_dies", "cores", "clock_hz"):
+        if not (getattr(hardware, name) > 0).all():
+            raise ExplorationError(f"{name} of a design must be above 0, got {getattr(hardware, name).min():g}")
     figures = technology.area
     node = technology.node_rows(hardware.node)
     density = technology.node_figure("logic_density", node)
@@ -118,11 +122,11 @@ def die_area(hardware: Hardware, technology: Technology) -> Area:
         sampler=logic * hardware.sampler_lanes * figures.sampler_transistors,
         core_other=cores * remainder / density,
         l2=l2_bytes / _MIB * figures.sram_mm2_per_mib * sram
-        + l2_per_clock * figures.l2_mm2_per_byte_per_clock / density,
+        + np.where(systolic, 0.0, l2_per_clock * figures.l2_mm2_per_byte_per_clock / density),
         interconnect=cores * l2_per_clock / hardware.compute_dies * figures.crossbar_mm2_per_port_pair / density,
         dram=np.where(stacked, 0.0, beside[0]),
         links=np.where(stacked, 0.0, beside[1]),
-        die_to_die=np.where(stacked, 0.0, crossing_tb_per_s * 2 * figures.die_to_die_mm2_s_per_tb),
+        die_to_die=np.where(stacked | systolic, 0.0, crossing_tb_per_s * 2 * figures.die_to_die_mm2_s_per_tb),
         other=np.where(stacked, 0.0, figures.other_mm2 * hardware.compute_dies),
         base_content_mm2=_base_content(hardware, technology),
         compute_dies=hardware.compute_dies,

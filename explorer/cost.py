@@ -94,11 +94,13 @@ def chip_cost(
     dram = hardware.dram_bytes / 1e9 * technology.dram_figure("usd_per_gb", kind)
     interposer = technology.dram_figure("interposer", kind) > 0
     sites = hardware.dram_stacks + hardware.spare_stacks
+    packages = np.where(interposer, 1.0, hardware.compute_dies)  # without an interposer each die has its own
     on_package = np.where(area.base_dies > 0, area.base_mm2, area.compute_mm2)
     on_package = on_package + sites * technology.dram_figure("stack_mm2", kind)
-    packaging = np.where(interposer, on_package * figures.interposer_usd_per_mm2, figures.substrate_usd)
+    packaging = np.where(interposer, on_package * figures.interposer_usd_per_mm2, figures.substrate_usd * packages)
     lost = np.where(interposer, figures.interposer_loss, figures.substrate_loss) * (logic + dram + packaging)
-    price = (logic + dram + packaging + lost + figures.test_usd) * figures.price_over_bill
+    test = lost + figures.test_usd * packages
+    price = (logic + dram + packaging + test) * figures.price_over_bill
     server = price * (figures.server_price_ratio + figures.network_ratio) * (1 + figures.capital_ratio)
     served_hours = figures.lifetime_s / _S_PER_HOUR * figures.utilization
     wall_w = tdp_w * figures.load * figures.server_power_ratio * figures.pue
@@ -107,7 +109,7 @@ def chip_cost(
         logic_usd=logic,
         dram_usd=dram,
         packaging_usd=packaging,
-        test_usd=lost + figures.test_usd,
+        test_usd=test,
         masks_usd=technology.node_figure("masks_usd", rows),
         price_usd=price,
         capital_usd_per_hour=server / served_hours,

@@ -32,6 +32,7 @@ class Published:
         base_mm2: all base dies.
         tdp_w: board power.
         bill_usd: bill of materials, analysts' estimates.
+        logic_usd, dram_usd, packaging_usd, test_usd: its parts.
         price_usd: list or street price.
         gemm_flops_per_s: measured rate of large bfloat16 products.
     """
@@ -42,6 +43,10 @@ class Published:
     base_mm2: FloatArray
     tdp_w: FloatArray
     bill_usd: FloatArray
+    logic_usd: FloatArray
+    dram_usd: FloatArray
+    packaging_usd: FloatArray
+    test_usd: FloatArray
     price_usd: FloatArray
     gemm_flops_per_s: FloatArray
 
@@ -124,7 +129,7 @@ def published() -> Published:
 
 
 def compare(technology: Technology) -> tuple[Comparison, ...]:
-    """Area, TDP, power at the measured rate of large products, bill of materials and price of the known chips."""
+    """Area, TDP, power at the measured rate of large products, bill of materials, price and parts of the bill."""
     chips = known_chips()
     known = published()
     area = die_area(chips, technology)
@@ -138,6 +143,10 @@ def compare(technology: Technology) -> tuple[Comparison, ...]:
         ("power_at_measured_rate_w", known.tdp_w, at_rate),
         ("bill_usd", known.bill_usd, cost.bill_usd),
         ("price_usd", known.price_usd, cost.price_usd),
+        ("logic_usd", known.logic_usd, cost.logic_usd),
+        ("dram_usd", known.dram_usd, cost.dram_usd),
+        ("packaging_usd", known.packaging_usd, cost.packaging_usd),
+        ("test_usd", known.test_usd, cost.test_usd),
     )
     return tuple(
         Comparison(

@@ -17,8 +17,8 @@ class Power:
         matrix_j_per_flop: one 16-bit FLOP of a matrix unit, delivery of its operands included.
         vector_j_per_flop: one 32-bit FLOP of a vector lane, registers included.
         l1_j_per_byte: a byte of the memory next to a core.
-        l2_j_per_byte: a byte of the shared cache, with the wires to it.
-        dram_j_per_byte: a byte of main memory, with controller and PHY.
+        l2_j_per_byte: a byte of the shared cache, with the wires to it; without them on SRAM-only chips.
+        dram_j_per_byte: a byte of main memory, with controller and PHY; on SRAM-only chips of the SRAM.
         static_w: leakage, clocks and refresh, the clocks on and nothing to do.
         tdp_w: the more of a large 16-bit product at the usual part of the peak, and of streaming main memory.
     """
@@ -77,15 +77,18 @@ def _power(
     dynamic = scale * (1 + figures.voltage_slope * over) ** 2
     unit_macs = np.maximum(hardware.matrix_macs / np.maximum(hardware.matrix_units, 1.0), 1.0)
     matrix = dynamic * (figures.mac_j / 2 + figures.operand_j / np.sqrt(unit_macs))
-    wire_mm = figures.wire_length_ratio * np.sqrt(area.compute_mm2)
+    # caches span all dies of a package; arrays have their memory on their own die, or beside them if it is the only one
+    sram_only = hardware.dram == "none"
+    span_mm2 = np.where(hardware.array_rows > 1, area.die_mm2, area.compute_mm2)
+    wire_mm = np.where(sram_only, 0.0, figures.wire_length_ratio * np.sqrt(span_mm2))
     l1 = scale * figures.l1_j_per_byte
     l2 = scale * figures.l2_j_per_byte + figures.wire_j_per_byte_per_mm * wire_mm
-    dram = 8 * technology.dram_figure("j_per_bit", kind)
+    dram = np.where(sram_only, l2, 8 * technology.dram_figure("j_per_bit", kind))
     static = _static_w(hardware, technology, area, clock_hz)
     tile_edge = np.sqrt(figures.gemm_outputs_per_mac * np.maximum(hardware.matrix_macs, 1.0))
     l2_bytes_per_s = flops_per_s * 2 / tile_edge  # two operands of 2 bytes along each edge for 2 edge^2 FLOPs
     dram_bytes_per_s = flops_per_s * 3 / figures.gemm_size  # three matrices of 2 n^2 bytes for 2 n^3 FLOPs
-    streaming = hardware.dram_bytes_per_s * clock_ratio * (dram + l2 + l1)
+    streaming = hardware.dram_bytes_per_s * clock_ratio * np.where(sram_only, l2 + l1, dram + l2 + l1)
     moved = l2_bytes_per_s * (l2 + 2 * l1) + dram_bytes_per_s * dram  # L1 is written and read
     return Power(
         matrix_j_per_flop=matrix,

@@ -19,6 +19,10 @@ _TITLES = {
     "power_at_measured_rate_w": "power at the measured rate, W",
     "bill_usd": "bill, USD",
     "price_usd": "price, USD",
+    "logic_usd": "of the bill: dies, USD",
+    "dram_usd": "of the bill: DRAM, USD",
+    "packaging_usd": "of the bill: package, USD",
+    "test_usd": "of the bill: test and assembly, USD",
 }
 HEADINGS = (
     *("chip", "dies, mm2", "predicted", "error %", "TDP, W", "predicted", "error %", "at rate, W", "error %"),
@@ -72,6 +76,8 @@ def _percent(ratio: float) -> str:
 def _cells(name: str, row: int, comparisons: "tuple[Comparison, ...]") -> list[str]:
     cells = [name]
     for each in comparisons:
+        if "of the bill" in _TITLES[each.figure]:
+            continue
         if each.figure != "power_at_measured_rate_w":
             cells.append(_number(each.published[row]))
         cells += [_number(each.predicted[row]), _percent(each.error_ratio[row])]

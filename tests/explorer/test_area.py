@@ -93,6 +93,20 @@ def test_a_chip_without_dram_matrix_units_or_l2_has_an_area():
     assert 0 < area.compute_mm2[0] < die_area(known_chip("h100-sxm"), TECHNOLOGY).compute_mm2[0]
 
 
+def test_scratchpads_of_arrays_are_dense_memory_and_caches_pay_for_bandwidth():
+    cmem = die_area(known_chip("tpu-v4"), TECHNOLOGY)
+    assert cmem.l2[0] == pytest.approx(112)  # the 128 MiB of TPUv4i's die photo, at any bandwidth
+    assert die_area(changed("tpu-v4", l2_bytes_per_s=8e12), TECHNOLOGY).l2[0] == cmem.l2[0]
+    slow, fast = (die_area(changed("h100-sxm", l2_bytes_per_s=rate), TECHNOLOGY).l2[0] for rate in (5e12, 10e12))
+    assert fast > 1.2 * slow
+
+
+@pytest.mark.parametrize("column", ["compute_dies", "cores", "clock_hz"])
+def test_nothing_is_one_line(column):
+    with pytest.raises(ExplorationError, match=f"{column} of a design must be above 0, got 0"):
+        die_area(changed("h100-sxm", **{column: 0.0}), TECHNOLOGY)
+
+
 def test_unknown_nodes_and_memories_are_one_line():
     with pytest.raises(ExplorationError, match="unknown process node 'n9'; known: n12, n7"):
         die_area(changed("h100-sxm", node="n9"), TECHNOLOGY)

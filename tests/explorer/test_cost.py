@@ -88,6 +88,14 @@ def test_a_die_larger_than_a_wafer_has_no_price():
     assert np.isinf(chip_cost(huge, TECHNOLOGY).bill_usd[0])
 
 
+def test_chips_without_an_interposer_are_packaged_one_by_one():
+    one, four = (
+        chip_cost(replace(known_chip("groq-lpu-v1"), cores=column(dies), compute_dies=column(dies)), TECHNOLOGY)
+        for dies in (1, 4)
+    )
+    assert four.packaging_usd[0] == 4 * one.packaging_usd[0] == 200
+
+
 def test_gddr_needs_no_interposer_and_sram_no_memory():
     cost = chip_cost(known_chip("l40s"), TECHNOLOGY)
     assert cost.packaging_usd[0] == 50

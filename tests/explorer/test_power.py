@@ -78,9 +78,16 @@ def test_power_at_the_usual_rate_is_the_tdp_and_less_below_it():
     assert (gemm_power_w(chips, TECHNOLOGY, 0.7 * usual) < 0.9 * tdp).all()
 
 
+def test_sram_beside_the_arrays_costs_its_cells_and_no_wires():
+    groq = chip_power(known_chip("groq-lpu-v1"), TECHNOLOGY)
+    assert groq.dram_j_per_byte[0] == groq.l2_j_per_byte[0] == pytest.approx(1.32 * 1.75e-12)
+    # 80 TB/s are read and handed on
+    assert groq.tdp_w[0] == pytest.approx(groq.static_w[0] + 80e12 * 1.32 * (1.75e-12 + 1.06e-12))
+
+
 def test_a_chip_without_dram_or_matrix_units_has_a_power():
     bare = changed("h100-sxm", dram="none", dram_stacks=0.0, spare_stacks=0.0, matrix_macs=0.0, matrix_units=0.0)
     power = chip_power(bare, TECHNOLOGY)
-    assert power.dram_j_per_byte[0] == 0
+    assert power.dram_j_per_byte[0] == power.l2_j_per_byte[0] > 0
     assert np.isfinite(power.tdp_w[0])
-    assert power.tdp_w[0] > 0
+    assert power.tdp_w[0] > power.static_w[0]
