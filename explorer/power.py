@@ -60,7 +60,8 @@ def gemm_power_w(
     """
     area = die_area(hardware, technology) if area is None else area
     usual = technology.energy.gemm_part_of_peak * hardware.peak_flops_per_s
-    return _power(hardware, technology, area, np.minimum(flops_per_s / usual, 1.0), flops_per_s).tdp_w
+    part = np.divide(flops_per_s, usual, out=np.ones(len(hardware)), where=usual > 0)
+    return _power(hardware, technology, area, np.minimum(part, 1.0), flops_per_s).tdp_w
 
 
 def _power(

@@ -91,3 +91,5 @@ def test_a_chip_without_dram_or_matrix_units_has_a_power():
     assert power.dram_j_per_byte[0] == power.l2_j_per_byte[0] > 0
     assert np.isfinite(power.tdp_w[0])
     assert power.tdp_w[0] > power.static_w[0]
+    # asked for vector products at a rate of its own, it keeps its clock
+    assert gemm_power_w(bare, TECHNOLOGY, np.array([1e12]))[0] >= power.static_w[0]
