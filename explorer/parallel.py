@@ -3,6 +3,7 @@
 import logging
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -112,6 +113,7 @@ class _Pool:
 
 
 def _remember(evaluate: Evaluate) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that gives out the work
     global _evaluate  # noqa: PLW0603 - the one way to keep what a worker is started with
     _evaluate = evaluate
 

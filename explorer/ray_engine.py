@@ -1,5 +1,7 @@
 """Evaluation on a Ray cluster; `ray` comes with `roofscape[cluster]`."""
 
+import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -27,15 +29,21 @@ def ray_map(evaluate: Evaluate) -> Iterator[tuple[Callable[[Sequence[Columns]], 
     ours = not ray.is_initialized()
     if ours:
         try:
-            ray.init(address="auto", log_to_driver=False)
+            ray.init(address="auto", log_to_driver=False, logging_level=logging.WARNING)
         except ConnectionError:
-            ray.init(log_to_driver=False, include_dashboard=False)
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody asked for reports to Ray's makers
+            ray.init(log_to_driver=False, include_dashboard=False, logging_level=logging.WARNING)
     try:
         function = ray.put(evaluate)
         remote = ray.remote(max_retries=_RETRIES)(_run)
 
         def run(chunks: Sequence[Columns]) -> list[Result]:
-            results: list[Result] = ray.get([remote.remote(function, chunk) for chunk in chunks])
+            try:
+                results: list[Result] = ray.get([remote.remote(function, chunk) for chunk in chunks])
+            except ray.exceptions.RayTaskError as error:
+                if isinstance(error.cause, ExplorationError):
+                    raise error.cause from None  # its one line, without the trace of the other machine
+                raise
             return results
 
         cores = ray.cluster_resources().get("CPU", 1)  # type: ignore[no-untyped-call]  # ray leaves it untyped

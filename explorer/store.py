@@ -1,5 +1,6 @@
 """A store of evaluated designs on disk: one SQLite file that survives being killed and that processes may share."""
 
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ SCHEMA_VERSION = 1
 _APPLICATION_ID = 0x526F6F66  # "Roof": tells our files from other SQLite files
 _BUSY_S = 60.0
 _POLL_S = 0.05
+_SMALLEST_FREE_BYTES = 65_536  # SQLite needs half of it for the index of its log
 _CLAIM_DESIGNS = 1024
 _TABLES = """
 CREATE TABLE runs (
@@ -51,8 +53,7 @@ class Store:
             raise ExplorationError(f"there is no store {self.path}; a search makes one")
         with self.explained():
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            address = f"{self.path.resolve().as_uri()}?mode={'ro' if read_only else 'rwc'}"
-            self.database = sqlite3.connect(address, uri=True, timeout=_BUSY_S, isolation_level=None)
+            self.database = self._connect("mode=ro" if read_only else "mode=rwc")
         try:
             with self.explained():
                 self._prepare(read_only)
@@ -133,7 +134,7 @@ class Store:
             text = str(error)
             if isinstance(error, OSError):
                 text = error.strerror or text
-            if "disk is full" in text or "No space left" in text:
+            if "disk is full" in text or "No space left" in text or ("I/O" in text and self._is_disk_full()):
                 raise ExplorationError(
                     f"store {self.path}: the disk is full; what was saved before stays readable: "
                     "free space and run the same command to go on"
@@ -144,8 +145,26 @@ class Store:
                 raise ExplorationError(f"store {self.path}: another process held it for {_BUSY_S:.0f} s") from error
             raise ExplorationError(f"store {self.path} cannot be used: {text}") from error
 
+    def _is_disk_full(self) -> bool:
+        folder = self.path.parent
+        return folder.is_dir() and shutil.disk_usage(folder).free < _SMALLEST_FREE_BYTES
+
+    def _connect(self, mode: str) -> sqlite3.Connection:
+        return sqlite3.connect(
+            f"{self.path.resolve().as_uri()}?{mode}", uri=True, timeout=_BUSY_S, isolation_level=None
+        )
+
     def _prepare(self, read_only: bool) -> None:
-        if not read_only:
+        if read_only:
+            try:
+                self.database.execute("SELECT count(*) FROM sqlite_master")
+            except sqlite3.OperationalError:  # no room or no right to put the log's index beside the file
+                log = self.path.with_name(f"{self.path.name}-wal")
+                if log.exists() and log.stat().st_size:
+                    raise
+                self.database.close()
+                self.database = self._connect("mode=ro&immutable=1")
+        else:
             self.database.execute("PRAGMA journal_mode = WAL")
             self.database.execute(
                 "PRAGMA synchronous = NORMAL"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from explorer_samples import CHIPS, DyingOnce, chips, die
+from explorer_samples import CHIPS, DyingOnce, chips, die, refuse
 
 from explorer.errors import ExplorationError
 from explorer.parallel import evaluator
@@ -49,6 +49,13 @@ def test_workers_that_always_die_are_one_line():
         evaluate(CHIPS.decode(np.arange(4)))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
+def test_errors_of_workers_arrive_as_they_are(processes):
+    with pytest.raises(ExplorationError, match=r"^no such chip$"), evaluator(refuse, processes=processes) as evaluate:
+        evaluate(CHIPS.decode(np.arange(4)))
+
+
 def test_one_process_is_this_one():
     with evaluator(chips, processes=1) as evaluate:
         assert evaluate is chips
@@ -73,6 +80,7 @@ def test_without_ray_its_engine_is_one_line(monkeypatch):
 def test_a_ray_cluster_that_loses_a_node_gives_the_same(tmp_path):
     pytest.importorskip("ray", reason="ray comes with roofscape[cluster]")
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests' / 'samples'}"}
+    environment |= {"HOME": str(tmp_path), "RAY_USAGE_STATS_ENABLED": "0"}  # Ray puts a token into the home folder
     program = ROOT / "tests" / "samples" / "ray_cluster.py"
     with subprocess.Popen(
         [sys.executable, str(program)],

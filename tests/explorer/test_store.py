@@ -1,6 +1,7 @@
 """The store: what is saved stays saved, through kills, full disks, other processes and other people's files."""
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -226,3 +227,30 @@ def test_paths_that_cannot_be_stores_are_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ExplorationError, match="cannot be used"):
         Store(tmp_path / "file" / "designs.db")
+
+
+@pytest.mark.slow
+def test_a_really_full_disk(tmp_path):
+    command = (
+        f"mount -t tmpfs -o size=1m tmpfs {tmp_path} && exec {sys.executable} {SAMPLES / 'full_disk.py'} {tmp_path}"
+    )
+    small_disk = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
+    trial = [*small_disk, f"mount -t tmpfs tmpfs {tmp_path}"]
+    if not shutil.which("unshare") or subprocess.run(trial, check=False).returncode:
+        pytest.skip("this machine lets nobody mount a small disk")
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{SAMPLES}"}
+    done = subprocess.run([*small_disk, command], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    first, read, _, second, still_read = done.stdout.splitlines()
+    assert "first.db: the disk is full; what was saved before stays readable" in first
+    assert int(read.split()[0]) >= 1000 and read.endswith("designs, right: True")
+    assert "second.db: the disk is full; what was saved before stays readable" in second
+    assert still_read == "100 designs, right: True"
+
+
+def test_a_store_in_a_folder_that_takes_no_files_can_be_read(tmp_path):
+    with Store(tmp_path / "designs.db") as store:
+        store.run("key", SPACE).save(np.array([3]), evaluate(SPACE.decode(np.array([3]))))
+    (tmp_path / "designs.db-shm").mkdir()  # stands where SQLite would put a file; root may write anywhere
+    with Store(tmp_path / "designs.db", read_only=True) as store:
+        assert store.find_run("key", SPACE).done().tolist() == [3]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from explorer.archive import Archive
+from explorer.errors import ExplorationError
 from explorer.parameters import Parameter, ParameterSpace
 from explorer.result import Result
 from explorer.run_key import run_key
@@ -86,6 +87,10 @@ class DyingOnce:
 
 def die(_):
     os._exit(9)
+
+
+def refuse(_):
+    raise ExplorationError("no such chip")
 
 
 def search(store_path, log_path, pause_s, designs):
