@@ -49,7 +49,7 @@ class ChipColumns:
         smooth_max_p: exponent of the smooth maximum of core and memory time; default infinity, a plain maximum.
         cluster_cores: neighboring cores that fetch an operand panel from shared memory once for all of them
             (thread-block clusters with multicast on Hopper and later); default 1, each core fetches its own.
-        calibrations: constants of each chip by dotted name; `constant` looks them up.
+        calibrations: constants of each chip by dotted name, or one mapping that all share; `constant` looks them up.
         first_access_s: latency of main memory before anything can start; 0 where `t0_s` was fitted, which holds it.
     """
 
@@ -119,8 +119,12 @@ class ChipColumns:
         """
         values = np.zeros(len(self)) + default
         keys = (*(f"{scope}.{name}" for scope in scopes), name)
+        if len(self.calibrations) == 1:
+            shared = self.calibrations[0]
+            return values if (found := _first(shared, keys)) is None else np.full(len(self), found)
         for c, constants in enumerate(self.calibrations):
-            values[c] = next((constants[key] for key in keys if key in constants), values[c])
+            found = _first(constants, keys)
+            values[c] = values[c] if found is None else found
         return values
 
     @property
@@ -150,6 +154,10 @@ class ChipColumns:
         )
         bandwidth: FloatArray = self.level_bandwidth[innermost, np.arange(len(self))]
         return bandwidth
+
+
+def _first(constants: Mapping[str, float], keys: Sequence[str]) -> float | None:
+    return next((constants[key] for key in keys if key in constants), None)
 
 
 def _chip_row(chip: Chip) -> dict[str, float]:

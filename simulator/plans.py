@@ -156,7 +156,13 @@ def plan_ops(ops: Sequence[Op], chips: Sequence[Chip]) -> PlanTable:
 
 def plan_columns(op_columns: OpColumns, chips: Sequence[Chip], *, names: tuple[str, ...] = ()) -> PlanTable:
     """Plan ops that are columns already; otherwise as `plan_ops`."""
-    chip_columns = ChipColumns.from_chips(chips)
+    return plan_table(op_columns, ChipColumns.from_chips(chips), chips=tuple(chips), names=names)
+
+
+def plan_table(
+    op_columns: OpColumns, chip_columns: ChipColumns, *, chips: tuple[Chip, ...] = (), names: tuple[str, ...] = ()
+) -> PlanTable:
+    """Plan ops on chips, both columns already; without `chips`, single plans and energies cannot be read off."""
     columns, is_empty = _bounded(op_columns, chip_columns, _modeled(op_columns, chip_columns))
     launch_s = np.where(np.isnan(columns.launch_s), chip_columns.launch_s, columns.launch_s) + np.zeros(is_empty.shape)
     level_s = level_seconds(columns, chip_columns)
@@ -166,7 +172,7 @@ def plan_columns(op_columns: OpColumns, chips: Sequence[Chip], *, names: tuple[s
     main_s = np.maximum(np.maximum(columns.core_s, load_s), columns.link_s) + exposed_s
     return PlanTable(
         names=names,
-        chips=tuple(chips),
+        chips=chips,
         op_columns=op_columns,
         chip_columns=chip_columns,
         columns=columns,

@@ -282,3 +282,9 @@ def test_constants_of_another_chip_are_not_taken_for_its_own():
     assert moved.memories == h200.memories
     assert dict(moved.sources)["calibration.gemm"] == "constants of h100-sxm: not fitted to this one"
     assert has_own_constants(h200, "gemm") and not has_own_constants(moved, "gemm")
+
+
+def test_order_of_constants_does_not_keep_a_chip_from_being_saved(tmp_path):
+    chip = load_chip("h100-sxm")
+    shuffled = replace(chip, name="shuffled", calibration=tuple(reversed(chip.calibration)))
+    assert dict(load_chip(save_chip(shuffled, tmp_path / "shuffled.toml")).calibration) == dict(chip.calibration)
