@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint types contracts fast bench validate samplers-table whole-models known-chips clean
+.PHONY: demo test lint types contracts fast bench validate samplers-table scenario-tables whole-models known-chips clean
 
 demo: $(VENV)/.demo
 	$(BIN)/roofscape demo
@@ -29,6 +29,12 @@ contracts: $(VENV)/.dev
 # The errors of docs/tables/validation.md and the bands that predictions carry, from measured tables.
 validate: $(VENV)/.silicon
 	$(BIN)/roofscape validate --markdown docs/tables/validation.md --write-bands simulator/bands.json
+
+# The tables of docs/scenarios.md; about half an hour of CPU time.
+scenario-tables: $(VENV)/.dev
+	for name in infill edit lengths rollouts budget budget-few-shot; do \
+		$(BIN)/roofscape scenario $$name --markdown docs/tables/scenario-$$name.md || exit 1; \
+	done
 
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/speed.py
