@@ -36,7 +36,7 @@ class Workload:
         calls: calls of the whole trace, for the host that issues them.
         units: tokens or images that one run makes.
         unit: `token` or `image`.
-        needed_bytes: memory that the run needs at its peak.
+        needed_bytes: memory that the run needs at its peak, NaN where nobody knows: then every chip holds it.
         weight: of this workload among others.
         paradigm: `autoregressive`, `diffusion`, ...; empty where nobody said.
         quality: score of this operating point, NaN where nobody knows; its source is in `quality_source`.
@@ -74,6 +74,7 @@ def workload_from_trace(
     paradigm: str = "",
     quality: float = float("nan"),
     quality_source: str = "",
+    needed_bytes: float | None = None,
     fused: bool = True,
     most_variants: int = _MOST_VARIANTS,
 ) -> Workload:
@@ -88,6 +89,7 @@ def workload_from_trace(
         paradigm: how it generates.
         quality: score of this operating point.
         quality_source: where that comes from.
+        needed_bytes: memory that the run needs; None to find its peak in the trace, where that tells of storages.
         fused: cost the view that a compiler would run, else every op as it was called.
         most_variants: representatives of kernels that differ in sizes alone.
 
@@ -98,7 +100,6 @@ def workload_from_trace(
         raise ExplorationError(f"workload {name or trace.name!r}: its trace holds no calls")
     if not units > 0:
         raise ExplorationError(f"workload {name or trace.name!r}: units must be > 0, got {units}")
-    needed_bytes = float(memory_use(trace).live_bytes.max())
     view = fuse(trace) if fused else trace
     counts = np.bincount(view.calls.op, minlength=len(view.ops)).astype(np.float64)
     sampling = np.array([_samples(op) for op in view.ops], dtype=np.bool_)
@@ -116,12 +117,17 @@ def workload_from_trace(
         calls=len(view.calls),
         units=float(units),
         unit=unit,
-        needed_bytes=needed_bytes,
+        needed_bytes=_needed_bytes(trace) if needed_bytes is None else needed_bytes,
         weight=weight,
         paradigm=paradigm,
         quality=quality,
         quality_source=quality_source,
     )
+
+
+def _needed_bytes(trace: Trace) -> float:
+    """Peak of live bytes; unknown for imported traces, which do not tell of storages."""
+    return float(memory_use(trace).live_bytes.max()) if len(trace.calls.replaces) else float("nan")
 
 
 def condense(
@@ -130,7 +136,8 @@ def condense(
     """Representatives of ops that differ in sizes alone, and the calls that each stands for.
 
     Ops of one kind, name, type, number of operands and order of magnitude (a factor of 2 of work) are ordered by what
-    they move and compute and cut into parts of about equal work; the member nearest to a part's mean stands for it, with as many calls as make up the part's work.
+    they move and compute and cut into parts of about equal work; the member nearest to a part's mean stands for it,
+    with as many calls as make up the part's work.
 
     Returns:
         (indices into `ops`, calls), both [R].

@@ -13,6 +13,7 @@ from reports.commands.compare import compare
 from reports.commands.demo import demo
 from reports.commands.diff import diff
 from reports.commands.exactness import exactness
+from reports.commands.explore import explore
 from reports.commands.exporting import export_trace
 from reports.commands.fitting import fit
 from reports.commands.importing import import_trace
@@ -54,6 +55,7 @@ for command in (
     app.command()(command)
 app.command()(scenario)
 app.command()(recovery)
+app.command()(explore)
 app.command("validate-models")(validate_models)
 app.command("known-chips")(known_chips)
 app.command("import")(import_trace)

@@ -61,7 +61,7 @@ def op_energy(table: PlanTable, chip: int = 0) -> OpEnergy | str:
     if isinstance(matrix_j, str):
         return matrix_j
     ops = table.op_columns
-    vector = ops.vector_flops[:, 0] + _softmax_flops(ops)
+    vector = ops.vector_flops[:, 0] + softmax_flops(ops)
     parts = [("matrix", matrix_j), ("vector", vector * constants.vector_j_per_flop)]
     per_byte = dict(constants.memory_j_per_byte)
     notes = []
@@ -100,7 +100,7 @@ def limited_slowdown(dynamic_j: float, makespan_s: float, static_w: float, limit
     return max(1.0, dynamic_j / ((limit_w - static_w) * makespan_s))
 
 
-def _softmax_flops(ops: OpColumns) -> FloatArray:
+def softmax_flops(ops: OpColumns) -> FloatArray:
     """FLOPs of the softmax inside attention, [O]: some for each query-key pair that is not masked."""
     is_attention = ops.kind[:, 0] == kind_code("attention")
     per_pair = 2.0 * (ops.size("head_dim")[:, 0] + ops.size("value_dim")[:, 0])

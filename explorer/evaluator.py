@@ -1,0 +1,210 @@
+"""`Evaluator`: from the values of a space's parameters to objectives, constraints and figures, a batch at a time."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from explorer.area import die_area
+from explorer.cost import Cost, chip_cost
+from explorer.errors import ExplorationError
+from explorer.evaluate import Costs, run_costs
+from explorer.hardware import FloatArray, Hardware
+from explorer.objectives import PER_UNIT, Goals, geometric_mean
+from explorer.power import chip_power
+from explorer.result import Result
+from explorer.technology import Technology
+from explorer.templates.template import Template
+from explorer.workload import Workload
+from roofline.chipfile import load_chip
+from simulator.timeline import Mode
+
+Columns = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Job:
+    """One workload with its operating points; a space may choose among several by a parameter of the job's name.
+
+    Attributes:
+        name: of the workload.
+        points: (label, workload) of each operating point, the first of them the default.
+        weight: among other jobs.
+    """
+
+    name: str
+    points: tuple[tuple[str, Workload], ...]
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Evaluator:
+    """What evaluates designs; called with columns of parameters, [D] each.
+
+    Attributes:
+        template: what the parameters build.
+        fixed: values of parameters that do not vary.
+        technology: figures of silicon, memory and money.
+        jobs: the workloads.
+        goals: objectives and limits.
+        mode: `graph` or `eager`.
+        calibration: constants of the kernel models, see `constants_of`.
+    """
+
+    template: Template
+    technology: Technology
+    jobs: tuple[Job, ...]
+    goals: Goals
+    fixed: Mapping[str, float | str] = field(default_factory=dict)
+    mode: Mode = "graph"
+    calibration: tuple[tuple[str, float], ...] = ()
+
+    def __call__(self, values: Columns) -> Result:
+        """Objectives, constraints and figures of designs; those that break a limit are not simulated."""
+        count = len(next(iter(values.values())))
+        knobs = self.knobs(values, count)
+        reason = np.full(count, "", dtype=np.dtype("U80"))
+        violation = np.zeros(count)
+        for text, holds in self.template.dead(knobs):
+            reason = np.where((reason == "") & holds, text, reason)
+            violation += holds
+        alive = np.flatnonzero(reason == "")
+        figures = {name: np.full(count, np.nan) for name in self.figure_names}
+        if not len(alive):
+            return self._result(figures, violation, reason)
+        hardware = self.template.hardware({name: column[alive] for name, column in knobs.items()}, self.technology)
+        area = die_area(hardware, self.technology)
+        power = chip_power(hardware, self.technology, area)
+        cost = chip_cost(hardware, self.technology, area=area, tdp_w=power.tdp_w)
+        own = {
+            "die_mm2": area.die_mm2,
+            "area_mm2": area.compute_mm2,
+            "tdp_w": power.tdp_w,
+            "static_w": power.static_w,
+            "bill_usd": cost.bill_usd,
+            "usd_per_hour": cost.usd_per_hour,
+            "peak_flops_per_s": hardware.peak_flops_per_s,
+            "dram_bytes_per_s": hardware.dram_bytes_per_s,
+            "dram_bytes": hardware.dram_bytes,
+        }
+        for name, column in own.items():
+            figures[name][alive] = column
+        self._hold(hardware, own, alive, violation, reason)
+        kept = np.flatnonzero(violation[alive] <= 0)
+        if len(kept):
+            workloads = [workload for job in self.jobs for _, workload in job.points]
+            costs = run_costs(
+                workloads,
+                hardware.take(kept),
+                take_columns(power, kept),
+                calibration=self.calibration,
+                mode=self.mode,
+            )
+            rows = alive[kept]
+            chosen = self._choose(costs, {name: column[rows] for name, column in values.items()})
+            for name, column in self._per_unit(chosen, take_columns(cost, kept)).items():
+                figures[name][rows] = column
+        return self._result(figures, violation, reason)
+
+    def knobs(self, values: Columns, count: int) -> Columns:
+        """The template's knobs of every design: those that vary, those fixed, the defaults."""
+        own = {job.name for job in self.jobs}
+        fixed = {name: np.full(count, value) for name, value in self.fixed.items()}
+        return self.template.fill({**fixed, **{n: column for n, column in values.items() if n not in own}}, count)
+
+    @property
+    def figure_names(self) -> tuple[str, ...]:
+        """Names of all figures of a design, in order."""
+        own = ("die_mm2", "area_mm2", "tdp_w", "static_w", "bill_usd", "usd_per_hour")
+        own += ("peak_flops_per_s", "dram_bytes_per_s", "dram_bytes")
+        per_job = ("seconds_per_unit", "joules_per_unit", "usd_per_million_units", "quality", "memory_part")
+        per_job += ("sampling_part", "power_w")
+        means = tuple(name for name in PER_UNIT if name not in own)
+        return (*own, *means, *(f"{job.name}.{name}" for job in self.jobs for name in per_job))
+
+    def _hold(
+        self,
+        hardware: Hardware,
+        own: dict[str, FloatArray],
+        alive: NDArray[np.int64],
+        violation: FloatArray,
+        reason: NDArray[np.str_],
+    ) -> None:
+        """Add what limits are broken by how much, in place."""
+        excess, parts = self.goals.violation(own)
+        if self.goals.holds_models:
+            needed = max((_least_needed(job) for job in self.jobs), default=0.0)
+            short = np.maximum(0.0, needed / np.maximum(hardware.dram_bytes, 1.0) - 1.0)
+            excess = excess + short
+            parts.append((f"main memory below the {needed / 1e9:.3g} GB of the largest workload", short))
+        violation[alive] += excess
+        for text, part in parts:
+            rows = alive[part > 0]
+            reason[rows] = np.where(reason[rows] == "", text, reason[rows])
+
+    def _choose(self, costs: Costs, values: Columns) -> list[dict[str, FloatArray]]:
+        """Of each job, the figures at the operating point that each design takes."""
+        chosen, start = [], 0
+        for job in self.jobs:
+            labels = [label for label, _ in job.points]
+            picked = np.zeros(costs.run_s.shape[1], dtype=np.int64)
+            if job.name in values:
+                texts = values[job.name].astype(str)
+                unknown = set(texts.tolist()) - set(labels)
+                if unknown:
+                    raise ExplorationError(
+                        f"workload {job.name!r}: unknown operating point {sorted(unknown)[0]!r}; "
+                        f"known: {', '.join(labels)}"
+                    )
+                picked = np.array([labels.index(text) for text in texts.tolist()], dtype=np.int64)
+            columns = np.arange(len(picked))
+            of_point = {name: getattr(costs, name)[start + picked, columns] for name in Costs.__slots__}
+            points = [workload for _, workload in job.points]
+            of_point["units"] = np.array([workload.units for workload in points])[picked]
+            of_point["quality"] = np.array([workload.quality for workload in points])[picked]
+            chosen.append(of_point)
+            start += len(points)
+        return chosen
+
+    def _per_unit(self, chosen: list[dict[str, FloatArray]], cost: Cost) -> dict[str, FloatArray]:
+        figures: dict[str, FloatArray] = {}
+        for job, found in zip(self.jobs, chosen, strict=True):
+            seconds = found["run_s"] / found["units"]
+            figures[f"{job.name}.seconds_per_unit"] = seconds
+            figures[f"{job.name}.joules_per_unit"] = found["run_j"] / found["units"]
+            figures[f"{job.name}.usd_per_million_units"] = cost.usd_per_million(1.0 / seconds)
+            for name in ("quality", "memory_part", "sampling_part", "power_w"):
+                figures[f"{job.name}.{name}"] = found[name]
+        weights = [job.weight for job in self.jobs]
+        for name in ("seconds_per_unit", "joules_per_unit", "usd_per_million_units"):
+            values = np.stack([figures[f"{job.name}.{name}"] for job in self.jobs])
+            figures[name] = geometric_mean(values, weights)
+        quality = np.stack([figures[f"{job.name}.quality"] for job in self.jobs])
+        known = np.isfinite(quality)
+        shares = np.where(known, np.array(weights)[:, None], 0.0)
+        total = np.where(shares.sum(axis=0) > 0, shares.sum(axis=0), np.nan)
+        figures["quality_loss"] = 1.0 - (shares * np.where(known, quality, 0.0)).sum(axis=0) / total
+        return figures
+
+    def _result(self, figures: dict[str, FloatArray], violation: FloatArray, reason: NDArray[np.str_]) -> Result:
+        costs = np.stack([figures[name] for name in self.goals.objectives], axis=1)
+        return Result(costs=costs, violation=violation, reason=reason, metrics=figures)
+
+
+def _least_needed(job: Job) -> float:
+    """Bytes that the smallest operating point of a job needs, 0 where nobody knows."""
+    known = [workload.needed_bytes for _, workload in job.points if workload.needed_bytes > 0]
+    return min(known) if len(known) == len(job.points) else 0.0
+
+
+def take_columns(record: Any, rows: NDArray[np.int64]) -> Any:
+    """The same record of [D] columns for some of the designs."""
+    return type(record)(**{name: getattr(record, name)[rows] for name in type(record).__slots__})
+
+
+def constants_of(template: Template) -> tuple[tuple[str, float], ...]:
+    """Constants of the kernel models that designs of a template take: another chip's, and the template's own."""
+    taken = load_chip(template.constants_of).calibration if template.constants_of else ()
+    return (*taken, *template.constants)

@@ -1,0 +1,252 @@
+"""Space files: which designs, which workloads, what to minimize and what to hold, in one TOML file."""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from explorer.errors import ExplorationError
+from explorer.objectives import Goals
+from explorer.parameters import Parameter, ParameterSpace
+from explorer.templates.template import Template, load_template
+
+SCHEMA_VERSION = 1
+_ROOT_KEYS = ("schema", "title", "template", "technology", "mode", "objectives", "parameters", "fixed", "constraints")
+_ROOT_KEYS += ("workload",)
+_RANGE_KEYS = ("low", "high", "steps", "step", "log")
+# What a program takes, see `workloads.programs.resolve_program`.
+PROGRAM_KEYS = ("batch", "seq_len", "prompt_length", "gen_length", "steps", "block_length", "sampler_options")
+_POINT_KEYS = ("label", "quality", "units", *PROGRAM_KEYS)
+_WORKLOAD_KEYS = ("name", "weight", "paradigm", "program", "trace", "unit", "point", *_POINT_KEYS[1:])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PointRequest:
+    """One operating point of a workload: a program with its options, or a trace.
+
+    Attributes:
+        label: as the space calls it.
+        program: what to capture on meta; empty where a trace is given.
+        trace: a file to read instead.
+        options: options of the program.
+        units: tokens or images of a run, None to work them out from the options.
+        unit: `token` or `image`.
+        quality: score, NaN where nobody knows.
+        quality_source: where that comes from.
+    """
+
+    label: str
+    program: str
+    trace: Path | None
+    options: tuple[tuple[str, Any], ...]
+    units: float | None
+    unit: str
+    quality: float
+    quality_source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadRequest:
+    """A workload of a space file, not captured yet."""
+
+    name: str
+    weight: float
+    paradigm: str
+    points: tuple[PointRequest, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpaceFile:
+    """A space of designs and what to do with it.
+
+    Attributes:
+        title: one line.
+        template: the kind of chip.
+        space: what varies, operating points of workloads included.
+        fixed: what does not vary but differs from the template's default.
+        goals: objectives and limits.
+        workloads: what designs are judged by.
+        mode: `graph` or `eager`.
+        technology: file of one's own figures, None for the shipped.
+    """
+
+    title: str
+    template: Template
+    space: ParameterSpace
+    fixed: Mapping[str, float | str]
+    goals: Goals
+    workloads: tuple[WorkloadRequest, ...]
+    mode: str = "graph"
+    technology: Path | None = field(default=None)
+
+
+def load_space(path: str | Path) -> SpaceFile:
+    """Read a space file.
+
+    Raises:
+        ExplorationError: one line that says what is wrong, where, and what is allowed.
+    """
+    file = Path(path)
+    try:
+        document = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ExplorationError(f"cannot read space file {file}: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        raise ExplorationError(f"{file}: not a text file in UTF-8 (byte {error.start})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ExplorationError(f"{file}: not valid TOML: {' '.join(str(error).split())}") from None
+    try:
+        return _parse(document, file)
+    except ExplorationError as error:
+        raise ExplorationError(f"{file}: {error}") from None
+
+
+def _parse(document: dict[str, Any], file: Path) -> SpaceFile:
+    _allow(document, _ROOT_KEYS, "the file")
+    if document.get("schema") != SCHEMA_VERSION:
+        raise ExplorationError(f"schema must be {SCHEMA_VERSION}, got {document.get('schema')!r}")
+    template = load_template(str(document.get("template", "gpu")))
+    workloads = tuple(_workload(table, file) for table in _tables(document, "workload"))
+    if not workloads:
+        raise ExplorationError("no [[workload]] given: there is nothing to judge designs by")
+    names = [workload.name for workload in workloads]
+    if len(set(names)) < len(names):
+        raise ExplorationError(f"workload {next(n for n in names if names.count(n) > 1)!r} is given twice")
+    parameters = [_parameter(name, value, template) for name, value in _table(document, "parameters").items()]
+    parameters += [
+        Parameter(name=workload.name, values=tuple(point.label for point in workload.points))
+        for workload in workloads
+        if len(workload.points) > 1
+    ]
+    fixed = _table(document, "fixed")
+    _check_knobs(template, fixed, [parameter.name for parameter in parameters])
+    mode = document.get("mode", "graph")
+    if mode not in ("graph", "eager"):
+        raise ExplorationError(f"mode must be graph or eager, got {mode!r}")
+    technology = document.get("technology")
+    return SpaceFile(
+        title=str(document.get("title", file.stem)),
+        template=template,
+        space=ParameterSpace(parameters=tuple(parameters)),
+        fixed=fixed,
+        goals=_goals(document),
+        workloads=workloads,
+        mode=mode,
+        technology=None if technology is None else file.parent / str(technology),
+    )
+
+
+def _goals(document: Mapping[str, Any]) -> Goals:
+    constraints = dict(_table(document, "constraints"))
+    holds = constraints.pop("holds_models", True)
+    if not isinstance(holds, bool):
+        raise ExplorationError(f"constraints.holds_models must be true or false, got {holds!r}")
+    limits = tuple((name, _number(value, f"constraints.{name}")) for name, value in constraints.items())
+    objectives = document.get("objectives", list(Goals().objectives))
+    if not isinstance(objectives, list):
+        raise ExplorationError(f"objectives must be a list of names, got {objectives!r}")
+    return Goals(objectives=tuple(map(str, objectives)), limits=limits or Goals().limits, holds_models=holds)
+
+
+def _parameter(name: str, value: object, template: Template) -> Parameter:
+    known = {knob.name: knob for knob in template.knobs}
+    if name not in known:
+        near = get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ExplorationError(f"parameters: template {template.name} has no {name!r}; {hint}known: {', '.join(known)}")
+    may_be_zero = known[name].default == 0 or name in ("fp64_lanes", "l2_mib", "link_gb_per_s", "spare_ratio")
+    positive = not isinstance(known[name].default, str) and not may_be_zero
+    if isinstance(value, dict):
+        _allow(value, _RANGE_KEYS, f"parameters.{name}")
+        for key in ("low", "high"):
+            if key not in value:
+                raise ExplorationError(f"parameters.{name}: a range needs {key}")
+        return Parameter.range(name, positive=positive, **value)
+    if not isinstance(value, list):
+        raise ExplorationError(f"parameters.{name} must be a list, or low, high and steps; got {value!r}")
+    return Parameter(name=name, values=tuple(value), positive=positive)
+
+
+def _check_knobs(template: Template, fixed: Mapping[str, Any], varied: Sequence[str]) -> None:
+    known = {knob.name: knob for knob in template.knobs}
+    for name, value in fixed.items():
+        if name not in known:
+            raise ExplorationError(f"fixed: template {template.name} has no {name!r}; known: {', '.join(known)}")
+        if name in varied:
+            raise ExplorationError(f"{name!r} is both varied and fixed: that contradicts itself")
+        is_text = isinstance(known[name].default, str)
+        if is_text != isinstance(value, str) or (not is_text and (isinstance(value, bool) or not isfinite(value))):
+            raise ExplorationError(f"fixed.{name} must be {'text' if is_text else 'a finite number'}, got {value!r}")
+        if not is_text and (value < 0 or (value == 0 and "bandwidth" in known[name].meaning)):
+            raise ExplorationError(f"fixed.{name} must be > 0, got {value!r}")
+
+
+def _workload(table: Mapping[str, Any], file: Path) -> WorkloadRequest:
+    name = str(table.get("name", ""))
+    if not name:
+        raise ExplorationError("a [[workload]] has no name")
+    where = f"workload {name!r}"
+    _allow(table, _WORKLOAD_KEYS, where)
+    if ("program" in table) == ("trace" in table):
+        raise ExplorationError(f"{where} needs either program or trace")
+    own = {key: value for key, value in table.items() if key in _POINT_KEYS}
+    points = _tables(table, "point")
+    for point in points:
+        _allow(point, _POINT_KEYS, f"{where}, point")
+        if "label" not in point:
+            raise ExplorationError(f"{where}: every point needs a label")
+    requests = tuple(_point({**own, **point}, table, file, where) for point in points or [{"label": "default"}])
+    return WorkloadRequest(
+        name=name,
+        weight=_number(table.get("weight", 1.0), f"{where}, weight"),
+        paradigm=str(table.get("paradigm", "")),
+        points=requests,
+    )
+
+
+def _point(values: Mapping[str, Any], table: Mapping[str, Any], file: Path, where: str) -> PointRequest:
+    quality = values.get("quality", {})
+    if quality and not (isinstance(quality, dict) and {"value", "source"} <= quality.keys()):
+        raise ExplorationError(f"{where}: quality must be {{ value = 0.7, source = '...' }}, got {quality!r}")
+    units = values.get("units")
+    return PointRequest(
+        label=str(values["label"]),
+        program=str(table.get("program", "")),
+        trace=file.parent / str(table["trace"]) if "trace" in table else None,
+        options=tuple((key, values[key]) for key in PROGRAM_KEYS if key in values),
+        units=None if units is None else _number(units, f"{where}, units"),
+        unit=str(table.get("unit", "token")),
+        quality=float(quality["value"]) if quality else float("nan"),
+        quality_source=str(quality["source"]) if quality else "",
+    )
+
+
+def _number(value: object, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value) or value <= 0:
+        raise ExplorationError(f"{where} must be a number > 0, got {value!r}")
+    return float(value)
+
+
+def _table(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = document.get(key, {})
+    if not isinstance(value, dict):
+        raise ExplorationError(f"[{key}] must be a table, got {value!r}")
+    return value
+
+
+def _tables(document: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+    value = document.get(key, [])
+    if not (isinstance(value, list) and all(isinstance(item, dict) for item in value)):
+        raise ExplorationError(f"[[{key}]] must be tables, got {value!r}")
+    return value
+
+
+def _allow(table: Mapping[str, Any], keys: Sequence[str], where: str) -> None:
+    for key in table:
+        if key not in keys:
+            near = get_close_matches(key, keys, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ExplorationError(f"{where}: unknown key {key!r}; {hint}known: {', '.join(keys)}")

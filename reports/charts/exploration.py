@@ -1,0 +1,132 @@
+"""Charts of a search among chips: the front with its trade-offs, what each parameter is worth, how the search went."""
+
+import warnings
+from collections.abc import Sequence
+
+import altair as alt
+import pandas as pd
+
+from reports.charts.theme import WIDTH, chart_data, chart_title, themed
+
+_FRONT, _OTHER = "#D55E00", "#bbbbbb"
+_HALF = (WIDTH - 120) // 2
+TITLES = {
+    "seconds_per_unit": "seconds per token or image",
+    "joules_per_unit": "joules per token or image",
+    "usd_per_million_units": "US$ per million",
+    "quality_loss": "1 - quality",
+    "area_mm2": "compute silicon [mm2]",
+    "die_mm2": "largest die [mm2]",
+    "tdp_w": "TDP [W]",
+    "bill_usd": "bill of materials [US$]",
+}
+
+
+def front_chart(
+    designs: pd.DataFrame, jobs: Sequence[str], parameters: Sequence[str], objectives: Sequence[str]
+) -> alt.typing.ChartType:
+    """Designs by a workload and an objective to choose; brush one chart, the other follows; hover shows the design.
+
+    Args:
+        designs: rows of `Exploration.all_frame` with a column `on_front`.
+        jobs: names of the workloads.
+        parameters: names of what varies.
+        objectives: of the search, of which those per workload can be chosen.
+    """
+    per_job = ["seconds_per_unit", "joules_per_unit", "usd_per_million_units"]
+    columns = ["design", "on_front", *parameters, "area_mm2", "tdp_w", "bill_usd"]
+    views = [("all, weighted", ""), *((job, f"{job}.") for job in jobs)]
+    rows = pd.concat(
+        [
+            designs[columns].assign(
+                workload=title,
+                **{name: designs[f"{prefix}{name}"] for name in per_job},
+                memory_part=designs[f"{prefix}memory_part"] if prefix else float("nan"),
+            )
+            for title, prefix in views
+        ],
+        ignore_index=True,
+    )
+    long = rows.melt(id_vars=[name for name in rows if name not in per_job], var_name="objective", value_name="value")
+    long["objective"] = long["objective"].map(TITLES)
+    long = chart_data(long[long["value"].notna()], "designs")
+    titles = [TITLES[name] for name in per_job]
+    first = next((TITLES[name] for name in objectives if name in per_job), titles[0])
+    workload = alt.param(
+        name="chosen_workload",
+        bind=alt.binding_select(options=[title for title, _ in views], name="workload "),
+        value=views[0][0],
+    )
+    objective = alt.param(
+        name="chosen_objective", bind=alt.binding_select(options=titles, name="objective "), value=first
+    )
+    brush = alt.selection_interval(name="brush")
+    tooltip = [alt.Tooltip(f"{name}:N") for name in ("design", *parameters)]
+    tooltip += [
+        alt.Tooltip("value:Q", format=".4g"),
+        alt.Tooltip("area_mm2:Q", format=".0f"),
+        alt.Tooltip("tdp_w:Q", format=".0f"),
+        alt.Tooltip("bill_usd:Q", format=",.0f"),
+        alt.Tooltip("memory_part:Q", format=".0%", title="time bound by memory"),
+    ]
+    color = alt.when(brush).then(
+        alt.Color("on_front:N")
+        .scale(domain=[True, False], range=[_FRONT, _OTHER])
+        .title("beaten by no other")
+        .legend(orient="bottom")
+    )
+    base = (
+        alt.Chart(long)
+        .transform_filter("datum.workload === chosen_workload && datum.objective === chosen_objective")
+        .mark_point(filled=True, size=36, opacity=0.8)
+        .encode(
+            y=alt.Y("value:Q").scale(type="log", nice=True).title("chosen objective"),
+            color=color.otherwise(alt.value("#eeeeee")),
+            tooltip=tooltip,
+        )
+        .properties(width=_HALF, height=300)
+        .add_params(brush)
+    )
+    across = [
+        base.encode(x=alt.X(f"{name}:Q").scale(zero=False, nice=True).title(TITLES[name]))
+        for name in ("area_mm2", "tdp_w")
+    ]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Automatically deduplicated selection parameter")  # one brush for both is meant
+        charts = alt.hconcat(*across).add_params(workload, objective)
+    return themed(charts.properties(title=chart_title("Designs", "choose below; brush one chart, the other follows")))
+
+
+def steps_chart(steps: pd.DataFrame) -> alt.typing.ChartType:
+    """What one step of each parameter does to each objective around the knee of the front."""
+    rows = chart_data(steps[steps["change"].notna()], "steps").assign(
+        label=lambda frame: frame["parameter"] + ": " + frame["step"]
+    )
+    chart = (
+        alt.Chart(rows)
+        .mark_bar()
+        .encode(
+            x=alt.X("change:Q").axis(format="+%").title("change of the objective"),
+            y=alt.Y("label:N").sort(None).title(None).axis(labelLimit=260),
+            color=alt.condition("datum.change < 0", alt.value("#009E73"), alt.value(_FRONT)),
+            opacity=alt.condition("datum.feasible", alt.value(1.0), alt.value(0.35)),
+            column=alt.Column("objective:N").title(None),
+            tooltip=["parameter:N", "step:N", "objective:N", alt.Tooltip("change:Q", format="+.2%"), "feasible:N"],
+        )
+        .properties(width=170)
+    )
+    title = chart_title("One step from the knee", "left is better; pale: breaks a constraint")
+    return themed(chart.properties(title=title))
+
+
+def curve_chart(curve: pd.DataFrame) -> alt.typing.ChartType:
+    """Hypervolume of the front so far against evaluations."""
+    chart = (
+        alt.Chart(chart_data(curve, "hypervolume"))
+        .mark_line(interpolate="step-after", color=_FRONT)
+        .encode(
+            x=alt.X("evaluations:Q").title("designs evaluated"),
+            y=alt.Y("hypervolume:Q").title("hypervolume of the front, part of its box"),
+        )
+    )
+    return themed(chart.properties(width=WIDTH, height=220, title=chart_title("How the search went")))

@@ -1,0 +1,158 @@
+"""The page that `roofscape explore` writes, and what it prints."""
+
+import pandas as pd
+
+from reports.charts.exploration import TITLES, curve_chart, front_chart, steps_chart
+from reports.console import print_line, print_table
+from reports.exploration import Exploration
+from reports.formatting import (
+    format_change,
+    format_count,
+    format_joules,
+    format_number,
+    format_ratio,
+    format_seconds,
+    format_text,
+    format_watts,
+)
+from reports.report import Column, Figure, Report, Section, TableView, numbers, texts
+
+_MOST_POINTS = 250  # of designs drawn: each stands once for every workload and objective
+_MOST_ROWS = 40
+_OBJECTIVE_FORMAT = {
+    "seconds_per_unit": format_seconds,
+    "joules_per_unit": format_joules,
+    "tdp_w": format_watts,
+    "quality_loss": format_ratio,
+}
+
+
+def _by(change: float) -> str:
+    return format_change(1.0 + change)
+
+
+_PLAYED = (
+    *texts(design="design", job="workload"),
+    *numbers(format_seconds, closed_s="closed form", event_s="event engine"),
+    *numbers(_by, difference="difference"),
+    *numbers(format_seconds, low_s="90 % from", high_s="to"),
+    *numbers(format_joules, event_j="energy"),
+    *texts(binds="what takes the time"),
+)
+_STEPS = (
+    *texts(parameter="parameter", step="step", objective="objective"),
+    *numbers(_by, change="change"),
+    *texts(feasible="holds constraints"),
+)
+
+
+def build_exploration_page(exploration: Exploration) -> Report:
+    """The page: findings, designs to brush, the front, what each parameter is worth, both engines, the search."""
+    asked, front = exploration.asked, exploration.front_frame()
+    parameters = asked.space.names
+    designs = _drawn(exploration, front)
+    jobs = [job.name for job in exploration.evaluator.jobs]
+    sections = [
+        Section(
+            title="Designs",
+            text="Every point is a design; those in orange are beaten by no other in all objectives of the search.",
+            figures=(Figure(chart=front_chart(designs, jobs, parameters, asked.goals.objectives)),),
+        ),
+        Section(title="The front", tables=(front_table(exploration, front),)),
+    ]
+    if exploration.steps:
+        steps = exploration.steps_frame()
+        sections.append(
+            Section(
+                title="What a step is worth",
+                text=f"Around design {exploration.finalists()[0]}, the knee of the front.",
+                figures=(Figure(chart=steps_chart(steps)),),
+                tables=(TableView(title="Steps", frame=steps, columns=_STEPS),),
+            )
+        )
+    if exploration.played:
+        sections.append(
+            Section(
+                title="Finalists by the event engine",
+                text="The knee and the best design of each objective, played kernel by kernel.",
+                tables=(TableView(title="Both engines", frame=exploration.played_frame(), columns=_PLAYED),),
+            )
+        )
+    sections.append(Section(title="The search", figures=(Figure(chart=curve_chart(exploration.curve_frame())),)))
+    return Report(title=asked.title, findings=tuple(findings(exploration, front)), sections=tuple(sections))
+
+
+def findings(exploration: Exploration, front: pd.DataFrame) -> list[str]:
+    """What the search found, in sentences whose every figure is computed."""
+    asked = exploration.asked
+    result = exploration.result
+    assert result is not None
+    found = [
+        f"{format_count(len(exploration.index))} of {format_count(asked.space.size)} designs were evaluated; "
+        f"{format_count(int(result.feasible.sum()))} hold all constraints and {format_count(len(front))} are beaten by "
+        "no other. All figures are predicted."
+    ]
+    for objective in asked.goals.objectives:
+        best = front.loc[front[objective].idxmin()]
+        values = ", ".join(f"{name} {_value(best[name])}" for name in asked.space.names)
+        found.append(
+            f"Best {TITLES[objective]}: {_write(objective, best[objective])} by design {best['design']}: {values}."
+        )
+    for job in exploration.evaluator.jobs:
+        parts = front[f"{job.name}.memory_part"]
+        found.append(
+            f"{job.name}: memory binds {format_ratio(parts.min())} to {format_ratio(parts.max())} of the kernels' time "
+            "over the front."
+        )
+    if exploration.played:
+        worst = max(exploration.played, key=lambda each: abs(each.difference))
+        found.append(
+            f"The event engine differs from the closed form by at most {format_ratio(abs(worst.difference))} on the "
+            f"finalists ({worst.job} on design {worst.design})."
+        )
+    return found
+
+
+def front_table(exploration: Exploration, front: pd.DataFrame) -> TableView:
+    """The front: parameters, objectives and what the design takes."""
+    asked = exploration.asked
+    objectives = [name for name in asked.goals.objectives if name not in ("area_mm2", "tdp_w", "bill_usd")]
+    columns = [
+        Column(name="design", header="design", write=format_count, is_number=True),
+        *(Column(name=name, header=name, write=_value, is_number=True) for name in asked.space.names),
+        *(
+            Column(name=name, header=TITLES[name], write=_OBJECTIVE_FORMAT.get(name, format_number), is_number=True)
+            for name in objectives
+        ),
+        *numbers(format_number, area_mm2="mm2", tdp_w="TDP W", bill_usd="bill US$"),
+    ]
+    shown = front.head(_MOST_ROWS)
+    note = f"The first {len(shown)} of {len(front)} designs." if len(shown) < len(front) else ""
+    return TableView(title="Designs that no other beats", frame=shown, columns=tuple(columns), note=note)
+
+
+def print_exploration(exploration: Exploration) -> None:
+    """The front and the findings on the terminal."""
+    front = exploration.front_frame()
+    table = front_table(exploration, front.head(12))
+    print_table(exploration.asked.title, [column.header for column in table.columns], table.texts())
+    for sentence in findings(exploration, front):
+        print_line(sentence)
+
+
+def _drawn(exploration: Exploration, front: pd.DataFrame) -> pd.DataFrame:
+    """Designs that the chart shows: the front first, others evenly drawn."""
+    jobs = len(exploration.evaluator.jobs) + 1
+    most = max(40, 4 * _MOST_POINTS // jobs)
+    some = front.iloc[:: max(1, -(-len(front) // most))].assign(on_front=True)
+    others = exploration.all_frame(most)
+    others = others[~others["design"].isin(front["design"])].assign(on_front=False)
+    return pd.concat([others, some], ignore_index=True)  # the front is drawn last, so above
+
+
+def _value(value: object) -> str:
+    return format_number(float(value)) if isinstance(value, int | float) and value % 1 else format_text(value)
+
+
+def _write(objective: str, value: float) -> str:
+    return _OBJECTIVE_FORMAT.get(objective, format_number)(value)

@@ -1,0 +1,132 @@
+"""Evaluator: what the simulator says of the same chip, limits, dead combinations, sampling units, power limits."""
+
+import numpy as np
+import pytest
+
+from explorer.evaluator import Evaluator, Job, constants_of
+from explorer.finalists import chip_of, knee, pick_finalists
+from explorer.objectives import Goals, geometric_mean
+from explorer.technology import load_technology
+from explorer.templates.template import load_template
+from explorer.workload import workload_from_trace
+from profiler.op import Op, Operand
+from simulator import analytic
+
+
+@pytest.fixture
+def trace(build):
+    ops = [
+        build.gemm(1, 4096, 4096),
+        build.gemm(4096, 4096, 4096),
+        build.attention(1, 32, 8, 256, 1024, 128, False),
+        build.pointwise(1 << 20),
+    ]
+    return build.trace(ops, 20 * [0, 1, 2, 3, 0, 1])
+
+
+def evaluator(trace, template="gpu", **changes):
+    found = load_template(template)
+    job = Job(name="toy", points=(("default", workload_from_trace(trace, units=4, fused=False)),))
+    settings = {
+        "template": found,
+        "technology": load_technology(),
+        "jobs": (job,),
+        "goals": Goals(),
+        "calibration": constants_of(found),
+    }
+    return Evaluator(**{**settings, **changes})
+
+
+@pytest.mark.parametrize("template", ["gpu", "systolic", "dataflow"])
+@pytest.mark.parametrize("mode", ["graph", "eager"])
+def test_figures_are_the_simulators(trace, template, mode):
+    """Time and energy of a design in a batch are those of the analytic engine on that design as a chip."""
+    evaluate = evaluator(trace, template, goals=Goals(limits=(("max_area_mm2", 1e6),)), mode=mode)
+    values = {"clock_ghz": np.array([0.8, 1.1, 1.6])}
+    figures = evaluate(values).metrics
+    for row in range(3):
+        chip = chip_of(evaluate, {name: column[[row]] for name, column in values.items()}, "one")
+        alone = analytic.simulate(trace, chip, mode=mode)
+        assert figures["toy.seconds_per_unit"][row] * 4 == pytest.approx(
+            alone.makespan_s, rel=0.01 if mode == "eager" else 1e-6
+        )
+        if mode == "graph":
+            assert figures["toy.joules_per_unit"][row] * 4 == pytest.approx(alone.energy_j, rel=1e-3)
+
+
+def test_limits_and_dead_combinations_are_named_and_not_simulated(trace):
+    evaluate = evaluator(trace, goals=Goals(limits=(("max_die_mm2", 858.0), ("max_tdp_w", 800.0))))
+    result = evaluate({"cores": np.array([100, 400, 101]), "compute_dies": np.array([1, 1, 2])})
+    assert result.feasible.tolist() == [True, False, False]
+    assert result.reason.tolist() == ["", "die_mm2 above 858", "cores is no multiple of compute_dies"]
+    assert np.isnan(result.costs[1:]).all() and result.violation[1] > 0
+    assert result.metrics["die_mm2"][1] > 858
+
+
+def test_main_memory_must_hold_the_workload(trace):
+    job = Job(name="toy", points=(("d", workload_from_trace(trace, units=1, fused=False, needed_bytes=50e9)),))
+    evaluate = evaluator(trace, jobs=(job,))
+    result = evaluate({"stacks": np.array([2, 5])})
+    assert result.feasible.tolist() == [False, True]
+    assert result.reason[0] == "main memory below the 50 GB of the largest workload"
+    free = evaluator(trace, jobs=(job,), goals=Goals(holds_models=False))
+    assert np.isnan(free({"stacks": np.array([2])}).costs).all()  # it cannot run there, whatever the goals say
+
+
+def test_more_of_anything_never_makes_it_slower(trace):
+    evaluate = evaluator(trace, goals=Goals(limits=(("max_area_mm2", 1e6),)))
+    for name, values in (
+        ("stacks", [2, 4, 8]),
+        ("clock_ghz", [1.0, 1.5, 2.0]),
+        ("l2_bytes_per_clock", [2000, 4000, 8000]),
+    ):
+        seconds = evaluate({name: np.array(values)}).metrics["toy.seconds_per_unit"]
+        assert (np.diff(seconds) <= 1e-12).all(), (name, seconds)
+
+
+def test_sampling_unit_reads_logits_once(build):
+    """64 rows of 100,000 logits in 16 bits, softmax then top-k: a unit of 64 logits a clock and core streams them once."""
+    logits = Operand(shape=(64, 100_000), dtype="bfloat16", role="logits", moved_bytes=12_800_000)
+    head = Op(
+        kind="gemm",
+        name="aten::linear",
+        dtype="bfloat16",
+        inputs=(build.operand(64 * 64), build.operand(100_000 * 64, "bfloat16", "weights")),
+        outputs=(logits,),
+        sizes=(("batch", 1), ("m", 64), ("n", 100_000), ("k", 64)),
+        matrix_flops=2 * 64 * 100_000 * 64,
+    )
+    topk = Op(
+        kind="topk",
+        name="aten::topk",
+        dtype="bfloat16",
+        inputs=(logits,),
+        outputs=(build.operand(64 * 8),),
+        sizes=(("rows", 64), ("columns", 100_000), ("k", 8)),
+        vector_flops=64 * 100_000,
+    )
+    evaluate = evaluator(build.trace([head, topk], [0, 1]), goals=Goals(limits=(("max_area_mm2", 1e6),)))
+    result = evaluate({"sampler_lanes": np.array([0, 64])})
+    without, with_unit = result.metrics["toy.seconds_per_unit"] * 4
+    part_without, part_with = result.metrics["toy.sampling_part"]
+    rest_s = without * (1 - part_without)
+    # 132 cores x 64 logits x 1.83 GHz outrun 3.35 TB/s; one launch of 2.5 us
+    assert with_unit == pytest.approx(rest_s + 2.5e-6 + 12.8e6 / 3.35e12, rel=0.01)
+    assert with_unit * part_with == pytest.approx(2.5e-6 + 12.8e6 / 3.35e12, rel=0.01)
+
+
+def test_operating_points_are_chosen_by_the_design(trace, build):
+    few = workload_from_trace(build.trace([build.gemm(1, 4096, 4096)], [0]), units=4, fused=False, quality=0.5)
+    many = workload_from_trace(build.trace([build.gemm(1, 4096, 4096)], [0] * 10), units=4, fused=False, quality=0.9)
+    job = Job(name="toy", points=(("few", few), ("many", many)))
+    evaluate = evaluator(trace, jobs=(job,), goals=Goals(objectives=("seconds_per_unit", "quality_loss")))
+    result = evaluate({"toy": np.array(["few", "many"])})
+    assert result.costs[1, 0] == pytest.approx(10 * result.costs[0, 0], rel=1e-6)
+    assert result.costs[:, 1] == pytest.approx([0.5, 0.1])
+
+
+def test_means_and_finalists_by_hand():
+    assert geometric_mean(np.array([[1.0, 8.0], [16.0, 8.0]]), (3.0, 1.0)).tolist() == pytest.approx([2.0, 8.0])
+    costs = np.array([[0.0, 10.0], [1.0, 1.0], [10.0, 0.0]])
+    assert knee(costs) == 1
+    assert pick_finalists([7, 8, 9], costs) == [8, 7, 9]
