@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint types contracts fast bench validate samplers-table scenario-tables whole-models known-chips clean
+.PHONY: demo test lint types contracts fast bench validate samplers-table scenario-tables whole-models known-chips study clean
 
 demo: $(VENV)/.demo
 	$(BIN)/roofscape demo
@@ -36,9 +36,14 @@ scenario-tables: $(VENV)/.dev
 		$(BIN)/roofscape scenario $$name --markdown docs/tables/scenario-$$name.md || exit 1; \
 	done
 
+# The study of studies/denoising-chip, rebuilt whole into out/denoising-chip.
+study: $(VENV)/.dev
+	$(BIN)/python studies/denoising-chip/study.py
+
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/simulate_speed.py
+	$(BIN)/python benchmarks/explore_speed.py
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Roofscape needs Python 3.11 or newer")'

@@ -16,6 +16,7 @@ from simulator.timeline import Mode
 
 # Designs that are planned at once: enough for NumPy, few enough that [kernels, designs] arrays stay in cache.
 _BLOCK_DESIGNS = 256
+_COMPUTING = 0.9  # units that work for this part of a core's time are what binds it
 _SAMPLER_FLOPS = 2.0  # comparison and running sum of one logit
 
 
@@ -26,7 +27,9 @@ class Costs:
     Attributes:
         run_s: time of one run.
         run_j: energy of one run, static power included.
-        memory_part: part of the kernels' time in which memory, not the cores, is what binds.
+        memory_part: part of the kernels' time in which memory is what binds.
+        compute_part: part in which the units compute for longer than memory and all else that a core waits for; in the
+            rest of the time cores wait for operands on the chip or for latencies.
         sampling_part: part of the time that goes into sampling from logits.
         power_w: mean power.
     """
@@ -34,6 +37,7 @@ class Costs:
     run_s: FloatArray
     run_j: FloatArray
     memory_part: FloatArray
+    compute_part: FloatArray
     sampling_part: FloatArray
     power_w: FloatArray
 
@@ -116,13 +120,17 @@ def _block_costs(
     room_w = np.maximum(power.tdp_w - power.static_w, 1e-9)
     slowed_s = np.maximum(time_s, energy_j / room_w)
     total_j = energy_j + power.static_w * slowed_s
-    is_memory = plans.memory_s >= plans.columns.core_s
+    columns = plans.columns
+    is_memory = plans.memory_s >= columns.core_s
+    units_s = np.maximum(np.maximum(columns.matrix_s, columns.vector_s), columns.special_s)
+    is_compute = ~is_memory & (units_s >= _COMPUTING * columns.core_s)
     needed = np.array([workload.needed_bytes for workload in workloads])
     holds = ~(needed[:, None] > hardware.dram_bytes)  # what is unknown is held
     values = {
         "run_s": slowed_s,
         "run_j": total_j,
         "memory_part": (counts @ (kernel_s * is_memory)) / (counts @ kernel_s),
+        "compute_part": (counts @ (kernel_s * is_compute)) / (counts @ kernel_s),
         "sampling_part": np.where(has_unit, unit_s, sampling_s) / time_s,
         "power_w": total_j / slowed_s,
     }

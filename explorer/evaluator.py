@@ -119,7 +119,14 @@ class Evaluator:
         """Names of all figures of a design, in order."""
         own = ("die_mm2", "area_mm2", "tdp_w", "static_w", "bill_usd", "usd_per_hour")
         own += ("peak_flops_per_s", "dram_bytes_per_s", "dram_bytes")
-        per_job = ("seconds_per_unit", "joules_per_unit", "usd_per_million_units", "quality", "memory_part")
+        per_job = (
+            "seconds_per_unit",
+            "joules_per_unit",
+            "usd_per_million_units",
+            "quality",
+            "memory_part",
+            "compute_part",
+        )
         per_job += ("sampling_part", "power_w")
         means = tuple(name for name in PER_UNIT if name not in own)
         return (*own, *means, *(f"{job.name}.{name}" for job in self.jobs for name in per_job))
@@ -175,7 +182,7 @@ class Evaluator:
             figures[f"{job.name}.seconds_per_unit"] = seconds
             figures[f"{job.name}.joules_per_unit"] = found["run_j"] / found["units"]
             figures[f"{job.name}.usd_per_million_units"] = cost.usd_per_million(1.0 / seconds)
-            for name in ("quality", "memory_part", "sampling_part", "power_w"):
+            for name in ("quality", "memory_part", "compute_part", "sampling_part", "power_w"):
                 figures[f"{job.name}.{name}"] = found[name]
         weights = [job.weight for job in self.jobs]
         for name in ("seconds_per_unit", "joules_per_unit", "usd_per_million_units"):

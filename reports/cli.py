@@ -10,6 +10,7 @@ from reports.commands.calibrate import calibrate
 from reports.commands.capture import capture
 from reports.commands.catalog import chips, models, samplers
 from reports.commands.compare import compare
+from reports.commands.crossover import crossover
 from reports.commands.demo import demo
 from reports.commands.diff import diff
 from reports.commands.exactness import exactness
@@ -56,6 +57,7 @@ for command in (
 app.command()(scenario)
 app.command()(recovery)
 app.command()(explore)
+app.command()(crossover)
 app.command("validate-models")(validate_models)
 app.command("known-chips")(known_chips)
 app.command("import")(import_trace)

@@ -92,7 +92,9 @@ def front_chart(
         for name in ("area_mm2", "tdp_w")
     ]
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Automatically deduplicated selection parameter")  # one brush for both is meant
+        warnings.filterwarnings(
+            "ignore", "Automatically deduplicated selection parameter"
+        )  # one brush for both is meant
         charts = alt.hconcat(*across).add_params(workload, objective)
     return themed(charts.properties(title=chart_title("Designs", "choose below; brush one chart, the other follows")))
 

@@ -1,0 +1,207 @@
+"""The study's answers as figures: who is bound by what, the best chip of each kind of work, and what it loses."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from explorer.evaluate import run_costs
+from explorer.evaluator import Evaluator
+from explorer.hardware import Hardware
+from explorer.known import known_chips
+from explorer.objectives import geometric_mean
+from explorer.parameters import ParameterSpace
+from explorer.power import chip_power
+
+FloatArray = NDArray[np.float64]
+OBJECTIVES = ("seconds_per_unit", "joules_per_unit", "usd_per_million_units")
+MIXES = tuple(round(0.1 * i, 1) for i in range(11))
+_BOUND = 0.5  # of the kernels' time: more than that and memory binds the workload
+_GPUS = ("v100-sxm2", "a100-sxm-80gb", "h100-sxm", "h200-sxm", "b200-sxm")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Table:
+    """Designs that hold the constraints, and their figures."""
+
+    space: ParameterSpace
+    index: NDArray[np.int64]
+    figures: Mapping[str, FloatArray]
+    jobs: tuple[str, ...]
+    paradigms: Mapping[str, str]
+
+    def column(self, job: str, figure: str) -> FloatArray:
+        return self.figures[f"{job}.{figure}"]
+
+    def group(self, paradigm: str) -> tuple[str, ...]:
+        """Workloads of autoregression, or of everything else."""
+        is_ar = paradigm == "autoregressive"
+        return tuple(job for job in self.jobs if (self.paradigms[job] == "autoregressive") == is_ar)
+
+    def held(self, jobs: Sequence[str]) -> list[str]:
+        """Workloads that fit every design's memory: only those can be compared over all of them."""
+        return [job for job in jobs if np.isfinite(self.column(job, OBJECTIVES[0])).all()]
+
+    def mean(self, jobs: Sequence[str], objective: str) -> FloatArray:
+        """Geometric mean over those of the workloads that every design holds."""
+        held = self.held(jobs)
+        return geometric_mean(np.stack([self.column(job, objective) for job in held]), [1.0] * len(held))
+
+    def design(self, row: int) -> dict[str, object]:
+        values = self.space.decode(self.index[[row]])
+        return {"design": int(self.index[row]), **{name: column[0].item() for name, column in values.items()}}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """Everything that the report says; every sentence is written from these figures."""
+
+    designs: int
+    feasible: int
+    bound: list[dict[str, object]]
+    best: list[dict[str, object]]
+    regrets: list[dict[str, object]]
+    mixes: list[dict[str, object]]
+    gpus: list[dict[str, object]]
+    units: list[dict[str, object]] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, object]:
+        return asdict(self)
+
+
+def answer(table: Table, evaluate: Evaluator, *, designs: int) -> Answers:
+    """Work out all answers."""
+    autoregressive, denoising = table.group("autoregressive"), table.group("diffusion")
+    best = best_designs(table, autoregressive, denoising)
+    return Answers(
+        designs=designs,
+        feasible=len(table.index),
+        bound=[bound_row(table, job) for job in table.jobs],
+        best=best,
+        regrets=regrets(table, autoregressive, denoising),
+        mixes=[mix_row(table, autoregressive, denoising, part) for part in MIXES],
+        gpus=real_gpus(table, evaluate, autoregressive, denoising),
+        units=unit_worth(table, autoregressive, denoising),
+    )
+
+
+def bound_row(table: Table, job: str) -> dict[str, object]:
+    """How much of a workload's time memory binds, over the whole space."""
+    part = table.column(job, "memory_part")
+    known = part[np.isfinite(part)]
+    if not len(known):
+        return {"workload": job, "paradigm": table.paradigms[job], "designs": 0}
+    return {
+        "workload": job,
+        "paradigm": table.paradigms[job],
+        "designs": len(known),
+        "least": float(known.min()),
+        "median": float(np.median(known)),
+        "most": float(known.max()),
+        "bound_designs": float((known > _BOUND).mean()),
+        "compute_designs": float((table.column(job, "compute_part")[np.isfinite(part)] > _BOUND).mean()),
+        "compute_median": float(np.nanmedian(table.column(job, "compute_part"))),
+        "sampling": float(np.nanmedian(table.column(job, "sampling_part"))),
+    }
+
+
+def best_row(values: FloatArray) -> int:
+    return int(np.nanargmin(values))
+
+
+def best_designs(table: Table, autoregressive: Sequence[str], denoising: Sequence[str]) -> list[dict[str, object]]:
+    """The best design of each kind of work, by each objective."""
+    rows = []
+    for objective in OBJECTIVES:
+        for kind, jobs in (("autoregression", autoregressive), ("denoising", denoising)):
+            row = best_row(table.mean(jobs, objective))
+            figures = {name: float(table.figures[name][row]) for name in ("area_mm2", "tdp_w", "bill_usd")}
+            ridge = float(table.figures["peak_flops_per_s"][row] / table.figures["dram_bytes_per_s"][row])
+            rows.append({"for": kind, "objective": objective, "ridge": ridge, **table.design(row), **figures})
+    return rows
+
+
+def regrets(table: Table, autoregressive: Sequence[str], denoising: Sequence[str]) -> list[dict[str, object]]:
+    """What the best design of one kind of work loses on the other's, against the other's best."""
+    rows = []
+    for objective in OBJECTIVES:
+        means = {"autoregression": table.mean(autoregressive, objective), "denoising": table.mean(denoising, objective)}
+        chosen = {kind: best_row(values) for kind, values in means.items()}
+        for chip, row in chosen.items():
+            for work, values in means.items():
+                loss = float(values[row] / values[chosen[work]] - 1.0)
+                rows.append({"objective": objective, "chip for": chip, "runs": work, "loss": loss})
+    return rows
+
+
+def mix_row(table: Table, autoregressive: Sequence[str], denoising: Sequence[str], part: float) -> dict[str, object]:
+    """The fastest design for a mix: `part` autoregression, the rest denoising, and what it loses on either."""
+    ar, other = table.mean(autoregressive, OBJECTIVES[0]), table.mean(denoising, OBJECTIVES[0])
+    row = best_row(part * np.log(ar) + (1.0 - part) * np.log(other))
+    ridge = float(table.figures["peak_flops_per_s"][row] / table.figures["dram_bytes_per_s"][row])
+    return {
+        "autoregression": part,
+        "ridge": ridge,
+        "loss_autoregression": float(ar[row] / np.nanmin(ar) - 1.0),
+        "loss_denoising": float(other[row] / np.nanmin(other) - 1.0),
+        **table.design(row),
+    }
+
+
+def real_gpus(
+    table: Table, evaluate: Evaluator, autoregressive: Sequence[str], denoising: Sequence[str]
+) -> list[dict[str, object]]:
+    """Real chips, simulated with the same constants: their ridge, and their time over the space's best design."""
+    known = known_chips()
+    names = known.name.tolist()
+    hardware = known.take(np.array([names.index(name) for name in _GPUS]))
+    costs = _seconds(evaluate, hardware)
+    ridge = hardware.peak_flops_per_s / hardware.dram_bytes_per_s
+    rows = []
+    for column, name in enumerate(_GPUS):
+        row: dict[str, object] = {"chip": name, "ridge": float(ridge[column])}
+        for kind, jobs in (("autoregression", autoregressive), ("denoising", denoising)):
+            shared = [job for job in jobs if np.isfinite(costs[job][column])]
+            shared = [job for job in shared if np.isfinite(table.column(job, OBJECTIVES[0])).any()]
+            best = np.array([np.nanmin(table.column(job, OBJECTIVES[0])) for job in shared])
+            own = np.array([costs[job][column] for job in shared])
+            row[kind] = float(np.exp(np.mean(np.log(own / best)))) if shared else float("nan")
+            row[f"{kind} workloads"] = len(shared)
+        rows.append(row)
+    return rows
+
+
+def _seconds(evaluate: Evaluator, hardware: Hardware) -> dict[str, FloatArray]:
+    """Seconds per token or image of every workload on given hardware, [D] each."""
+    workloads = [job.points[0][1] for job in evaluate.jobs]
+    power = chip_power(hardware, evaluate.technology)
+    costs = run_costs(workloads, hardware, power, calibration=evaluate.calibration, mode=evaluate.mode)
+    return {
+        job.name: costs.run_s[number] / workload.units
+        for number, (job, workload) in enumerate(zip(evaluate.jobs, workloads, strict=True))
+    }
+
+
+def unit_worth(table: Table, autoregressive: Sequence[str], denoising: Sequence[str]) -> list[dict[str, object]]:
+    """Elasticity of time to each number in a design: log time against log of all parameters, by least squares.
+
+    -0.4 says that 10 % more of it make the work 4 % faster, all else equal, over the designs of the space.
+    """
+    values = pd.DataFrame(table.space.decode(table.index))
+    names = [name for name in values if values[name].dtype.kind in "if" and (values[name] > 0).all()]
+    bandwidth = table.figures["dram_bytes_per_s"]
+    columns = {name: np.log(values[name].to_numpy(dtype=np.float64)) for name in names if name != "stacks"}
+    columns["memory bandwidth"] = np.log(bandwidth)
+    rows = []
+    for kind, jobs in (("autoregression", autoregressive), ("denoising", denoising)):
+        time = np.log(table.mean(jobs, OBJECTIVES[0]))
+        known = np.isfinite(time)
+        design = np.column_stack([np.ones(known.sum()), *(column[known] for column in columns.values())])
+        found, *_ = np.linalg.lstsq(design, time[known], rcond=None)
+        rows += [
+            {"work": kind, "parameter": name, "elasticity": float(value)}
+            for name, value in zip(columns, found[1:], strict=True)
+        ]
+    return rows

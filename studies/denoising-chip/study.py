@@ -1,0 +1,71 @@
+"""Which chip would you build for parallel denoising? Works the question through: space, workloads, results, report.
+
+python studies/denoising-chip/study.py [-o FOLDER] [--designs N]
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import answers
+import numpy as np
+import pages
+
+from explorer.evaluator import Evaluator, constants_of
+from explorer.jobs import build_jobs
+from explorer.objectives import Goals
+from explorer.parallel import evaluator as workers
+from explorer.result import join
+from explorer.space_file import load_space
+from explorer.technology import load_technology
+from profiler.files import write_atomically
+from reports.html import write_report
+
+HERE = Path(__file__).parent
+BLOCK = 1_024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("-o", "--output", type=Path, default=Path("out/denoising-chip"))
+    parser.add_argument("--designs", type=int, help="Only so many, spread evenly, for a quick look [default: all].")
+    arguments = parser.parse_args()
+    asked = load_space(HERE / "space.toml")
+    traces = arguments.output / "traces"
+    jobs = []
+    for what, job in build_jobs(asked.workloads, traces):
+        print(f"workload {what}", flush=True)
+        jobs += [job] if job is not None else []
+    evaluate = Evaluator(
+        template=asked.template,
+        technology=load_technology(),
+        jobs=tuple(jobs),
+        goals=Goals(limits=asked.goals.limits, holds_models=False),
+        fixed=asked.fixed,
+        calibration=constants_of(asked.template),
+    )
+    index = asked.space.sobol(arguments.designs or asked.space.size, seed=0)
+    parts = []
+    with workers(evaluate) as shared:
+        for start in range(0, len(index), BLOCK):
+            parts.append(shared(asked.space.decode(index[start : start + BLOCK])))
+            print(f"{min(start + BLOCK, len(index)):,} of {len(index):,} designs", flush=True)
+    result = join(parts)
+    held = np.flatnonzero(result.violation <= 0)
+    table = answers.Table(
+        space=asked.space,
+        index=index[held],
+        figures={name: column[held] for name, column in result.metrics.items()},
+        jobs=tuple(job.name for job in jobs),
+        paradigms={request.name: request.paradigm for request in asked.workloads},
+    )
+    found = answers.answer(table, evaluate, designs=len(index))
+    text = json.dumps(found.as_json(), indent=1) + "\n"
+    write_atomically(arguments.output / "results.json", lambda path: path.write_text(text, encoding="utf-8"))
+    page = arguments.output / "report.html"
+    write_report((pages.build(found, table),), page, title=asked.title)
+    print(f"wrote {arguments.output / 'results.json'} and {page}")
+
+
+if __name__ == "__main__":
+    main()
