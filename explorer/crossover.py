@@ -6,8 +6,8 @@ r = F / B, diffusion is faster where, summed over the kernels of a token,
     sum_D max(f / r, m) < sum_A max(f / r, m).
 
 In a dense model of P parameters in 16 bits, decoding b sequences reads 2 P bytes for b tokens, and diffusion that
-visits v rows for each token it emits, n tokens a forward, takes 2 P v FLOPs and 2 P / (n b) bytes. So at one sequence it
-overtakes where r > v, and every sequence more in the batch asks for a ridge that much higher (keys and values, which
+visits v rows for each token it emits, n tokens a forward, takes 2 P v FLOPs and 2 P / (n b) bytes. So at one sequence
+it overtakes where r > v, and every sequence more in the batch asks for a ridge that much higher (keys and values, which
 this leaves out, are in the traces).
 """
 

@@ -1,6 +1,7 @@
 """From physical designs to chips: columns for thousands at once, and one `Chip` for a file or the event engine."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -153,7 +154,7 @@ def _link(bytes_per_s: float) -> Link:
     return Link(name="link", bandwidth_bytes_per_s=bytes_per_s, latency_s=LINK_LATENCY_S)
 
 
-def _level_columns(hardware: Hardware, template: ChipColumns, efficiency: float) -> dict[str, FloatArray]:
+def _level_columns(hardware: Hardware, template: ChipColumns, efficiency: float) -> dict[str, Any]:
     """Columns of the memory levels, [levels, D], main memory first."""
     first = design_chip(hardware, 0).memories
     ones = np.ones(len(hardware))

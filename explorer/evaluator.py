@@ -117,17 +117,14 @@ class Evaluator:
     @property
     def figure_names(self) -> tuple[str, ...]:
         """Names of all figures of a design, in order."""
-        own = ("die_mm2", "area_mm2", "tdp_w", "static_w", "bill_usd", "usd_per_hour")
-        own += ("peak_flops_per_s", "dram_bytes_per_s", "dram_bytes")
-        per_job = (
-            "seconds_per_unit",
-            "joules_per_unit",
-            "usd_per_million_units",
-            "quality",
-            "memory_part",
-            "compute_part",
+        own = (
+            *("die_mm2", "area_mm2", "tdp_w", "static_w", "bill_usd", "usd_per_hour"),
+            *("peak_flops_per_s", "dram_bytes_per_s", "dram_bytes"),
         )
-        per_job += ("sampling_part", "power_w")
+        per_job = (
+            *("seconds_per_unit", "joules_per_unit", "usd_per_million_units", "quality"),
+            *("memory_part", "compute_part", "sampling_part", "power_w"),
+        )
         means = tuple(name for name in PER_UNIT if name not in own)
         return (*own, *means, *(f"{job.name}.{name}" for job in self.jobs for name in per_job))
 

@@ -12,10 +12,13 @@ from explorer.errors import ExplorationError
 from explorer.objectives import Goals
 from explorer.parameters import Parameter, ParameterSpace
 from explorer.templates.template import Template, load_template
+from simulator.timeline import Mode
 
 SCHEMA_VERSION = 1
-_ROOT_KEYS = ("schema", "title", "template", "technology", "mode", "objectives", "parameters", "fixed", "constraints")
-_ROOT_KEYS += ("workload",)
+_ROOT_KEYS = (
+    *("schema", "title", "template", "technology", "mode", "objectives"),
+    *("parameters", "fixed", "constraints", "workload"),
+)
 _RANGE_KEYS = ("low", "high", "steps", "step", "log")
 # What a program takes, see `workloads.programs.resolve_program`.
 PROGRAM_KEYS = ("batch", "seq_len", "prompt_length", "gen_length", "steps", "block_length", "sampler_options")
@@ -79,7 +82,7 @@ class SpaceFile:
     fixed: Mapping[str, float | str]
     goals: Goals
     workloads: tuple[WorkloadRequest, ...]
-    mode: str = "graph"
+    mode: Mode = "graph"
     technology: Path | None = field(default=None)
 
 

@@ -59,8 +59,8 @@ def sentences(placed: pd.DataFrame) -> list[str]:
     for (batch, diffusion), rows in known.groupby(["batch", "diffusion"], sort=False):
         wins = int((rows["simulated_ratio"] > 1).sum())
         found.append(
-            f"{diffusion} at batch {batch}, {format_number(float(rows['visits'].iloc[0]))} times the FLOPs a token: faster "
-            f"than autoregression on {format_count(wins)} of {format_count(len(rows))} chips "
+            f"{diffusion} at batch {batch}, {format_number(float(rows['visits'].iloc[0]))} times the FLOPs a token: "
+            f"faster than autoregression on {format_count(wins)} of {format_count(len(rows))} chips "
             f"({format_factor(float(rows['simulated_ratio'].min()))} to "
             f"{format_factor(float(rows['simulated_ratio'].max()))})."
         )
@@ -113,9 +113,12 @@ def crossover_chart(placed: pd.DataFrame) -> alt.typing.ChartType:
         .scale(scheme="redblue", domain=[-4, 4], clamp=True)
         .title("log2 of the advantage of diffusion")
     )
-    scale = {"type": "log", "nice": False}
-    x = alt.X("ridge:Q").scale(**scale, domain=[10, 3000]).title("FLOP per byte of the chip, achieved")
-    y = alt.Y("visits:Q").scale(**scale, domain=[1, 2000]).title("FLOPs of a token by diffusion, over autoregression's")
+    x = alt.X("ridge:Q").scale(type="log", nice=False, domain=[10, 3000]).title("FLOP per byte of the chip, achieved")
+    y = (
+        alt.Y("visits:Q")
+        .scale(type="log", nice=False, domain=[1, 2000])
+        .title("FLOPs of a token by diffusion, over autoregression's")
+    )
     ground = (
         alt.Chart(chart_data(cells, "crossover"))
         .transform_filter("datum.batch === chosen_batch")

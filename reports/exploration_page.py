@@ -93,7 +93,7 @@ def findings(exploration: Exploration, front: pd.DataFrame) -> list[str]:
         "no other. All figures are predicted."
     ]
     for objective in asked.goals.objectives:
-        best = front.loc[front[objective].idxmin()]
+        best = front.iloc[int(front[objective].argmin())]
         values = ", ".join(f"{name} {_value(best[name])}" for name in asked.space.names)
         found.append(
             f"Best {TITLES[objective]}: {_write(objective, best[objective])} by design {best['design']}: {values}."

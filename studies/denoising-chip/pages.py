@@ -27,9 +27,9 @@ def build(found: answers.Answers, table: answers.Table) -> Report:
             Section(
                 title="Designs",
                 text=(
-                    "GPU-like chips of one reticle-sized die at most, 1 kW and 8,000 US$ of materials. Choose a workload "
-                    "and an objective, brush a region; hover shows a design. Orange: the best for autoregression, for "
-                    "denoising, and for mixes of both."
+                    "GPU-like chips of one reticle-sized die at most, 1 kW and 8,000 US$ of materials. Choose a "
+                    "workload and an objective, brush a region; hover shows a design. Orange: the best for "
+                    "autoregression, for denoising, and for mixes of both."
                 ),
                 figures=(Figure(chart=designs_chart(found, table)),),
             ),
@@ -57,17 +57,17 @@ def build(found: answers.Answers, table: answers.Table) -> Report:
             Section(
                 title="Where GPUs have gone",
                 text=(
-                    "Real GPUs with the same kernel constants: FLOPs per byte of memory bandwidth, and time over the best "
-                    "design of the space. Two dies, newer processes or more stacks than the space allows can be below 1."
+                    "Real GPUs with the same kernel constants: FLOPs per byte of memory bandwidth, and time over the "
+                    "best design of the space. Two dies, or more stacks than the space allows, can be below 1."
                 ),
                 tables=(gpu_table(found),),
             ),
             Section(
                 title="How far to trust it",
                 text=(
-                    "Kernel constants are those of H100 on designs that do not exist; docs/validation.md tells how far they "
-                    "move between real chips, docs/area-power-cost.md how far area, power and cost are off. Nothing here was "
-                    "measured on silicon."
+                    "Kernel constants are those of H100 on designs that do not exist; docs/validation.md tells how far "
+                    "they move between real chips, docs/area-power-cost.md how far area, power and cost are off. Nothing "
+                    "here was measured on silicon."
                 ),
             ),
         ),
@@ -77,8 +77,8 @@ def build(found: answers.Answers, table: answers.Table) -> Report:
 def findings(found: answers.Answers) -> list[str]:
     """The claims, each with what the figures say."""
     return [
-        f"{format_count(found.feasible)} of {format_count(found.designs)} designs drawn from the space hold all constraints. "
-        "Every figure below is predicted.",
+        f"{format_count(found.feasible)} of {format_count(found.designs)} designs hold all constraints. Every figure "
+        "below is predicted.",
         *_bound_findings(found),
         *_regret_findings(found),
         *_gpu_findings(found),
@@ -93,9 +93,9 @@ def _bound_findings(found: answers.Answers) -> list[str]:
     for row in found.bound:
         if row["designs"]:
             sentences.append(
-                f"{row['workload']}: memory binds most of its time on {format_ratio(row['bound_designs'])} of the designs, "
-                f"compute on {format_ratio(row['compute_designs'])}; on the others cores wait for operands on the chip or "
-                "for latencies."
+                f"{row['workload']}: memory binds most of its time on {format_ratio(row['bound_designs'])} of the "
+                f"designs, compute on {format_ratio(row['compute_designs'])}; on the others cores wait for operands on "
+                "the chip or for latencies."
             )
     return sentences
 

@@ -85,7 +85,7 @@ def test_more_of_anything_never_makes_it_slower(trace):
 
 
 def test_sampling_unit_reads_logits_once(build):
-    """64 rows of 100,000 logits in 16 bits, softmax then top-k: a unit of 64 logits a clock and core streams them once."""
+    """64 rows of 100,000 logits in 16 bits: a unit of 64 logits a clock and core streams them once."""
     logits = Operand(shape=(64, 100_000), dtype="bfloat16", role="logits", moved_bytes=12_800_000)
     head = Op(
         kind="gemm",

@@ -1,0 +1,130 @@
+"""`roofscape explore` and `crossover`: pages, JSON, resuming, nonsense."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+pytest.importorskip("torch", reason="workloads are captured")
+
+from reports.cli import app  # noqa: E402
+
+SPACE = """
+schema = 1
+title = "Small <b>chips</b>"
+objectives = ["seconds_per_unit", "bill_usd"]
+
+[parameters]
+cores = [96, 132, 400]
+stacks = [4, 6]
+clock_ghz = [1.4, 1.8]
+
+[[workload]]
+name = "ar"
+program = "ar-100m"
+prompt_length = 32
+gen_length = 4
+
+[[workload]]
+name = "denoise"
+program = "diffusion-100m"
+prompt_length = 32
+gen_length = 8
+block_length = 8
+[[workload.point]]
+label = "8 steps"
+steps = 8
+[[workload.point]]
+label = "2 steps"
+steps = 2
+"""
+
+
+@pytest.fixture(scope="module")
+def explored(tmp_path_factory):
+    """(folder, result of the command as JSON) of a space of 24 designs."""
+    folder = tmp_path_factory.mktemp("explore")
+    (folder / "space.toml").write_text(SPACE)
+    return folder, run(folder)
+
+
+def run(folder, *more):
+    arguments = [str(folder / "space.toml"), "-o", str(folder / "out.html"), "--processes", "1", "--json", *more]
+    done = CliRunner().invoke(app, ["explore", *arguments])
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+def test_front_holds_constraints_and_is_beaten_by_none(explored):
+    folder, found = explored
+    assert found["designs_in_space"] == found["evaluations"] == 24
+    assert found["known_before"] == 0
+    front = found["front"]
+    assert 0 < len(front) < 24
+    assert all(row["die_mm2"] <= 858 and row["cores"] < 400 for row in front)
+    for row in front:
+        assert not any(
+            other["seconds_per_unit"] < row["seconds_per_unit"] and other["bill_usd"] < row["bill_usd"]
+            for other in front
+        )
+    assert all(row["denoise"] == "2 steps" for row in front)  # a quarter of the work for as many tokens
+    assert {row["job"] for row in found["finalists"]} == {"ar", "denoise"}
+    assert all(abs(row["difference"]) < 0.03 for row in found["finalists"])
+    assert all(row["low_s"] < row["event_s"] < row["high_s"] for row in found["finalists"])
+    page = (folder / "out.html").read_text()
+    assert "Small &lt;b&gt;chips&lt;/b&gt;" in page and "Small <b>chips</b>" not in page
+
+
+def test_a_second_run_evaluates_nothing_again(explored):
+    folder, found = explored
+    again = run(folder)
+    assert again["known_before"] == 24
+    assert [row["design"] for row in again["front"]] == [row["design"] for row in found["front"]]
+
+
+def test_sobol_and_search_find_designs_of_the_same_space(explored):
+    folder, found = explored
+    pytest.importorskip("pymoo", reason="NSGA-II needs pymoo")
+    sampled = run(folder, "--sampling", "sobol", "--designs", "10", "--no-finalists")
+    assert sampled["evaluations"] == 10 and sampled["finalists"] == []
+    searched = run(folder, "--sampling", "nsga2", "--designs", "24", "--no-finalists")
+    best = {row["design"] for row in found["front"]}
+    assert {row["design"] for row in searched["front"]} <= {row["design"] for row in found["front"]} | best
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "cores = [96, 132, 400]",
+            "cores = [400]",
+            "none of 8 designs holds all constraints; most often: die_mm2 above",
+        ),
+        ("cores = [96, 132, 400]", "cores = [96, 0]", "parameter 'cores' must be > 0, got 0"),
+        ("stacks = [4, 6]", "stacks = []", "parameter 'stacks' has no values"),
+        ('program = "ar-100m"', 'program = "nobody"', "nobody"),
+    ],
+)
+def test_nonsense_is_one_line_and_exit_code_2(tmp_path, capsys, monkeypatch, old, new, message):
+    from reports.cli import main
+
+    (tmp_path / "space.toml").write_text(SPACE.replace(old, new))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["roofscape", "explore", "space.toml", "--processes", "1"])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
+    assert len(errors) == 1 and message in errors[0], errors
+    assert not (tmp_path / "out" / "explore.html").exists()
+
+
+def test_crossover_places_chips_of_ones_own(tmp_path):
+    arguments = ["crossover", "--autoregression", "ar-100m", "--diffusion", "diffusion-100m", "--batch", "1"]
+    arguments += ["--prompt-length", "32", "--gen-length", "8", "--chip", "h100-sxm", "--chip", "tpu-v5e"]
+    done = CliRunner().invoke(app, [*arguments, "-o", str(tmp_path / "c.html"), "--json"])
+    assert done.exit_code == 0, done.output
+    rows = json.loads(done.stdout)
+    assert [row["chip"] for row in rows] == ["h100-sxm", "tpu-v5e"]
+    assert all(row["visits"] > 1 and row["simulated_ratio"] > 0 for row in rows)
+    assert (tmp_path / "c.html").stat().st_size > 10_000
