@@ -66,8 +66,8 @@ def build(found: answers.Answers, table: answers.Table) -> Report:
                 title="How far to trust it",
                 text=(
                     "Kernel constants are those of H100 on designs that do not exist; docs/validation.md tells how far "
-                    "they move between real chips, docs/area-power-cost.md how far area, power and cost are off. Nothing "
-                    "here was measured on silicon."
+                    "they move between real chips, docs/area-power-cost.md how far area, power and cost are off. "
+                    "Nothing here was measured on silicon."
                 ),
             ),
         ),
