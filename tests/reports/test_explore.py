@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 pytest.importorskip("torch", reason="workloads are captured")
 
-from reports.cli import app  # noqa: E402
+from reports.cli import app
 
 SPACE = """
 schema = 1
