@@ -1,0 +1,62 @@
+"""What a twentieth of the evaluations finds, on made-up spaces that can be enumerated; prints a table, asserts nothing.
+
+PYTHONPATH=.:tests/samples python benchmarks/search_budget.py
+"""
+
+import numpy as np
+from explorer_samples import CHIPS, SPHERE, chips, sphere
+
+from explorer.archive import Archive
+from explorer.parameters import ParameterSpace
+from explorer.pareto import find_bounds
+from explorer.result import Evaluate, Result
+from explorer.search import explore, propose
+
+SEEDS = 6
+
+
+def main() -> None:
+    print("| space | designs | in the front | evaluated | Sobol points | NSGA-II |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: |")
+    for name, space, evaluate in (
+        ("`SPHERE`: three objectives, few good choices", SPHERE, sphere),
+        ("`CHIPS`: time, energy, price; die up to 814 mm2", CHIPS, chips),
+        ("`CHIPS`, die up to 120 mm2: nearly all infeasible", CHIPS, with_small_die),
+        ("`CHIPS`, time and energy only", CHIPS, without_price),
+    ):
+        print(row(name, space, evaluate))
+
+
+def row(name: str, space: ParameterSpace, evaluate: Evaluate) -> str:
+    whole = search(space, evaluate, "grid", None, 0)
+    bounds = find_bounds(whole.costs)
+    best = bounds.normalized_hypervolume(whole.costs)
+    budget = space.size // 20
+    cells = []
+    for strategy in ("sobol", "nsga2"):
+        found = [
+            search(space, evaluate, strategy, budget, seed).hypervolume_curve(bounds)[-1, 1] for seed in range(SEEDS)
+        ]
+        cells.append(f"{100 * min(found) / best:.1f}-{100 * max(found) / best:.1f} %")
+    return f"| {name} | {space.size:,} | {len(whole.index)} | {budget:,} | {' | '.join(cells)} |"
+
+
+def search(space: ParameterSpace, evaluate: Evaluate, strategy: str, designs: int | None, seed: int) -> Archive:
+    archive = Archive()
+    for batch in explore(space, evaluate, propose(strategy, space, designs=designs, seed=seed)):
+        archive.add(batch.index, batch.result)
+    return archive
+
+
+def with_small_die(designs: dict[str, np.ndarray]) -> Result:
+    result = chips(designs)
+    return Result(costs=result.costs, violation=np.maximum(result.metrics["area_mm2"] - 120, 0))
+
+
+def without_price(designs: dict[str, np.ndarray]) -> Result:
+    result = chips(designs)
+    return Result(costs=result.costs[:, :2], violation=result.violation)
+
+
+if __name__ == "__main__":
+    main()
