@@ -23,6 +23,7 @@ def main() -> None:
         ("`CHIPS`: time, energy, price; die up to 814 mm2", CHIPS, chips),
         ("`CHIPS`, die up to 120 mm2: nearly all infeasible", CHIPS, with_small_die),
         ("`CHIPS`, time and energy only", CHIPS, without_price),
+        ("`CHIPS`, area as a fourth objective", CHIPS, with_area),
     ):
         print(row(name, space, evaluate))
 
@@ -56,6 +57,12 @@ def with_small_die(designs: dict[str, np.ndarray]) -> Result:
 def without_price(designs: dict[str, np.ndarray]) -> Result:
     result = chips(designs)
     return Result(costs=result.costs[:, :2], violation=result.violation)
+
+
+def with_area(designs: dict[str, np.ndarray]) -> Result:
+    result = chips(designs)
+    costs = np.column_stack([result.costs, result.metrics["area_mm2"]])
+    return Result(costs=costs, violation=result.violation)
 
 
 if __name__ == "__main__":

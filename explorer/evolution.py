@@ -2,8 +2,9 @@
 
 The algorithm is pymoo's (Deb and others 2002, IEEE TEC 6(2)): tournament, crossover, mutation, survival by rank and
 crowding. Ours are the coding of designs, that nothing is proposed twice, and that half of each generation are designs
-one step from the front so far, those first that neighbor most of it: on lists of few values, single steps fill the gaps
-between front designs that crossover leaves.
+one step from the front so far, where crossover and mutation leave gaps on lists of few values. Half of these steps go
+to designs that neighbor most of the front, half anywhere around it; of the mixes tried on six made-up spaces, this one
+had the best worst case.
 """
 
 from typing import Any
@@ -100,13 +101,15 @@ class _Seen:
 
 
 def _steps(space: ParameterSpace, best: IntArray, seen: _Seen, count: int, random: np.random.Generator) -> IntArray:
-    """At most `count` new designs one step from the front `best`, those with the most neighbors in it first."""
+    """At most `count` new designs one step from the front `best`: half those with most neighbors in it, half any."""
     if not len(best) or count < 1:
         return best[:0]
     candidates, neighbors = np.unique(space.neighbors(best), return_counts=True)
     new = ~seen.has(candidates)
     candidates, neighbors = candidates[new], neighbors[new]
-    return candidates[np.lexsort((random.random(len(candidates)), -neighbors))][:count]
+    candidates = candidates[np.lexsort((random.random(len(candidates)), -neighbors))]
+    dense, others = candidates[: count // 2], candidates[count // 2 :]
+    return np.concatenate([dense, random.permutation(others)[: count - len(dense)]])
 
 
 def _algorithm(space: ParameterSpace, objectives: int, population: int, seed: int, seen: _Seen) -> Any:
