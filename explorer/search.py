@@ -50,7 +50,7 @@ def propose(
     Args:
         strategy: `grid`, `sobol` or `nsga2`.
         space: what may vary.
-        designs: how many to evaluate at most; a grid takes all where it is not given.
+        designs: how many to evaluate at most; a grid takes all.
         seed: of what is random.
         block: designs in a batch of the grid and of Sobol points.
 
@@ -62,7 +62,13 @@ def propose(
     if designs is not None and designs < 1:
         raise ExplorationError(f"the number of designs must be at least 1, got {designs}")
     if strategy == "grid":
-        return _blocks(space.grid(0, designs, block=block))
+        blocks = space.grid(block=block)
+        if designs is not None and designs < space.size:
+            raise ExplorationError(
+                f"a grid is all {space.size:,} designs, its first {designs:,} would be one corner of the space; "
+                f"use --sampling sobol or nsga2 with --designs {designs}"
+            )
+        return _blocks(blocks)
     if designs is None:
         raise ExplorationError(f"--sampling {strategy} needs the number of designs: --designs N")
     if strategy == "sobol":

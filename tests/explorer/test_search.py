@@ -119,6 +119,12 @@ def test_nothing_feasible_is_one_line_with_reasons():
     [
         ("anneal", {}, "unknown sampling 'anneal'; known: grid, sobol, nsga2"),
         ("nsga2", {}, "--sampling nsga2 needs the number of designs: --designs N"),
+        (
+            "grid",
+            {"designs": 99},
+            "a grid is all 100 designs, its first 99 would be one corner of the space; "
+            "use --sampling sobol or nsga2 with --designs 99",
+        ),
         ("sobol", {"designs": 0}, "the number of designs must be at least 1, got 0"),
     ],
 )
