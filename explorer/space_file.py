@@ -160,8 +160,7 @@ def _parameter(name: str, value: object, template: Template) -> Parameter:
         near = get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise ExplorationError(f"parameters: template {template.name} has no {name!r}; {hint}known: {', '.join(known)}")
-    may_be_zero = known[name].default == 0 or name in ("fp64_lanes", "l2_mib", "link_gb_per_s", "spare_ratio")
-    positive = not isinstance(known[name].default, str) and not may_be_zero
+    positive = not isinstance(known[name].default, str) and not known[name].may_be_zero
     if isinstance(value, dict):
         _allow(value, _RANGE_KEYS, f"parameters.{name}")
         for key in ("low", "high"):

@@ -18,6 +18,7 @@ from reports.commands.explore import explore
 from reports.commands.exporting import export_trace
 from reports.commands.fitting import fit
 from reports.commands.importing import import_trace
+from reports.commands.iso import iso
 from reports.commands.known_chips import known_chips
 from reports.commands.memory import memory
 from reports.commands.pareto import pareto
@@ -29,6 +30,7 @@ from reports.commands.scenario import scenario
 from reports.commands.simulate import simulate
 from reports.commands.validate import validate
 from reports.commands.validate_models import validate_models
+from reports.commands.worth import worth
 from reports.console import ERR, printable
 from reports.errors import ReportError
 from roofline.errors import ChipError
@@ -58,6 +60,8 @@ app.command()(scenario)
 app.command()(recovery)
 app.command()(explore)
 app.command()(crossover)
+app.command()(iso)
+app.command()(worth)
 app.command("validate-models")(validate_models)
 app.command("known-chips")(known_chips)
 app.command("import")(import_trace)

@@ -35,6 +35,16 @@ class Knob:
     unit: str
     meaning: str
 
+    @property
+    def may_be_zero(self) -> bool:
+        """Whether a chip can do without."""
+        return self.default == 0 or self.name in ("fp64_lanes", "l2_mib", "link_gb_per_s", "spare_ratio")
+
+    @property
+    def is_count(self) -> bool:
+        """Whether it counts things, of which there are whole numbers only."""
+        return isinstance(self.default, int) and not self.unit
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Template:

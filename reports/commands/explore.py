@@ -10,9 +10,7 @@ from reports.commands.options import AsJson
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from explorer.evaluator import Evaluator
     from explorer.search import Batch
-    from explorer.space_file import SpaceFile
     from reports.exploration import Exploration
 
 _SEARCH = "Search"
@@ -58,13 +56,14 @@ def explore(
     from reports.exploration import Exploration, describe
     from reports.exploration_page import build_exploration_page, print_exploration
     from reports.html import write_report
+    from reports.prepared import prepare_evaluator
 
     asked = load_space(space)
     strategy = sampling or ("grid" if designs is None and asked.space.size <= _GRID_DESIGNS else "sobol")
     count = designs if designs is not None or strategy == "grid" else _GRID_DESIGNS
     proposals = propose(strategy, asked.space, designs=count, seed=seed)
     folder = output.parent
-    evaluate = _prepare(asked, folder / "traces")
+    evaluate = prepare_evaluator(asked, folder / "traces")
     key = run_key(asked.space, {"asked": describe(asked), "strategy": strategy, "code": code_version()})
     exploration = Exploration(asked=asked, evaluator=evaluate, strategy=strategy, seed=seed)
     path = store or output.with_suffix(".sqlite")
@@ -91,32 +90,6 @@ def explore(
 
 
 _GRID_DESIGNS = 100_000
-
-
-def _prepare(asked: "SpaceFile", folder: Path) -> "Evaluator":
-    from explorer.evaluator import Evaluator, constants_of
-    from explorer.jobs import build_jobs
-    from explorer.technology import load_technology
-    from reports.console import progress
-
-    jobs = []
-    steps = build_jobs(asked.workloads, folder)
-    while True:
-        with progress("capturing and condensing workloads"):
-            step = next(steps, None)
-        if step is None:
-            break
-        if step[1] is not None:
-            jobs.append(step[1])
-    return Evaluator(
-        template=asked.template,
-        technology=load_technology(asked.technology),
-        jobs=tuple(jobs),
-        goals=asked.goals,
-        fixed=asked.fixed,
-        mode=asked.mode,
-        calibration=constants_of(asked.template),
-    )
 
 
 def _watched(batches: "Iterator[Batch]", total: int) -> "Iterator[Batch]":
