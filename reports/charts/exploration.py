@@ -23,7 +23,11 @@ TITLES = {
 
 
 def front_chart(
-    designs: pd.DataFrame, jobs: Sequence[str], parameters: Sequence[str], objectives: Sequence[str]
+    designs: pd.DataFrame,
+    jobs: Sequence[str],
+    parameters: Sequence[str],
+    objectives: Sequence[str],
+    marked: str = "beaten by no other",
 ) -> alt.typing.ChartType:
     """Designs by a workload and an objective to choose; brush one chart, the other follows; hover shows the design.
 
@@ -32,6 +36,7 @@ def front_chart(
         jobs: names of the workloads.
         parameters: names of what varies.
         objectives: of the search, of which those per workload can be chosen.
+        marked: what `on_front` says of a design.
     """
     per_job = ["seconds_per_unit", "joules_per_unit", "usd_per_million_units"]
     columns = ["design", "on_front", *parameters, "area_mm2", "tdp_w", "bill_usd"]
@@ -72,7 +77,7 @@ def front_chart(
     color = alt.when(brush).then(
         alt.Color("on_front:N")
         .scale(domain=[True, False], range=[_FRONT, _OTHER])
-        .title("beaten by no other")
+        .title(marked)
         .legend(orient="bottom")
     )
     base = (

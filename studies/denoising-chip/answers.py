@@ -66,6 +66,7 @@ class Answers:
     mixes: list[dict[str, object]]
     gpus: list[dict[str, object]]
     units: list[dict[str, object]] = field(default_factory=list)
+    quality: list[dict[str, object]] = field(default_factory=list)
 
     def as_json(self) -> dict[str, object]:
         return asdict(self)
@@ -84,6 +85,7 @@ def answer(table: Table, evaluate: Evaluator, *, designs: int) -> Answers:
         mixes=[mix_row(table, autoregressive, denoising, part) for part in MIXES],
         gpus=real_gpus(table, evaluate, autoregressive, denoising),
         units=unit_worth(table, autoregressive, denoising),
+        quality=quality_rows(table, evaluate, denoising),
     )
 
 
@@ -157,7 +159,7 @@ def real_gpus(
     known = known_chips()
     names = known.name.tolist()
     hardware = known.take(np.array([names.index(name) for name in _GPUS]))
-    costs = _seconds(evaluate, hardware)
+    costs, _ = _per_unit(evaluate, hardware)
     ridge = hardware.peak_flops_per_s / hardware.dram_bytes_per_s
     rows = []
     for column, name in enumerate(_GPUS):
@@ -173,15 +175,36 @@ def real_gpus(
     return rows
 
 
-def _seconds(evaluate: Evaluator, hardware: Hardware) -> dict[str, FloatArray]:
-    """Seconds per token or image of every workload on given hardware, [D] each."""
+def quality_rows(table: Table, evaluate: Evaluator, denoising: Sequence[str]) -> list[dict[str, object]]:
+    """Operating points with a published score, and what a token costs there on an H100 and on the best design."""
+    known = known_chips()
+    h100 = known.take(np.array([known.name.tolist().index("h100-sxm")]))
+    seconds, joules = _per_unit(evaluate, h100)
+    best = best_row(table.mean(denoising, OBJECTIVES[0]))
+    return [
+        {
+            "workload": job.name,
+            "quality": workload.quality,
+            "source": workload.quality_source,
+            "h100_s": float(seconds[job.name][0]),
+            "h100_j": float(joules[job.name][0]),
+            "best_s": float(table.column(job.name, OBJECTIVES[0])[best]),
+            "best_j": float(table.column(job.name, OBJECTIVES[1])[best]),
+        }
+        for job in evaluate.jobs
+        for workload in [job.points[0][1]]
+        if np.isfinite(workload.quality)
+    ]
+
+
+def _per_unit(evaluate: Evaluator, hardware: Hardware) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
+    """(seconds, joules) per token or image of every workload on given hardware, [D] each."""
     workloads = [job.points[0][1] for job in evaluate.jobs]
     power = chip_power(hardware, evaluate.technology)
     costs = run_costs(workloads, hardware, power, calibration=evaluate.calibration, mode=evaluate.mode)
-    return {
-        job.name: costs.run_s[number] / workload.units
-        for number, (job, workload) in enumerate(zip(evaluate.jobs, workloads, strict=True))
-    }
+    units = {job.name: workload.units for job, workload in zip(evaluate.jobs, workloads, strict=True)}
+    seconds = {name: costs.run_s[number] / units[name] for number, name in enumerate(units)}
+    return seconds, {name: costs.run_j[number] / units[name] for number, name in enumerate(units)}
 
 
 def unit_worth(table: Table, autoregressive: Sequence[str], denoising: Sequence[str]) -> list[dict[str, object]]:

@@ -7,7 +7,16 @@ import pandas as pd
 
 from reports.charts.exploration import front_chart
 from reports.charts.theme import WIDTH, chart_data, chart_title, themed
-from reports.formatting import format_change, format_count, format_factor, format_number, format_ratio, format_text
+from reports.formatting import (
+    format_change,
+    format_count,
+    format_factor,
+    format_joules,
+    format_number,
+    format_ratio,
+    format_seconds,
+    format_text,
+)
 from reports.report import Column, Figure, Report, Section, TableView, numbers, texts
 
 _OBJECTIVE_TITLES = {
@@ -55,6 +64,14 @@ def build(found: answers.Answers, table: answers.Table) -> Report:
                 figures=(Figure(chart=mix_chart(found)),),
             ),
             Section(
+                title="Steps buy quality",
+                text=(
+                    "Published scores of LLaDA-8B at operating points of this study, and what a token costs there, "
+                    "predicted. Scores of different series do not compare."
+                ),
+                tables=(quality_table(found),),
+            ),
+            Section(
                 title="Where GPUs have gone",
                 text=(
                     "Real GPUs with the same kernel constants: FLOPs per byte of memory bandwidth, and time over the "
@@ -86,18 +103,24 @@ def findings(found: answers.Answers) -> list[str]:
 
 
 def _bound_findings(found: answers.Answers) -> list[str]:
-    sentences = []
-    for row in found.bound:
-        if not row["designs"]:
-            sentences.append(f"{row['workload']}: no design of the space holds it.")
+    sentences = [f"{row['workload']}: no design of the space holds it." for row in found.bound if not row["designs"]]
+    kinds: dict[str, list[dict[str, object]]] = {}
     for row in found.bound:
         if row["designs"]:
-            sentences.append(
-                f"{row['workload']}: memory binds most of its time on {format_ratio(row['bound_designs'])} of the "
-                f"designs, compute on {format_ratio(row['compute_designs'])}; on the others cores wait for operands on "
-                "the chip or for latencies."
-            )
+            kinds.setdefault(str(row["workload"]).rpartition("-b")[0], []).append(row)
+    for kind, rows in kinds.items():
+        batches = _listed([str(row["workload"]).rpartition("-b")[2] for row in rows])
+        memory = _listed([format_ratio(row["bound_designs"]) for row in rows])
+        compute = _listed([format_ratio(row["compute_designs"]) for row in rows])
+        sentences.append(
+            f"{kind} at batch {batches}: memory binds most of its time on {memory} of the designs, compute on "
+            f"{compute}; on the others cores wait for operands on the chip or for latencies."
+        )
     return sentences
+
+
+def _listed(texts: list[str]) -> str:
+    return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} and {texts[-1]}"
 
 
 def _regret_findings(found: answers.Answers) -> list[str]:
@@ -128,7 +151,9 @@ def designs_chart(found: answers.Answers, table: answers.Table) -> alt.typing.Ch
     values = table.space.decode(table.index[chosen])
     figures = {name: column[chosen] for name, column in table.figures.items() if name not in values}
     frame = pd.DataFrame({"design": table.index[chosen], **values, **figures, "on_front": is_best[chosen]})
-    return front_chart(frame.sort_values("on_front"), table.jobs, table.space.names, answers.OBJECTIVES)
+    return front_chart(
+        frame.sort_values("on_front"), table.jobs, table.space.names, answers.OBJECTIVES, "best for some work"
+    )
 
 
 def bound_chart(found: answers.Answers) -> alt.typing.ChartType:
@@ -223,6 +248,17 @@ def mix_chart(found: answers.Answers) -> alt.typing.ChartType:
         )
     )
     return themed(chart.properties(width=WIDTH - 100, height=260, title=chart_title("A chip for a mix of both")))
+
+
+def quality_table(found: answers.Answers) -> TableView:
+    columns = (
+        *texts(workload="workload"),
+        *numbers(format_ratio, quality="score, published"),
+        *texts(source="of what"),
+        *numbers(format_seconds, h100_s="time on H100", best_s="on the best chip for denoising"),
+        *numbers(format_joules, h100_j="energy on H100", best_j="on the best chip"),
+    )
+    return TableView(title="Quality and cost of a token", frame=pd.DataFrame(found.quality), columns=columns)
 
 
 def gpu_table(found: answers.Answers) -> TableView:
