@@ -163,7 +163,8 @@ def real_gpus(
     ridge = hardware.peak_flops_per_s / hardware.dram_bytes_per_s
     rows = []
     for column, name in enumerate(_GPUS):
-        row: dict[str, object] = {"chip": name, "ridge": float(ridge[column])}
+        each = {job: float(seconds[column]) for job, seconds in costs.items() if np.isfinite(seconds[column])}
+        row: dict[str, object] = {"chip": name, "ridge": float(ridge[column]), "seconds": each}
         for kind, jobs in (("autoregression", autoregressive), ("denoising", denoising)):
             shared = [job for job in jobs if np.isfinite(costs[job][column])]
             shared = [job for job in shared if np.isfinite(table.column(job, OBJECTIVES[0])).any()]
