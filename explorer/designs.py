@@ -77,7 +77,9 @@ def read_design(text: str, evaluator: Evaluator) -> Design:
         chip = known_chip(text.strip())
         return Design(label=text.strip(), knobs=None, hardware=chip)
     knobs = {**evaluator.fixed, **read_knobs(text, evaluator.template)}
-    return Design(label=text.strip() or "as the space fixes it", knobs=knobs, hardware=build((knobs,), evaluator))
+    return Design(
+        label=text.strip() or "the design that the space fixes", knobs=knobs, hardware=build((knobs,), evaluator)
+    )
 
 
 def read_knobs(text: str, template: Template) -> dict[str, float | str]:

@@ -10,7 +10,7 @@ from explorer.hardware import FloatArray, Hardware, IntArray
 from explorer.power import Power
 from explorer.workload import Workload
 from simulator.energy import softmax_flops
-from simulator.op_columns import DTYPES, OpColumns
+from simulator.op_columns import DTYPES, BoolArray, OpColumns
 from simulator.plans import PlanTable, plan_table
 from simulator.timeline import Mode
 
@@ -120,10 +120,7 @@ def _block_costs(
     room_w = np.maximum(power.tdp_w - power.static_w, 1e-9)
     slowed_s = np.maximum(time_s, energy_j / room_w)
     total_j = energy_j + power.static_w * slowed_s
-    columns = plans.columns
-    is_memory = plans.memory_s >= columns.core_s
-    units_s = np.maximum(np.maximum(columns.matrix_s, columns.vector_s), columns.special_s)
-    is_compute = ~is_memory & (units_s >= _COMPUTING * columns.core_s)
+    is_memory, is_compute = what_binds(plans)
     needed = np.array([workload.needed_bytes for workload in workloads])
     holds = ~(needed[:, None] > hardware.dram_bytes)  # what is unknown is held
     values = {
@@ -135,6 +132,14 @@ def _block_costs(
         "power_w": total_j / slowed_s,
     }
     return {name: np.where(holds, value, np.nan) for name, value in values.items()}
+
+
+def what_binds(plans: PlanTable) -> tuple[BoolArray, BoolArray]:
+    """(kernels that memory binds, those that the units do), [O, D] each; the others wait for operands or latencies."""
+    columns = plans.columns
+    is_memory = plans.memory_s >= columns.core_s
+    units_s = np.maximum(np.maximum(columns.matrix_s, columns.vector_s), columns.special_s)
+    return is_memory, ~is_memory & (units_s >= _COMPUTING * columns.core_s)
 
 
 def _dynamic_j(plans: PlanTable, power: Power) -> FloatArray:

@@ -20,6 +20,7 @@ from reports.commands.fitting import fit
 from reports.commands.importing import import_trace
 from reports.commands.iso import iso
 from reports.commands.known_chips import known_chips
+from reports.commands.load import load
 from reports.commands.memory import memory
 from reports.commands.pareto import pareto
 from reports.commands.predict import predict
@@ -62,6 +63,7 @@ app.command()(explore)
 app.command()(crossover)
 app.command()(iso)
 app.command()(worth)
+app.command()(load)
 app.command("validate-models")(validate_models)
 app.command("known-chips")(known_chips)
 app.command("import")(import_trace)

@@ -5,7 +5,7 @@ import math
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -14,6 +14,8 @@ from rich.table import Table
 
 # A file or a pipe has no width of its own; wide enough that no figure of a table is cut.
 _PIPE_WIDTH = 200
+
+Item = TypeVar("Item")
 
 OUT = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH)
 ERR = Console(stderr=True)
@@ -65,6 +67,18 @@ def progress(text: str) -> Iterator[None]:
     """Show a spinner while something takes long, on standard error, and only to a person."""
     with ERR.status(printable(text)):
         yield
+
+
+def track(items: Iterable[Item], text: str, total: int) -> Iterator[Item]:
+    """The same items, behind a progress bar on standard error."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=ERR, transient=True) as bar:
+        task = bar.add_task(printable(text), total=total)
+        for item in items:
+            yield item
+            bar.advance(task)
 
 
 def printable(text: str) -> str:

@@ -107,3 +107,22 @@ def test_nonsense_is_one_line_and_exit_code_2(folder, capsys, monkeypatch, argum
     errors = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
     assert len(errors) == 1 and message in errors[0], errors
     assert not (folder / "none.html").exists()
+
+
+def test_load_marks_what_does_not_fit(tmp_path):
+    words = ["load", "--chip", "h100-sxm", "--program", "ar-100m", "--program", "diffusion-100m", "--batch", "1"]
+    words += ["--batch", "4", "--context", "256", "--context", "8192", "-o", str(tmp_path / "load.html")]
+    done = CliRunner().invoke(app, [*words, "--json"])
+    assert done.exit_code == 0, done.output
+    rows = json.loads(done.stdout)
+    assert [(row["program"], row["batch"], row["context"]) for row in rows[:4]] == [
+        *(("ar-100m", 1, 256), ("ar-100m", 4, 256), ("ar-100m", 1, 8192), ("ar-100m", 4, 8192))
+    ]
+    for row in rows:
+        if row["context"] == 8192:
+            assert row["tokens_per_s"] is None and row["binds"] == "the model has 4,096 positions"
+        else:
+            assert row["tokens_per_s"] == pytest.approx(row["batch"] / row["step_s"])
+    assert (tmp_path / "load.html").stat().st_size > 10_000
+    printed = CliRunner().invoke(app, words)
+    assert printed.exit_code == 0 and "2 do not fit" in printed.stdout
