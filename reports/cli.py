@@ -22,6 +22,7 @@ from reports.commands.iso import iso
 from reports.commands.known_chips import known_chips
 from reports.commands.load import load
 from reports.commands.memory import memory
+from reports.commands.mix import mix
 from reports.commands.pareto import pareto
 from reports.commands.predict import predict
 from reports.commands.recovery import recovery
@@ -64,6 +65,7 @@ app.command()(crossover)
 app.command()(iso)
 app.command()(worth)
 app.command()(load)
+app.command()(mix)
 app.command("validate-models")(validate_models)
 app.command("known-chips")(known_chips)
 app.command("import")(import_trace)

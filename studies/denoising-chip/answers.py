@@ -1,6 +1,6 @@
 """The study's answers as figures: who is bound by what, the best chip of each kind of work, and what it loses."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -11,47 +11,13 @@ from explorer.evaluate import run_costs
 from explorer.evaluator import Evaluator
 from explorer.hardware import Hardware
 from explorer.known import known_chips
-from explorer.objectives import geometric_mean
-from explorer.parameters import ParameterSpace
+from explorer.mixes import OBJECTIVES, DesignTable, best_row, mix_row
 from explorer.power import chip_power
 
 FloatArray = NDArray[np.float64]
-OBJECTIVES = ("seconds_per_unit", "joules_per_unit", "usd_per_million_units")
 MIXES = tuple(round(0.1 * i, 1) for i in range(11))
 _BOUND = 0.5  # of the kernels' time: more than that and memory binds the workload
 _GPUS = ("v100-sxm2", "a100-sxm-80gb", "h100-sxm", "h200-sxm", "b200-sxm")
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Table:
-    """Designs that hold the constraints, and their figures."""
-
-    space: ParameterSpace
-    index: NDArray[np.int64]
-    figures: Mapping[str, FloatArray]
-    jobs: tuple[str, ...]
-    paradigms: Mapping[str, str]
-
-    def column(self, job: str, figure: str) -> FloatArray:
-        return self.figures[f"{job}.{figure}"]
-
-    def group(self, paradigm: str) -> tuple[str, ...]:
-        """Workloads of autoregression, or of everything else."""
-        is_ar = paradigm == "autoregressive"
-        return tuple(job for job in self.jobs if (self.paradigms[job] == "autoregressive") == is_ar)
-
-    def held(self, jobs: Sequence[str]) -> list[str]:
-        """Workloads that fit every design's memory: only those can be compared over all of them."""
-        return [job for job in jobs if np.isfinite(self.column(job, OBJECTIVES[0])).all()]
-
-    def mean(self, jobs: Sequence[str], objective: str) -> FloatArray:
-        """Geometric mean over those of the workloads that every design holds."""
-        held = self.held(jobs)
-        return geometric_mean(np.stack([self.column(job, objective) for job in held]), [1.0] * len(held))
-
-    def design(self, row: int) -> dict[str, object]:
-        values = self.space.decode(self.index[[row]])
-        return {"design": int(self.index[row]), **{name: column[0].item() for name, column in values.items()}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +38,7 @@ class Answers:
         return asdict(self)
 
 
-def answer(table: Table, evaluate: Evaluator, *, designs: int) -> Answers:
+def answer(table: DesignTable, evaluate: Evaluator, *, designs: int) -> Answers:
     """Work out all answers."""
     autoregressive, denoising = table.group("autoregressive"), table.group("diffusion")
     best = best_designs(table, autoregressive, denoising)
@@ -89,7 +55,7 @@ def answer(table: Table, evaluate: Evaluator, *, designs: int) -> Answers:
     )
 
 
-def bound_row(table: Table, job: str) -> dict[str, object]:
+def bound_row(table: DesignTable, job: str) -> dict[str, object]:
     """How much of a workload's time memory binds, over the whole space."""
     part = table.column(job, "memory_part")
     known = part[np.isfinite(part)]
@@ -109,11 +75,9 @@ def bound_row(table: Table, job: str) -> dict[str, object]:
     }
 
 
-def best_row(values: FloatArray) -> int:
-    return int(np.nanargmin(values))
-
-
-def best_designs(table: Table, autoregressive: Sequence[str], denoising: Sequence[str]) -> list[dict[str, object]]:
+def best_designs(
+    table: DesignTable, autoregressive: Sequence[str], denoising: Sequence[str]
+) -> list[dict[str, object]]:
     """The best design of each kind of work, by each objective."""
     rows = []
     for objective in OBJECTIVES:
@@ -125,7 +89,7 @@ def best_designs(table: Table, autoregressive: Sequence[str], denoising: Sequenc
     return rows
 
 
-def regrets(table: Table, autoregressive: Sequence[str], denoising: Sequence[str]) -> list[dict[str, object]]:
+def regrets(table: DesignTable, autoregressive: Sequence[str], denoising: Sequence[str]) -> list[dict[str, object]]:
     """What the best design of one kind of work loses on the other's, against the other's best."""
     rows = []
     for objective in OBJECTIVES:
@@ -138,22 +102,8 @@ def regrets(table: Table, autoregressive: Sequence[str], denoising: Sequence[str
     return rows
 
 
-def mix_row(table: Table, autoregressive: Sequence[str], denoising: Sequence[str], part: float) -> dict[str, object]:
-    """The fastest design for a mix: `part` autoregression, the rest denoising, and what it loses on either."""
-    ar, other = table.mean(autoregressive, OBJECTIVES[0]), table.mean(denoising, OBJECTIVES[0])
-    row = best_row(part * np.log(ar) + (1.0 - part) * np.log(other))
-    ridge = float(table.figures["peak_flops_per_s"][row] / table.figures["dram_bytes_per_s"][row])
-    return {
-        "autoregression": part,
-        "ridge": ridge,
-        "loss_autoregression": float(ar[row] / np.nanmin(ar) - 1.0),
-        "loss_denoising": float(other[row] / np.nanmin(other) - 1.0),
-        **table.design(row),
-    }
-
-
 def real_gpus(
-    table: Table, evaluate: Evaluator, autoregressive: Sequence[str], denoising: Sequence[str]
+    table: DesignTable, evaluate: Evaluator, autoregressive: Sequence[str], denoising: Sequence[str]
 ) -> list[dict[str, object]]:
     """Real chips, simulated with the same constants: their ridge, and their time over the space's best design."""
     known = known_chips()
@@ -176,7 +126,7 @@ def real_gpus(
     return rows
 
 
-def quality_rows(table: Table, evaluate: Evaluator, denoising: Sequence[str]) -> list[dict[str, object]]:
+def quality_rows(table: DesignTable, evaluate: Evaluator, denoising: Sequence[str]) -> list[dict[str, object]]:
     """Operating points with a published score, and what a token costs there on an H100 and on the best design."""
     known = known_chips()
     h100 = known.take(np.array([known.name.tolist().index("h100-sxm")]))
@@ -208,7 +158,7 @@ def _per_unit(evaluate: Evaluator, hardware: Hardware) -> tuple[dict[str, FloatA
     return seconds, {name: costs.run_j[number] / units[name] for number, name in enumerate(units)}
 
 
-def unit_worth(table: Table, autoregressive: Sequence[str], denoising: Sequence[str]) -> list[dict[str, object]]:
+def unit_worth(table: DesignTable, autoregressive: Sequence[str], denoising: Sequence[str]) -> list[dict[str, object]]:
     """Elasticity of time to each number in a design: log time against log of all parameters, by least squares.
 
     -0.4 says that 10 % more of it make the work 4 % faster, all else equal, over the designs of the space.

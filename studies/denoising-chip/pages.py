@@ -5,6 +5,7 @@ import answers
 import numpy as np
 import pandas as pd
 
+from explorer.mixes import DesignTable
 from reports.charts.exploration import front_chart
 from reports.charts.theme import WIDTH, chart_data, chart_title, themed
 from reports.formatting import (
@@ -17,6 +18,7 @@ from reports.formatting import (
     format_seconds,
     format_text,
 )
+from reports.mix_page import mix_chart
 from reports.report import Column, Figure, Report, Section, TableView, numbers, texts
 
 _OBJECTIVE_TITLES = {
@@ -27,7 +29,7 @@ _OBJECTIVE_TITLES = {
 _DRAWN_DESIGNS = 90  # each stands once for every workload and objective
 
 
-def build(found: answers.Answers, table: answers.Table) -> Report:
+def build(found: answers.Answers, table: DesignTable) -> Report:
     """The page."""
     return Report(
         title="A chip for parallel denoising",
@@ -61,7 +63,7 @@ def build(found: answers.Answers, table: answers.Table) -> Report:
             Section(
                 title="A chip for both",
                 text="The fastest design for a mix, and what it gives up on either kind of work.",
-                figures=(Figure(chart=mix_chart(found)),),
+                figures=(Figure(chart=mix_chart(pd.DataFrame(found.mixes))),),
             ),
             Section(
                 title="Steps buy quality",
@@ -143,7 +145,7 @@ def _gpu_findings(found: answers.Answers) -> list[str]:
     ]
 
 
-def designs_chart(found: answers.Answers, table: answers.Table) -> alt.typing.ChartType:
+def designs_chart(found: answers.Answers, table: DesignTable) -> alt.typing.ChartType:
     numbers_of_best = {row["design"] for row in (*found.best, *found.mixes)}
     is_best = np.isin(table.index, list(numbers_of_best))
     step = max(1, len(table.index) // _DRAWN_DESIGNS)
@@ -227,27 +229,6 @@ def worth_chart(found: answers.Answers) -> alt.typing.ChartType:
         .properties(width=240)
     )
     return themed(chart.properties(title=chart_title("What more of it is worth", "left is faster")))
-
-
-def mix_chart(found: answers.Answers) -> alt.typing.ChartType:
-    frame = pd.DataFrame(found.mixes)
-    rows = frame.melt(
-        id_vars=["autoregression", "ridge", "design"],
-        value_vars=["loss_autoregression", "loss_denoising"],
-        var_name="work",
-        value_name="loss",
-    ).assign(work=lambda table: table["work"].str.removeprefix("loss_"))
-    chart = (
-        alt.Chart(chart_data(rows, "mixes"))
-        .mark_line(point=True)
-        .encode(
-            x=alt.X("autoregression:Q").axis(format="%").title("share of autoregression in the mix"),
-            y=alt.Y("loss:Q").axis(format="%").title("slower than the best chip for that work"),
-            color=alt.Color("work:N").legend(orient="bottom").scale(range=["#0072B2", "#D55E00"]),
-            tooltip=["work:N", "design:N", alt.Tooltip("loss:Q", format=".1%"), alt.Tooltip("ridge:Q", format=".0f")],
-        )
-    )
-    return themed(chart.properties(width=WIDTH - 100, height=260, title=chart_title("A chip for a mix of both")))
 
 
 def quality_table(found: answers.Answers) -> TableView:

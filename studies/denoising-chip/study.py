@@ -8,11 +8,11 @@ import json
 from pathlib import Path
 
 import answers
-import numpy as np
 import pages
 
 from explorer.evaluator import Evaluator, constants_of
 from explorer.jobs import build_jobs
+from explorer.mixes import design_table
 from explorer.objectives import Goals
 from explorer.parallel import evaluator as workers
 from explorer.result import join
@@ -50,15 +50,8 @@ def main() -> None:
         for start in range(0, len(index), BLOCK):
             parts.append(shared(asked.space.decode(index[start : start + BLOCK])))
             print(f"{min(start + BLOCK, len(index)):,} of {len(index):,} designs", flush=True)
-    result = join(parts)
-    held = np.flatnonzero(result.violation <= 0)
-    table = answers.Table(
-        space=asked.space,
-        index=index[held],
-        figures={name: column[held] for name, column in result.metrics.items()},
-        jobs=tuple(job.name for job in jobs),
-        paradigms={request.name: request.paradigm for request in asked.workloads},
-    )
+    paradigms = {request.name: request.paradigm for request in asked.workloads}
+    table = design_table(asked.space, index, join(parts), paradigms)
     found = answers.answer(table, evaluate, designs=len(index))
     text = json.dumps(found.as_json(), indent=1) + "\n"
     write_atomically(arguments.output / "results.json", lambda path: path.write_text(text, encoding="utf-8"))

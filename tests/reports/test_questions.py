@@ -1,4 +1,4 @@
-"""`roofscape iso` and `worth`: pages, JSON, one line for nonsense."""
+"""`roofscape iso`, `worth`, `load` and `mix`: pages, JSON, one line for nonsense."""
 
 import json
 
@@ -94,6 +94,10 @@ def test_tables_are_printed(folder):
         (["worth", "space.toml", "--around", "h100-sxm"], "whose knobs cannot be turned"),
         (["worth", "space.toml", "--change", "stacks"], "must be KNOB+AMOUNT"),
         (["worth", "nowhere.toml"], "cannot read space file"),
+        (["mix", "space.toml", "--objective", "beauty"], "unknown objective 'beauty'"),
+        (["mix", "space.toml", "--designs", "0"], "number of designs must be at least 1"),
+        (["load", "--program", "nobody"], "nobody"),
+        (["load", "--chip", "nobody"], "nobody"),
     ],
 )
 def test_nonsense_is_one_line_and_exit_code_2(folder, capsys, monkeypatch, arguments, message):
@@ -126,3 +130,11 @@ def test_load_marks_what_does_not_fit(tmp_path):
     assert (tmp_path / "load.html").stat().st_size > 10_000
     printed = CliRunner().invoke(app, words)
     assert printed.exit_code == 0 and "2 do not fit" in printed.stdout
+
+
+def test_mix_finds_the_chip_of_every_share(folder):
+    rows = run(folder, "mix", "--parts", "4", "--processes", "1")
+    assert [row["autoregression"] for row in rows] == [0.0, 0.25, 0.5, 0.75, 1.0]
+    assert rows[0]["loss_denoising"] == rows[-1]["loss_autoregression"] == 0
+    assert all(row["denoise"] == "2 steps" for row in rows)  # a quarter of the work for as many tokens
+    assert all(row["stacks"] in (4, 6) and row["tdp_w"] > 0 for row in rows)
