@@ -27,7 +27,7 @@ def build_mix_page(rows: pd.DataFrame, table: DesignTable, *, objective: str, ti
                     "work weighted by their shares (geometric mean), and what it gives up on either against that "
                     "work's best. Every figure is predicted."
                 ),
-                figures=(Figure(chart=mix_chart(rows, loss=f"more {TITLES[objective]} than its best chip")),),
+                figures=(Figure(chart=mix_chart(rows, loss="more than its best chip takes")),),
                 tables=(mix_table(rows, table, objective=objective),),
             ),
         ),
