@@ -45,7 +45,7 @@ SPACE = ParameterSpace(
         Parameter(name="dram", values=("hbm3", "hbm3e", "hbm4", "gddr7")),
         Parameter(name="stacks", values=(4, 5, 6, 8, 12)),
         Parameter(name="node", values=("n5", "n4", "n3e")),
-        Parameter(name="launch_us", values=(1.0, 2.5)),
+        Parameter(name="link_gb_per_s", values=(450, 900)),
     )
 )
 BLOCK = 4096

@@ -111,8 +111,8 @@ def _block_costs(
     issued_s = hardware.host_dispatch_s if mode == "eager" else 0.0
     kernel_s = np.maximum(plans.duration_s, issued_s)
     dynamic_j = _dynamic_j(plans, power)
-    time_s, energy_j = counts @ kernel_s, counts @ dynamic_j
-    sampling_s, sampling_j = sampling @ kernel_s, sampling @ dynamic_j
+    time_s, energy_j = _summed(counts, kernel_s), _summed(counts, dynamic_j)
+    sampling_s, sampling_j = _summed(sampling, kernel_s), _summed(sampling, dynamic_j)
     unit_s, unit_j = _sampling_unit(workloads, hardware, power, issued_s)
     has_unit = (hardware.sampler_lanes > 0) & (unit_s < sampling_s)
     time_s = np.where(has_unit, time_s - sampling_s + unit_s, time_s)
@@ -126,8 +126,8 @@ def _block_costs(
     values = {
         "run_s": slowed_s,
         "run_j": total_j,
-        "memory_part": (counts @ (kernel_s * is_memory)) / (counts @ kernel_s),
-        "compute_part": (counts @ (kernel_s * is_compute)) / (counts @ kernel_s),
+        "memory_part": _summed(counts, kernel_s * is_memory) / _summed(counts, kernel_s),
+        "compute_part": _summed(counts, kernel_s * is_compute) / _summed(counts, kernel_s),
         "sampling_part": np.where(has_unit, unit_s, sampling_s) / time_s,
         "power_w": total_j / slowed_s,
     }
@@ -140,6 +140,16 @@ def what_binds(plans: PlanTable) -> tuple[BoolArray, BoolArray]:
     is_memory = plans.memory_s >= columns.core_s
     units_s = np.maximum(np.maximum(columns.matrix_s, columns.vector_s), columns.special_s)
     return is_memory, ~is_memory & (units_s >= _COMPUTING * columns.core_s)
+
+
+def _summed(counts: FloatArray, values: FloatArray) -> FloatArray:
+    """Sums over kernels, [W, O] and [O, D] to [W, D], kernel by kernel: a product of matrices would round differently
+    for other numbers of designs at once."""
+    sums = np.zeros((len(counts), values.shape[1]))
+    for number, row in enumerate(counts):
+        for kernel in np.flatnonzero(row):
+            sums[number] += row[kernel] * values[kernel]
+    return sums
 
 
 def _dynamic_j(plans: PlanTable, power: Power) -> FloatArray:

@@ -91,7 +91,8 @@ class Evaluator:
         }
         for name, column in own.items():
             figures[name][alive] = column
-        self._hold(hardware, own, alive, violation, reason)
+        needed = self._needed_bytes(values, count)[alive]
+        self._hold(hardware, own, alive, needed, violation, reason)
         kept = np.flatnonzero(violation[alive] <= 0)
         if len(kept):
             workloads = [workload for job in self.jobs for _, workload in job.points]
@@ -106,6 +107,9 @@ class Evaluator:
             chosen = self._choose(costs, {name: column[rows] for name, column in values.items()})
             for name, column in self._per_unit(chosen, take_columns(cost, kept)).items():
                 figures[name][rows] = column
+        result = self._result(figures, violation, reason)
+        unknown = (result.violation <= 0) & ~np.isfinite(result.costs).all(axis=1) & (reason == "")
+        reason[unknown] = "an objective is unknown there: memory does not hold a workload, or it has no quality"
         return self._result(figures, violation, reason)
 
     def knobs(self, values: Columns, count: int) -> Columns:
@@ -128,21 +132,29 @@ class Evaluator:
         means = tuple(name for name in PER_UNIT if name not in own)
         return (*own, *means, *(f"{job.name}.{name}" for job in self.jobs for name in per_job))
 
+    def _needed_bytes(self, values: Columns, count: int) -> FloatArray:
+        """Main memory that the largest workload needs at each design's operating points, [D]; 0 where nobody knows."""
+        needed = np.zeros(count)
+        for job in self.jobs:
+            each = np.nan_to_num(np.array([workload.needed_bytes for _, workload in job.points]))
+            needed = np.maximum(needed, each[_picked(job, values, count)])
+        return needed
+
     def _hold(
         self,
         hardware: Hardware,
         own: dict[str, FloatArray],
         alive: NDArray[np.int64],
+        needed: FloatArray,
         violation: FloatArray,
         reason: NDArray[np.str_],
     ) -> None:
         """Add what limits are broken by how much, in place."""
         excess, parts = self.goals.violation(own)
         if self.goals.holds_models:
-            needed = max((_least_needed(job) for job in self.jobs), default=0.0)
             short = np.maximum(0.0, needed / np.maximum(hardware.dram_bytes, 1.0) - 1.0)
             excess = excess + short
-            parts.append((f"main memory below the {needed / 1e9:.3g} GB of the largest workload", short))
+            parts.append(("main memory does not hold the largest workload", short))
         violation[alive] += excess
         for text, part in parts:
             rows = alive[part > 0]
@@ -152,17 +164,7 @@ class Evaluator:
         """Of each job, the figures at the operating point that each design takes."""
         chosen, start = [], 0
         for job in self.jobs:
-            labels = [label for label, _ in job.points]
-            picked = np.zeros(costs.run_s.shape[1], dtype=np.int64)
-            if job.name in values:
-                texts = values[job.name].astype(str)
-                unknown = set(texts.tolist()) - set(labels)
-                if unknown:
-                    raise ExplorationError(
-                        f"workload {job.name!r}: unknown operating point {sorted(unknown)[0]!r}; "
-                        f"known: {', '.join(labels)}"
-                    )
-                picked = np.array([labels.index(text) for text in texts.tolist()], dtype=np.int64)
+            picked = _picked(job, values, costs.run_s.shape[1])
             columns = np.arange(len(picked))
             of_point = {name: getattr(costs, name)[start + picked, columns] for name in Costs.__slots__}
             points = [workload for _, workload in job.points]
@@ -185,22 +187,31 @@ class Evaluator:
         for name in ("seconds_per_unit", "joules_per_unit", "usd_per_million_units"):
             values = np.stack([figures[f"{job.name}.{name}"] for job in self.jobs])
             figures[name] = geometric_mean(values, weights)
-        quality = np.stack([figures[f"{job.name}.quality"] for job in self.jobs])
-        known = np.isfinite(quality)
-        shares = np.where(known, np.array(weights)[:, None], 0.0)
-        total = np.where(shares.sum(axis=0) > 0, shares.sum(axis=0), np.nan)
-        figures["quality_loss"] = 1.0 - (shares * np.where(known, quality, 0.0)).sum(axis=0) / total
+        scored = [job for job in self.jobs if any(np.isfinite(workload.quality) for _, workload in job.points)]
+        total = sum(job.weight for job in scored) or float("nan")
+        # A point without a score leaves the whole unknown; workloads that have no score at all take no part.
+        known = [job.weight * figures[f"{job.name}.quality"] for job in scored]
+        figures["quality_loss"] = 1.0 - np.sum(known, axis=0) / total if scored else np.full(len(seconds), np.nan)
         return figures
 
     def _result(self, figures: dict[str, FloatArray], violation: FloatArray, reason: NDArray[np.str_]) -> Result:
-        costs = np.stack([figures[name] for name in self.goals.objectives], axis=1)
-        return Result(costs=costs, violation=violation, reason=reason, metrics=figures)
+        # NumPy rounds exp and log differently at the end of an array than inside it. In single precision nobody sees,
+        # so that a design's objectives do not depend on which others were evaluated with it.
+        costs = np.stack([figures[name] for name in self.goals.objectives], axis=1).astype(np.float32)
+        return Result(costs=costs.astype(np.float64), violation=violation, reason=reason, metrics=figures)
 
 
-def _least_needed(job: Job) -> float:
-    """Bytes that the smallest operating point of a job needs, 0 where nobody knows."""
-    known = [workload.needed_bytes for _, workload in job.points if workload.needed_bytes > 0]
-    return min(known) if len(known) == len(job.points) else 0.0
+def _picked(job: Job, values: Columns, count: int) -> NDArray[np.int64]:
+    """Which operating point of a job each design takes, [D]."""
+    if job.name not in values:
+        return np.zeros(count, dtype=np.int64)
+    labels, texts = [label for label, _ in job.points], values[job.name].astype(str).tolist()
+    unknown = sorted(set(texts) - set(labels))
+    if unknown:
+        raise ExplorationError(
+            f"workload {job.name!r}: unknown operating point {unknown[0]!r}; known: {', '.join(labels)}"
+        )
+    return np.array([labels.index(text) for text in texts], dtype=np.int64)
 
 
 def take_columns(record: Any, rows: NDArray[np.int64]) -> Any:

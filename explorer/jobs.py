@@ -7,12 +7,15 @@ from pathlib import Path
 
 from explorer.errors import ExplorationError
 from explorer.evaluator import Job
+from explorer.run_key import code_version
 from explorer.space_file import PointRequest, WorkloadRequest
 from explorer.workload import Workload, workload_from_trace
 from profiler.storage import load_trace, save_trace
 from profiler.traces import Trace
 
-_DEFAULT_GEN_LENGTH = 128  # of a program that is not told, see `workloads.programs`
+# Of a program that is not told, see `workloads.programs`.
+_DEFAULT_GEN_LENGTH = 128
+_DEFAULT_SEQ_LEN = 1024
 
 
 def build_jobs(requests: Sequence[WorkloadRequest], folder: Path) -> Iterator[tuple[str, Job | None]]:
@@ -58,8 +61,31 @@ def _units(point: PointRequest) -> float:
     if point.unit == "image":
         return float(batch)
     if point.program.endswith("@forward"):
-        return float(batch * int(options.get("seq_len", 1024)))
+        return float(batch * int(options.get("seq_len", _DEFAULT_SEQ_LEN)))
+    if "gen_length" not in options and not _generates(point.program):
+        raise ExplorationError(f"program {point.program!r}: say how many tokens or images a run makes: units = ...")
     return float(batch * int(options.get("gen_length", _DEFAULT_GEN_LENGTH)))
+
+
+def _generates(program: str) -> bool:
+    """Whether a program is a model with a sampler, which makes 128 tokens where it is not told."""
+    scheme, has_scheme, _ = program.partition(":")
+    return scheme == "gguf" if has_scheme else scheme != "antiberty"
+
+
+def _content(program: str) -> str:
+    """A hash of the files that a program names (a script, a preset, a configuration), empty where it names none."""
+    parts = [program, *program.split("@"), *(part.partition(":")[2] for part in program.split("@"))]
+    files = sorted({part for part in parts if part and Path(part).is_file()})
+    return ",".join(file_hash(Path(file)) for file in files)
+
+
+def file_hash(path: Path) -> str:
+    """What a file holds, as a hash; empty where it cannot be read, which its reader will say better."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""
 
 
 def _captured(point: PointRequest, folder: Path) -> Trace:
@@ -67,7 +93,7 @@ def _captured(point: PointRequest, folder: Path) -> Trace:
     from profiler.capture import capture  # noqa: PLC0415 - needs torch, which a space of traces does without
     from workloads.programs import resolve_program  # noqa: PLC0415
 
-    text = json.dumps([point.program, point.options], sort_keys=True)
+    text = json.dumps([point.program, point.options, _content(point.program), code_version()], sort_keys=True)
     name = "".join(char if char.isalnum() or char in "-." else "-" for char in point.program)
     path = folder / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.parquet"
     if path.is_file():

@@ -76,5 +76,6 @@ def geometric_mean(values: FloatArray, weights: Sequence[float]) -> FloatArray:
     """
     shares = np.asarray(weights, dtype=np.float64) / np.sum(weights)
     with np.errstate(divide="ignore", invalid="ignore"):
-        mean: FloatArray = np.exp(shares @ np.log(values))
+        logs = sum(share * row for share, row in zip(shares, np.log(values), strict=True))  # in order, see `evaluate`
+        mean: FloatArray = np.exp(logs)
     return mean

@@ -46,8 +46,8 @@ def ray_map(evaluate: Evaluate) -> Iterator[tuple[Callable[[Sequence[Columns]], 
                 raise
             return results
 
-        cores = ray.cluster_resources().get("CPU", 1)  # type: ignore[no-untyped-call]  # ray leaves it untyped
-        yield run, max(int(cores), 1)
+        resources: Callable[[], dict[str, float]] = ray.cluster_resources
+        yield run, max(int(resources().get("CPU", 1)), 1)
     finally:
         if ours:
             ray.shutdown()

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 from explorer.parameters import ParameterSpace
@@ -23,6 +24,7 @@ def run_key(space: ParameterSpace, details: Mapping[str, object]) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
+@cache
 def code_version() -> str:
     """A hash of the code and data files that results depend on, so that results of other code are not taken up."""
     root = Path(__file__).resolve().parent.parent

@@ -1,5 +1,6 @@
 """Space files: which designs, which workloads, what to minimize and what to hold, in one TOML file."""
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,13 +12,16 @@ from typing import Any
 from explorer.errors import ExplorationError
 from explorer.objectives import Goals
 from explorer.parameters import Parameter, ParameterSpace
-from explorer.templates.template import Template, load_template
+from explorer.templates.template import Knob, Template, load_template
 from simulator.timeline import Mode
 
 SCHEMA_VERSION = 1
 _ROOT_KEYS = (
     *("schema", "title", "template", "technology", "mode", "objectives"),
     *("parameters", "fixed", "constraints", "workload"),
+)
+_NAME = re.compile(
+    r"(?!(?:design|value|objective|workload|on_front|area_mm2|tdp_w|bill_usd)$)[A-Za-z0-9][A-Za-z0-9_-]*"
 )
 _RANGE_KEYS = ("low", "high", "steps", "step", "log")
 # What a program takes, see `workloads.programs.resolve_program`.
@@ -115,7 +119,13 @@ def _parse(document: dict[str, Any], file: Path) -> SpaceFile:
     workloads = tuple(_workload(table, file) for table in _tables(document, "workload"))
     if not workloads:
         raise ExplorationError("no [[workload]] given: there is nothing to judge designs by")
+    knobs = {knob.name for knob in template.knobs}
     names = [workload.name for workload in workloads]
+    for name in names:
+        if name in knobs or not _NAME.fullmatch(name):
+            raise ExplorationError(
+                f"workload {name!r}: a name has letters, digits, - and _, and is not that of a parameter or a column"
+            )
     if len(set(names)) < len(names):
         raise ExplorationError(f"workload {next(n for n in names if names.count(n) > 1)!r} is given twice")
     parameters = [_parameter(name, value, template) for name, value in _table(document, "parameters").items()]
@@ -126,6 +136,10 @@ def _parse(document: dict[str, Any], file: Path) -> SpaceFile:
     ]
     fixed = _table(document, "fixed")
     _check_knobs(template, fixed, [parameter.name for parameter in parameters])
+    goals = _goals(document)
+    scored = [point for workload in workloads for point in workload.points if isfinite(point.quality)]
+    if "quality_loss" in goals.objectives and not scored:
+        raise ExplorationError("objective quality_loss needs a quality of at least one operating point")
     mode = document.get("mode", "graph")
     if mode not in ("graph", "eager"):
         raise ExplorationError(f"mode must be graph or eager, got {mode!r}")
@@ -135,7 +149,7 @@ def _parse(document: dict[str, Any], file: Path) -> SpaceFile:
         template=template,
         space=ParameterSpace(parameters=tuple(parameters)),
         fixed=fixed,
-        goals=_goals(document),
+        goals=goals,
         workloads=workloads,
         mode=mode,
         technology=None if technology is None else file.parent / str(technology),
@@ -151,7 +165,11 @@ def _goals(document: Mapping[str, Any]) -> Goals:
     objectives = document.get("objectives", list(Goals().objectives))
     if not isinstance(objectives, list):
         raise ExplorationError(f"objectives must be a list of names, got {objectives!r}")
-    return Goals(objectives=tuple(map(str, objectives)), limits=limits or Goals().limits, holds_models=holds)
+    return Goals(
+        objectives=tuple(map(str, objectives)),
+        limits=tuple((dict(Goals().limits) | dict(limits)).items()),
+        holds_models=holds,
+    )
 
 
 def _parameter(name: str, value: object, template: Template) -> Parameter:
@@ -166,10 +184,15 @@ def _parameter(name: str, value: object, template: Template) -> Parameter:
         for key in ("low", "high"):
             if key not in value:
                 raise ExplorationError(f"parameters.{name}: a range needs {key}")
+        if isinstance(value["low"], int | float) and value["low"] < 0:
+            raise ExplorationError(f"parameters.{name} must be >= 0, got low = {value['low']!r}")
         return Parameter.range(name, positive=positive, **value)
     if not isinstance(value, list):
         raise ExplorationError(f"parameters.{name} must be a list, or low, high and steps; got {value!r}")
-    return Parameter(name=name, values=tuple(value), positive=positive)
+    parameter = Parameter(name=name, values=tuple(value), positive=positive)
+    for each in parameter.values:
+        _check_value(each, known[name], f"parameters.{name}")
+    return parameter
 
 
 def _check_knobs(template: Template, fixed: Mapping[str, Any], varied: Sequence[str]) -> None:
@@ -179,11 +202,19 @@ def _check_knobs(template: Template, fixed: Mapping[str, Any], varied: Sequence[
             raise ExplorationError(f"fixed: template {template.name} has no {name!r}; known: {', '.join(known)}")
         if name in varied:
             raise ExplorationError(f"{name!r} is both varied and fixed: that contradicts itself")
-        is_text = isinstance(known[name].default, str)
-        if is_text != isinstance(value, str) or (not is_text and (isinstance(value, bool) or not isfinite(value))):
-            raise ExplorationError(f"fixed.{name} must be {'text' if is_text else 'a finite number'}, got {value!r}")
-        if not is_text and (value < 0 or (value == 0 and "bandwidth" in known[name].meaning)):
-            raise ExplorationError(f"fixed.{name} must be > 0, got {value!r}")
+        _check_value(value, known[name], f"fixed.{name}")
+
+
+def _check_value(value: object, knob: Knob, where: str) -> None:
+    """Refuse text for a number, a list for one value, and numbers that nothing can be built from."""
+    if isinstance(knob.default, str):
+        if not isinstance(value, str):
+            raise ExplorationError(f"{where} must be text, got {value!r}")
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+        raise ExplorationError(f"{where} must be one finite number, got {value!r}")
+    if value < 0 or (value == 0 and not knob.may_be_zero):
+        raise ExplorationError(f"{where} must be {'>= 0' if knob.may_be_zero else '> 0'}, got {value!r}")
 
 
 def _workload(table: Mapping[str, Any], file: Path) -> WorkloadRequest:
@@ -214,14 +245,21 @@ def _point(values: Mapping[str, Any], table: Mapping[str, Any], file: Path, wher
     if quality and not (isinstance(quality, dict) and {"value", "source"} <= quality.keys()):
         raise ExplorationError(f"{where}: quality must be {{ value = 0.7, source = '...' }}, got {quality!r}")
     units = values.get("units")
+    program = str(table.get("program", ""))
+    unit = table.get("unit", "image" if program.startswith("image:") else "token")
+    if unit not in ("token", "image"):
+        raise ExplorationError(f"{where}: unit must be token or image, got {unit!r}")
+    score = float("nan") if not quality else _number(quality["value"], f"{where}, quality")
+    if score > 1.0:
+        raise ExplorationError(f"{where}: quality must be a score of at most 1, got {quality['value']!r}")
     return PointRequest(
         label=str(values["label"]),
-        program=str(table.get("program", "")),
+        program=program,
         trace=file.parent / str(table["trace"]) if "trace" in table else None,
         options=tuple((key, values[key]) for key in PROGRAM_KEYS if key in values),
         units=None if units is None else _number(units, f"{where}, units"),
-        unit=str(table.get("unit", "token")),
-        quality=float(quality["value"]) if quality else float("nan"),
+        unit=str(unit),
+        quality=score,
         quality_source=str(quality["source"]) if quality else "",
     )
 

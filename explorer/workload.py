@@ -29,7 +29,7 @@ class Workload:
         ops: representative kernels as columns, [O].
         names: their names.
         counts: calls that each stands for, [O]; not whole where one stands for larger and smaller ones.
-        is_sampling: kernels that read logits and are no products, which a sampling unit would do instead, [O].
+        is_sampling: kernels that work on logits and are no products, which a sampling unit would do instead, [O].
         logits_bytes: bytes of logits that those read, over all calls.
         logits: their number.
         sampled_passes: times that logits are sampled from, each one pass of a sampling unit.
@@ -127,7 +127,7 @@ def workload_from_trace(
 
 def _needed_bytes(trace: Trace) -> float:
     """Peak of live bytes; unknown for imported traces, which do not tell of storages."""
-    return float(memory_use(trace).live_bytes.max()) if len(trace.calls.replaces) else float("nan")
+    return float(memory_use(trace).peak_bytes) if len(trace.calls.replaces) else float("nan")
 
 
 def condense(
@@ -179,7 +179,8 @@ def _work(op: Op) -> float:
 
 
 def _samples(op: Op) -> bool:
-    return op.kind not in ("gemm", "conv") and any(operand.role == "logits" for operand in op.inputs)
+    """Whether it works on logits and is no product: fused kernels may hold them among their outputs alone."""
+    return op.kind not in ("gemm", "conv") and any(operand.role == "logits" for operand in (*op.inputs, *op.outputs))
 
 
 def _sampled(ops: Sequence[Op], counts: FloatArray) -> tuple[float, float, float]:

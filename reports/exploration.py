@@ -12,7 +12,8 @@ import pandas as pd
 from explorer.archive import Archive
 from explorer.evaluator import Evaluator
 from explorer.finalists import Replay, pick_finalists, replay
-from explorer.jobs import point_trace
+from explorer.jobs import file_hash, point_trace
+from explorer.pareto import find_bounds
 from explorer.search import Batch
 from explorer.sensitivity import Step, local_sensitivity
 from explorer.space_file import PointRequest, SpaceFile
@@ -31,7 +32,7 @@ def describe(asked: SpaceFile) -> dict[str, object]:
         "template": asked.template.name,
         "fixed": dict(asked.fixed),
         "mode": asked.mode,
-        "technology": str(asked.technology or ""),
+        "technology": "" if asked.technology is None else file_hash(asked.technology),
         "objectives": list(asked.goals.objectives),
         "limits": [list(limit) for limit in asked.goals.limits],
         "holds_models": asked.goals.holds_models,
@@ -43,7 +44,7 @@ def describe(asked: SpaceFile) -> dict[str, object]:
 
 
 def _describe_point(point: PointRequest) -> list[object]:
-    trace = "" if point.trace is None else str(point.trace.resolve())
+    trace = "" if point.trace is None else file_hash(point.trace)
     return [point.label, point.program, trace, repr(point.options), point.units, point.unit, repr(point.quality)]
 
 
@@ -56,7 +57,8 @@ class Exploration:
         evaluator: of its designs.
         strategy: `grid`, `sobol` or `nsga2`.
         seed: of the sampling.
-        archive: the front so far.
+        archive: the front of this call so far.
+        best: the front over all designs seen, those that the store held before included.
         known: designs that were in the store already.
         index: numbers of all designs seen, [D].
         result: their rows.
@@ -69,6 +71,7 @@ class Exploration:
     strategy: str
     seed: int
     archive: Archive = field(default_factory=Archive)
+    best: Archive = field(default_factory=Archive)
     known: int = 0
     index: "np.ndarray[Any, np.dtype[np.int64]]" = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     result: "Result | None" = None
@@ -86,17 +89,19 @@ class Exploration:
         Raises:
             ExplorationError: no design holds the constraints; says which break most often.
         """
-        self.archive.require_front()
         self.index, self.result = kept.load()
+        if self.result is not None:
+            self.best.add(self.index, self.result)
+        self.best.require_front()
         self.steps = local_sensitivity(self.asked.space, self.evaluator, self.finalists()[0])
 
     def finalists(self) -> list[int]:
         """Numbers of the knee and of the best design of each objective."""
-        return pick_finalists(self.archive.index.tolist(), self.archive.costs)
+        return pick_finalists(self.best.index.tolist(), self.best.costs)
 
     def front_frame(self) -> pd.DataFrame:
         """Designs that no other beats: number, parameters, figures; best first by the first objective."""
-        return self._frame(np.isin(self.index, self.archive.index)).sort_values(
+        return self._frame(np.isin(self.index, self.best.index)).sort_values(
             self.asked.goals.objectives[0], ignore_index=True
         )
 
@@ -156,7 +161,8 @@ class Exploration:
 
     def curve_frame(self) -> pd.DataFrame:
         """Hypervolume of the front after each batch, as a part of the final box."""
-        return pd.DataFrame(self.archive.hypervolume_curve(), columns=["evaluations", "hypervolume"])
+        bounds = find_bounds(self.best.costs)
+        return pd.DataFrame(self.archive.hypervolume_curve(bounds), columns=["evaluations", "hypervolume"])
 
     def as_json(self) -> dict[str, object]:
         """Everything a script may read."""

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from reports.charts.exploration import TITLES, curve_chart, front_chart, steps_chart
+from reports.charts.exploration import TITLES, curve_chart, front_chart, most_designs, steps_chart
 from reports.console import print_line, print_table
 from reports.exploration import Exploration
 from reports.formatting import (
@@ -17,7 +17,6 @@ from reports.formatting import (
 )
 from reports.report import Column, Figure, Report, Section, TableView, numbers, texts
 
-_MOST_POINTS = 250  # of designs drawn: each stands once for every workload and objective
 _MOST_ROWS = 40
 _OBJECTIVE_FORMAT = {
     "seconds_per_unit": format_seconds,
@@ -93,7 +92,8 @@ def findings(exploration: Exploration, front: pd.DataFrame) -> list[str]:
         "no other. All figures are predicted."
     ]
     for objective in asked.goals.objectives:
-        best = front.iloc[int(front[objective].argmin())]
+        row = int(front[objective].argmin())
+        best = {name: front[name].iloc[row] for name in ("design", objective, *asked.space.names)}
         values = ", ".join(f"{name} {_value(best[name])}" for name in asked.space.names)
         found.append(
             f"Best {TITLES[objective]}: {_write(objective, best[objective])} by design {best['design']}: {values}."
@@ -142,8 +142,7 @@ def print_exploration(exploration: Exploration) -> None:
 
 def _drawn(exploration: Exploration, front: pd.DataFrame) -> pd.DataFrame:
     """Designs that the chart shows: the front first, others evenly drawn."""
-    jobs = len(exploration.evaluator.jobs) + 1
-    most = max(40, 4 * _MOST_POINTS // jobs)
+    most = most_designs(len(exploration.evaluator.jobs)) // 2
     some = front.iloc[:: max(1, -(-len(front) // most))].assign(on_front=True)
     others = exploration.all_frame(most)
     others = others[~others["design"].isin(front["design"])].assign(on_front=False)

@@ -27,11 +27,11 @@ KNOBS: tuple[Knob, ...] = (
     Knob("compute_dies", 1, "", "dies that share the cores"),
     Knob("node", "n4", "", "process node"),
     Knob("link_gb_per_s", 450, "GB/s", "to other devices, per direction"),
-    Knob("launch_us", 2.5, "us", "least time between dependent kernels"),
     Knob("host_dispatch_us", 5.0, "us", "host time to issue one eager operation"),
     Knob("spare_ratio", 0.08, "", "cores and cache on silicon beyond those that work, over those"),
 )
 KIB, MIB = 2.0**10, 2.0**20
+LAUNCH_S = 2.5e-6  # of the chip whose constants designs take; those hold what a launch costs each kind of kernel
 
 
 def hardware(values: Columns, technology: Technology) -> Hardware:
@@ -68,7 +68,7 @@ def hardware(values: Columns, technology: Technology) -> Hardware:
         dram_bytes=stacks * technology.dram_figure("capacity_bytes", kinds),
         dram_bytes_per_s=stacks * technology.dram_figure("bytes_per_s", kinds),
         link_bytes_per_s=1e9 * numbers(values, "link_gb_per_s"),
-        launch_s=1e-6 * numbers(values, "launch_us"),
+        launch_s=np.full_like(cores, LAUNCH_S),
         host_dispatch_s=1e-6 * numbers(values, "host_dispatch_us"),
     )
 
@@ -79,6 +79,7 @@ def dead(values: Columns) -> Reasons:
     cores, dies = numbers(values, "cores"), numbers(values, "compute_dies")
     return (
         ("matrix_macs is no multiple of matrix_units", np.mod(macs, np.maximum(units, 1.0)) != 0),
+        ("dram is none: weights have nowhere to be; take the template dataflow", texts(values, "dram") == "none"),
         ("cores is no multiple of compute_dies", np.mod(cores, np.maximum(dies, 1.0)) != 0),
         ("l1_kib holds no two stages of a 64 x 64 tile (32 KiB)", numbers(values, "l1_kib") < 32),
     )

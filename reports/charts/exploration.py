@@ -4,9 +4,11 @@ import warnings
 from collections.abc import Sequence
 
 import altair as alt
+import numpy as np
 import pandas as pd
 
 from reports.charts.theme import WIDTH, chart_data, chart_title, themed
+from reports.frames import MAX_ROWS
 
 _FRONT, _OTHER = "#D55E00", "#bbbbbb"
 _HALF = (WIDTH - 120) // 2
@@ -20,6 +22,11 @@ TITLES = {
     "tdp_w": "TDP [W]",
     "bill_usd": "bill of materials [US$]",
 }
+
+
+def most_designs(jobs: int) -> int:
+    """Designs that fit the chart: each stands once for every workload, for all of them, and for every objective."""
+    return MAX_ROWS // (3 * (jobs + 1))
 
 
 def front_chart(
@@ -54,6 +61,7 @@ def front_chart(
     )
     long = rows.melt(id_vars=[name for name in rows if name not in per_job], var_name="objective", value_name="value")
     long["objective"] = long["objective"].map(TITLES)
+    long = long.replace([np.inf, -np.inf], np.nan)
     long = chart_data(long[long["value"].notna()], "designs")
     titles = [TITLES[name] for name in per_job]
     first = next((TITLES[name] for name in objectives if name in per_job), titles[0])

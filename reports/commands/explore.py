@@ -64,7 +64,7 @@ def explore(
     proposals = propose(strategy, asked.space, designs=count, seed=seed)
     folder = output.parent
     evaluate = prepare_evaluator(asked, folder / "traces")
-    key = run_key(asked.space, {"asked": describe(asked), "strategy": strategy, "code": code_version()})
+    key = run_key(asked.space, {"asked": describe(asked), "code": code_version()})
     exploration = Exploration(asked=asked, evaluator=evaluate, strategy=strategy, seed=seed)
     path = store or output.with_suffix(".sqlite")
     path.parent.mkdir(parents=True, exist_ok=True)

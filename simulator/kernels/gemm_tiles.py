@@ -108,6 +108,8 @@ def best_candidates(products: Products, chips: ChipColumns) -> IntArray:
             rows = members[start : start + block]
             some = products.take(rows)
             cost = cost_s(some, chips, tiling(some, chips, tile_m, tile_n, split))
+            # The class is that of the chip with the most cores; a split that is no use on another one is closed there.
+            cost = np.where((split > 1) & _fills(some, chips.cores), np.inf, cost)
             best[rows] = few[cost.argmin(axis=0)]
     return best
 
@@ -115,9 +117,15 @@ def best_candidates(products: Products, chips: ChipColumns) -> IntArray:
 def _split_class(products: Products, chips: ChipColumns) -> IntArray:
     """How many of the splits can be of use: none longer than K, none where the largest tiles fill the cores 4 times."""
     steps = np.ceil(products.k * products.element_bytes / STEP_BYTES)[:, 0]
-    tiles = (products.batch * products.m * products.n)[:, 0] / _LARGEST_TILE
-    useful = np.minimum(steps, np.where(tiles >= 4.0 * chips.cores.max(), 1.0, np.inf))
+    useful = np.minimum(steps, np.where(_fills(products, chips.cores.max())[:, 0], 1.0, np.inf))
     return np.searchsorted(_SPLITS, np.maximum(useful, 1.0), side="right")
+
+
+def _fills(products: Products, cores: FloatArray) -> BoolArray:
+    """Whether the largest tiles fill the cores 4 times over, so that no split can help, [O, 1] or [O, C]."""
+    tiles = products.batch * products.m * products.n / _LARGEST_TILE
+    fills: BoolArray = tiles >= 4.0 * cores
+    return fills
 
 
 def _open_candidates(

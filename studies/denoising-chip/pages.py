@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from explorer.mixes import DesignTable
-from reports.charts.exploration import front_chart
+from reports.charts.exploration import front_chart, most_designs
 from reports.charts.theme import WIDTH, chart_data, chart_title, themed
 from reports.formatting import (
     format_change,
@@ -26,7 +26,6 @@ _OBJECTIVE_TITLES = {
     "joules_per_unit": "energy",
     "usd_per_million_units": "cost",
 }
-_DRAWN_DESIGNS = 90  # each stands once for every workload and objective
 
 
 def build(found: answers.Answers, table: DesignTable) -> Report:
@@ -148,7 +147,8 @@ def _gpu_findings(found: answers.Answers) -> list[str]:
 def designs_chart(found: answers.Answers, table: DesignTable) -> alt.typing.ChartType:
     numbers_of_best = {row["design"] for row in (*found.best, *found.mixes)}
     is_best = np.isin(table.index, list(numbers_of_best))
-    step = max(1, len(table.index) // _DRAWN_DESIGNS)
+    most = most_designs(len(table.jobs)) - int(is_best.sum())
+    step = max(1, -(-len(table.index) // most))
     chosen = np.unique(np.concatenate([np.flatnonzero(is_best), np.arange(0, len(table.index), step)]))
     values = table.space.decode(table.index[chosen])
     figures = {name: column[chosen] for name, column in table.figures.items() if name not in values}

@@ -1,5 +1,7 @@
 """Evaluator: what the simulator says of the same chip, limits, dead combinations, sampling units, power limits."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -68,7 +70,7 @@ def test_main_memory_must_hold_the_workload(trace):
     evaluate = evaluator(trace, jobs=(job,))
     result = evaluate({"stacks": np.array([2, 5])})
     assert result.feasible.tolist() == [False, True]
-    assert result.reason[0] == "main memory below the 50 GB of the largest workload"
+    assert result.reason[0] == "main memory does not hold the largest workload"
     free = evaluator(trace, jobs=(job,), goals=Goals(holds_models=False))
     assert np.isnan(free({"stacks": np.array([2])}).costs).all()  # it cannot run there, whatever the goals say
 
@@ -130,3 +132,78 @@ def test_means_and_finalists_by_hand():
     costs = np.array([[0.0, 10.0], [1.0, 1.0], [10.0, 0.0]])
     assert knee(costs) == 1
     assert pick_finalists([7, 8, 9], costs) == [8, 7, 9]
+
+
+def test_every_knob_moves_some_figure(build):
+    """Whatever a template offers must matter to time, energy, area, power or cost of some workload."""
+    logits = Operand(shape=(64, 100_000), dtype="bfloat16", role="logits", moved_bytes=12_800_000)
+    head = replace(build.gemm(64, 100_000, 64), outputs=(logits,))
+    ops = [head, replace(build.rows("softmax", 64, 100_000), inputs=(logits,)), build.gemm(2048, 2048, 2048)]
+    ops += [build.gemm(8, 8192, 8192), build.attention(1, 32, 8, 1, 4096, 128, False), build.pointwise(1 << 24)]
+    ops += [build.pointwise(1 << 22, dtype="float64"), build.pointwise(1 << 10)]
+    workload = workload_from_trace(build.trace(ops, list(range(len(ops)))), units=1, fused=False)
+    other = {"dram": ["hbm3", "hbm4"], "node": ["n7", "n4"], "link_gb_per_s": [100, 900]}
+    for name in ("gpu", "systolic", "dataflow"):
+        template = load_template(name)
+        for mode in ("graph", "eager"):
+            evaluate = Evaluator(
+                template=template,
+                technology=load_technology(),
+                jobs=(Job(name="toy", points=(("default", workload),)),),
+                goals=Goals(limits=(("max_area_mm2", 1e9),), holds_models=False),
+                calibration=constants_of(template),
+                mode=mode,
+            )
+            moved = {}
+            for knob in template.knobs:
+                default = knob.default
+                values = other.get(knob.name, [default, 2 * default if default else 64])
+                figures = evaluate({knob.name: np.array(values)}).metrics
+                moved[knob.name] = any(
+                    column[0] != column[1] for column in figures.values() if np.isfinite(column).all()
+                )
+            still = {knob for knob, has in moved.items() if not has}
+            still -= {"host_dispatch_us"} if mode == "graph" else set()
+            assert not still, (name, mode, still)
+
+
+def test_rows_do_not_depend_on_how_many_are_evaluated_at_once(trace):
+    evaluate = evaluator(
+        trace, goals=Goals(objectives=("seconds_per_unit", "joules_per_unit", "usd_per_million_units"))
+    )
+    values = {"cores": np.arange(60, 140), "stacks": np.tile([3, 4, 5, 6], 20)}
+    together = evaluate(values).costs
+    for size in (1, 7, 33):
+        parts = [evaluate({n: c[at : at + size] for n, c in values.items()}).costs for at in range(0, 80, size)]
+        np.testing.assert_array_equal(np.concatenate(parts), together)
+
+
+def test_unknown_quality_is_not_better_than_a_known_one(build):
+    def workload(quality):
+        trace = build.trace([build.gemm(8, 64, 64)], [0])
+        return workload_from_trace(trace, units=1, fused=False, quality=quality)
+
+    jobs = (
+        Job(name="ar", points=(("d", workload(0.9)),)),
+        Job(name="denoise", points=(("scored", workload(0.5)), ("unscored", workload(float("nan"))))),
+        Job(name="never", points=(("d", workload(float("nan"))),)),
+    )
+    template = load_template("gpu")
+    evaluate = Evaluator(
+        template=template,
+        technology=load_technology(),
+        jobs=jobs,
+        goals=Goals(objectives=("quality_loss", "seconds_per_unit")),
+    )
+    result = evaluate({"denoise": np.array(["scored", "unscored"])})
+    assert result.costs[0, 0] == pytest.approx(0.3)
+    assert np.isnan(result.costs[1, 0]) and result.feasible.tolist() == [True, False]
+    assert "unknown" in result.reason[1]
+
+
+def test_memory_is_asked_of_the_chosen_operating_point(trace):
+    small, large = (workload_from_trace(trace, units=1, fused=False, needed_bytes=needed) for needed in (1e9, 500e9))
+    job = Job(name="toy", points=(("small", small), ("large", large)))
+    result = evaluator(trace, jobs=(job,))({"toy": np.array(["small", "large"])})
+    assert result.feasible.tolist() == [True, False]
+    assert result.reason[1] == "main memory does not hold the largest workload"

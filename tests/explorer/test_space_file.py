@@ -47,7 +47,7 @@ def test_a_space_is_read(tmp_path):
     assert found.space.names == ("cores", "clock_ghz", "denoise")
     assert found.space.size == 2 * 3 * 2
     assert found.goals.objectives == ("seconds_per_unit", "bill_usd")
-    assert found.goals.limits == (("max_tdp_w", 700.0),)
+    assert found.goals.limits == (("max_die_mm2", 858.0), ("max_tdp_w", 700.0))  # the reticle holds unless it is given
     assert dict(found.fixed) == {"node": "n5"}
     (workload,) = found.workloads
     assert (workload.weight, [point.label for point in workload.points]) == (2.0, ["slow", "fast"])
@@ -66,6 +66,15 @@ def test_a_space_is_read(tmp_path):
         ('node = "n5"', "cores = 132", "'cores' is both varied and fixed"),
         ('node = "n5"', "node = 5", "fixed.node must be text"),
         ('node = "n5"', "stacks = -1", "fixed.stacks must be > 0"),
+        ("cores = [96, 132]", "l2_mib = [-20, 50]", "l2_mib must be >= 0, got -20"),
+        ('node = "n5"', "stacks = [4, 6]", "fixed.stacks must be one finite number"),
+        ('node = "n5"', "clock_ghz = 0", "both varied and fixed"),
+        ('node = "n5"', "vector_lanes = 0", "fixed.vector_lanes must be > 0, got 0"),
+        ('name = "denoise"', 'name = "cores"', "workload 'cores': a name has letters"),
+        ('name = "denoise"', 'name = "llada:8b"', "workload 'llada:8b': a name has letters"),
+        ("value = 0.8", "value = 75.7", "quality must be a score of at most 1"),
+        ("value = 0.8", 'value = "high"', "quality must be a number > 0"),
+        ("weight = 2.0", 'unit = "img"', "unit must be token or image"),
         ("max_tdp_w = 700", "max_tdp_w = 0", "max_tdp_w must be a number > 0, got 0"),
         ("max_tdp_w = 700", "max_watts = 1", "unknown constraint 'max_watts'"),
         ('"bill_usd"]', '"speed"]', "unknown objective 'speed'"),
