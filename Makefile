@@ -38,7 +38,7 @@ scenario-tables: $(VENV)/.dev
 
 # The study of studies/denoising-chip, rebuilt whole into out/denoising-chip.
 study: $(VENV)/.dev
-	$(BIN)/python studies/denoising-chip/study.py
+	$(BIN)/python studies/denoising-chip/study.py --markdown studies/denoising-chip/findings.md
 
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/speed.py

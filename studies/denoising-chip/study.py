@@ -29,6 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-o", "--output", type=Path, default=Path("out/denoising-chip"))
     parser.add_argument("--designs", type=int, help="Only so many, spread evenly, for a quick look [default: all].")
+    parser.add_argument("--markdown", type=Path, help="Also write the findings as Markdown.")
     arguments = parser.parse_args()
     asked = load_space(HERE / "space.toml")
     traces = arguments.output / "traces"
@@ -57,6 +58,10 @@ def main() -> None:
     write_atomically(arguments.output / "results.json", lambda path: path.write_text(text, encoding="utf-8"))
     page = arguments.output / "report.html"
     write_report((pages.build(found, table),), page, title=asked.title)
+    if arguments.markdown is not None:
+        sentences = "".join(f"- {sentence}\n" for sentence in pages.findings(found))
+        findings = f"# Findings\n\nWritten by `make study`; the report has the figures behind them.\n\n{sentences}"
+        write_atomically(arguments.markdown, lambda path: path.write_text(findings, encoding="utf-8"))
     print(f"wrote {arguments.output / 'results.json'} and {page}")
 
 
