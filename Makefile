@@ -42,6 +42,7 @@ study: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/ceilings.py
 	$(BIN)/python benchmarks/simulate_speed.py
 	$(BIN)/python benchmarks/explore_speed.py
 
