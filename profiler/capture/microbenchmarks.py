@@ -28,7 +28,7 @@ from profiler.provenance import record_provenance
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
 
-_PASSES = 3  # every step runs so often, far apart: a neighbor that is busy for a while disturbs one of them
+_PASSES = 2  # every step runs so often, far apart: a neighbor that is busy for a while disturbs one of them
 _BANDWIDTH_BUDGET_S = {"brief": 0.03, "full": 0.15}  # per working set, reading and writing each
 _TRAFFIC_BYTES = {"cpu": 64 * MIB, "cuda": 2 * GIB}  # least that one reading call goes through
 _LATENCY_SETS = (16 * KIB, 512 * KIB, 8 * MIB, 32 * MIB, 256 * MIB)
