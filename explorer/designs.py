@@ -2,20 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from math import isfinite
 
 import numpy as np
 
-from explorer.area import die_area
-from explorer.cost import chip_cost
 from explorer.errors import ExplorationError
 from explorer.evaluate import run_costs
 from explorer.evaluator import Evaluator
 from explorer.hardware import FloatArray, Hardware
 from explorer.known import known_chip
-from explorer.power import chip_power
+from explorer.package import package_of
 from explorer.templates.template import Knob, Template
+from profiler.hints import known_names
 
 Knobs = Mapping[str, float | str]
 MOSTLY = 0.5  # of the kernels' time: what takes more than that binds a workload
@@ -104,9 +102,7 @@ def find_knob(template: Template, name: str) -> Knob:
     """A knob of a template by name."""
     known = {knob.name: knob for knob in template.knobs}
     if name not in known:
-        near = get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ExplorationError(f"template {template.name} has no knob {name!r}; {hint}known: {', '.join(known)}")
+        raise ExplorationError(f"template {template.name} has no knob {name!r}; {known_names(name, known)}")
     return known[name]
 
 
@@ -148,36 +144,29 @@ def judge(hardware: Hardware, evaluator: Evaluator) -> Judged:
 
     Limits of the space are looked at but stop nothing: whoever names a design wants to know.
     """
-    area = die_area(hardware, evaluator.technology)
-    power = chip_power(hardware, evaluator.technology, area)
-    cost = chip_cost(hardware, evaluator.technology, area=area, tdp_w=power.tdp_w)
+    package = package_of(hardware, evaluator.technology)
     points = [(job.name, label, workload, len(job.points)) for job in evaluator.jobs for label, workload in job.points]
     costs = run_costs(
         [workload for *_, workload, _ in points],
         hardware,
-        power,
+        package.power,
         calibration=evaluator.calibration,
         mode=evaluator.mode,
     )
     units = np.array([workload.units for *_, workload, _ in points])[:, None]
     seconds = costs.run_s / units
-    own = {
-        "die_mm2": area.die_mm2,
-        "area_mm2": area.compute_mm2,
-        "tdp_w": power.tdp_w,
-        "bill_usd": cost.bill_usd,
-    }
+    own = package.figures()
     _, parts = evaluator.goals.violation(own)
     return Judged(
         workloads=tuple(f"{name}, {label}" if several > 1 else name for name, label, _, several in points),
         units=tuple(workload.unit for *_, workload, _ in points),
-        area_mm2=area.compute_mm2,
-        tdp_w=power.tdp_w,
-        bill_usd=cost.bill_usd,
+        area_mm2=own["area_mm2"],
+        tdp_w=own["tdp_w"],
+        bill_usd=own["bill_usd"],
         broken=tuple("; ".join(text for text, excess in parts if excess[d] > 0) for d in range(len(hardware))),
         seconds=seconds,
         joules=costs.run_j / units,
-        usd_per_million=cost.usd_per_million(1.0 / seconds),
+        usd_per_million=package.cost.usd_per_million(1.0 / seconds),
         memory_part=costs.memory_part,
         compute_part=costs.compute_part,
     )

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from explorer.area import die_area
-from explorer.cost import chip_cost
 from explorer.designs import Design, Judged, build, find_knob, judge
 from explorer.errors import ExplorationError
 from explorer.evaluator import Evaluator
 from explorer.hardware import FloatArray, Hardware
-from explorer.power import chip_power
+from explorer.package import package_of
 from explorer.technology import Technology
 
 EQUAL: Mapping[str, str] = {"area": "mm2 of compute dies", "power": "W of TDP", "bill": "US$ of materials"}
+_FIGURES = {"area": "area_mm2", "power": "tdp_w", "bill": "bill_usd"}
 _RANGE = 16  # values up to so many times the present one or the template's are tried
 _STEPS_PER_UNIT = 100  # knobs that are no whole numbers are scaled in hundredths
 _SLACK = 0.005  # an end of the range that is so near counts as reached
@@ -127,11 +127,7 @@ def scale_to(design: Design, evaluator: Evaluator, *, target: FloatArray, equal:
 
 def taken(hardware: Hardware, technology: Technology, equal: str) -> FloatArray:
     """What designs take of what is made equal, [D]."""
-    area = die_area(hardware, technology)
-    if equal == "area":
-        return area.compute_mm2
-    tdp_w = chip_power(hardware, technology, area).tdp_w
-    return tdp_w if equal == "power" else chip_cost(hardware, technology, area=area, tdp_w=tdp_w).bill_usd
+    return package_of(hardware, technology).figures()[_FIGURES[equal]]
 
 
 def _values(default: float, before: float) -> FloatArray:

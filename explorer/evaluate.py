@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from explorer.design_chips import MATRIX_RATES, chip_columns, same_levels
-from explorer.hardware import FloatArray, Hardware, IntArray
+from explorer.hardware import FloatArray, Hardware, take_columns
 from explorer.power import Power
 from explorer.workload import Workload
 from simulator.energy import softmax_flops
@@ -41,10 +41,6 @@ class Costs:
     sampling_part: FloatArray
     power_w: FloatArray
 
-    def take(self, rows: IntArray) -> "Costs":
-        """Some of the designs."""
-        return Costs(**{name: getattr(self, name)[:, rows] for name in Costs.__slots__})
-
 
 def run_costs(
     workloads: Sequence[Workload],
@@ -75,7 +71,7 @@ def run_costs(
             rows = alike[start : start + _BLOCK_DESIGNS]
             some = hardware.take(rows)
             plans = plan_table(ops, chip_columns(some, calibration))
-            block = _block_costs(workloads, plans, counts, owner, some, _rows(power, rows), mode)
+            block = _block_costs(workloads, plans, counts, owner, some, take_columns(power, rows), mode)
             for name, values in block.items():
                 found[name][:, rows] = values
     return Costs(**found)
@@ -195,7 +191,3 @@ def _sampling_unit(
     seconds = passes * np.maximum(hardware.launch_s, issued_s) + streamed_s
     joules = moved * power.dram_j_per_byte + _SAMPLER_FLOPS * logits * power.vector_j_per_flop
     return seconds, joules
-
-
-def _rows(power: Power, rows: IntArray) -> Power:
-    return Power(**{name: getattr(power, name)[rows] for name in Power.__slots__})

@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from explorer.area import die_area
-from explorer.cost import Cost, chip_cost
+from explorer.cost import Cost
 from explorer.errors import ExplorationError
 from explorer.evaluate import Costs, run_costs
-from explorer.hardware import FloatArray, Hardware
-from explorer.objectives import PER_UNIT, Goals, geometric_mean
-from explorer.power import chip_power
+from explorer.hardware import FloatArray, Hardware, take_columns
+from explorer.objectives import COSTS_PER_UNIT, PER_UNIT, Goals, geometric_mean
+from explorer.package import package_of
 from explorer.result import Result
 from explorer.technology import Technology
 from explorer.templates.template import Template
@@ -22,6 +21,8 @@ from roofline.chipfile import load_chip
 from simulator.timeline import Mode
 
 Columns = dict[str, NDArray[Any]]
+_OF_HARDWARE = ("peak_flops_per_s", "dram_bytes_per_s", "dram_bytes")
+_PARTS = ("memory_part", "compute_part", "sampling_part", "power_w")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -75,20 +76,8 @@ class Evaluator:
         if not len(alive):
             return self._result(figures, violation, reason)
         hardware = self.template.hardware({name: column[alive] for name, column in knobs.items()}, self.technology)
-        area = die_area(hardware, self.technology)
-        power = chip_power(hardware, self.technology, area)
-        cost = chip_cost(hardware, self.technology, area=area, tdp_w=power.tdp_w)
-        own = {
-            "die_mm2": area.die_mm2,
-            "area_mm2": area.compute_mm2,
-            "tdp_w": power.tdp_w,
-            "static_w": power.static_w,
-            "bill_usd": cost.bill_usd,
-            "usd_per_hour": cost.usd_per_hour,
-            "peak_flops_per_s": hardware.peak_flops_per_s,
-            "dram_bytes_per_s": hardware.dram_bytes_per_s,
-            "dram_bytes": hardware.dram_bytes,
-        }
+        package = package_of(hardware, self.technology)
+        own = package.figures() | {name: getattr(hardware, name) for name in _OF_HARDWARE}
         for name, column in own.items():
             figures[name][alive] = column
         needed = self._needed_bytes(values, count)[alive]
@@ -99,13 +88,13 @@ class Evaluator:
             costs = run_costs(
                 workloads,
                 hardware.take(kept),
-                take_columns(power, kept),
+                take_columns(package.power, kept),
                 calibration=self.calibration,
                 mode=self.mode,
             )
             rows = alive[kept]
             chosen = self._choose(costs, {name: column[rows] for name, column in values.items()})
-            for name, column in self._per_unit(chosen, take_columns(cost, kept)).items():
+            for name, column in self._per_unit(chosen, take_columns(package.cost, kept)).items():
                 figures[name][rows] = column
         result = self._result(figures, violation, reason)
         unknown = (result.violation <= 0) & ~np.isfinite(result.costs).all(axis=1) & (reason == "")
@@ -121,16 +110,9 @@ class Evaluator:
     @property
     def figure_names(self) -> tuple[str, ...]:
         """Names of all figures of a design, in order."""
-        own = (
-            *("die_mm2", "area_mm2", "tdp_w", "static_w", "bill_usd", "usd_per_hour"),
-            *("peak_flops_per_s", "dram_bytes_per_s", "dram_bytes"),
-        )
-        per_job = (
-            *("seconds_per_unit", "joules_per_unit", "usd_per_million_units", "quality"),
-            *("memory_part", "compute_part", "sampling_part", "power_w"),
-        )
-        means = tuple(name for name in PER_UNIT if name not in own)
-        return (*own, *means, *(f"{job.name}.{name}" for job in self.jobs for name in per_job))
+        own = ("die_mm2", "area_mm2", "tdp_w", "static_w", "bill_usd", "usd_per_hour", *_OF_HARDWARE)
+        per_job = (*COSTS_PER_UNIT, "quality", *_PARTS)
+        return (*own, *PER_UNIT, *(f"{job.name}.{name}" for job in self.jobs for name in per_job))
 
     def _needed_bytes(self, values: Columns, count: int) -> FloatArray:
         """Main memory that the largest workload needs at each design's operating points, [D]; 0 where nobody knows."""
@@ -181,10 +163,10 @@ class Evaluator:
             figures[f"{job.name}.seconds_per_unit"] = seconds
             figures[f"{job.name}.joules_per_unit"] = found["run_j"] / found["units"]
             figures[f"{job.name}.usd_per_million_units"] = cost.usd_per_million(1.0 / seconds)
-            for name in ("quality", "memory_part", "compute_part", "sampling_part", "power_w"):
+            for name in ("quality", *_PARTS):
                 figures[f"{job.name}.{name}"] = found[name]
         weights = [job.weight for job in self.jobs]
-        for name in ("seconds_per_unit", "joules_per_unit", "usd_per_million_units"):
+        for name in COSTS_PER_UNIT:
             values = np.stack([figures[f"{job.name}.{name}"] for job in self.jobs])
             figures[name] = geometric_mean(values, weights)
         scored = [job for job in self.jobs if any(np.isfinite(workload.quality) for _, workload in job.points)]
@@ -212,11 +194,6 @@ def _picked(job: Job, values: Columns, count: int) -> NDArray[np.int64]:
             f"workload {job.name!r}: unknown operating point {unknown[0]!r}; known: {', '.join(labels)}"
         )
     return np.array([labels.index(text) for text in texts], dtype=np.int64)
-
-
-def take_columns(record: Any, rows: NDArray[np.int64]) -> Any:
-    """The same record of [D] columns for some of the designs."""
-    return type(record)(**{name: getattr(record, name)[rows] for name in type(record).__slots__})
 
 
 def constants_of(template: Template) -> tuple[tuple[str, float], ...]:

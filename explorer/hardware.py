@@ -1,6 +1,7 @@
 """`Hardware`: designs as columns, the physical description from which chips, area, power and cost are derived."""
 
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,11 @@ from explorer.errors import ExplorationError
 FloatArray = NDArray[np.float64]
 TextArray = NDArray[np.str_]
 IntArray = NDArray[np.int64]
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Record = TypeVar("Record", bound="DataclassInstance")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -96,4 +102,9 @@ class Hardware:
 
     def take(self, rows: IntArray) -> "Hardware":
         """Some of the designs."""
-        return Hardware(**{column.name: getattr(self, column.name)[rows] for column in fields(self)})
+        return take_columns(self, rows)
+
+
+def take_columns(record: Record, rows: IntArray) -> Record:
+    """The same record of [D] columns for some of the designs."""
+    return type(record)(**{column.name: getattr(record, column.name)[rows] for column in fields(record)})

@@ -39,7 +39,6 @@ def _workload(request: WorkloadRequest, point: PointRequest, folder: Path) -> Wo
         name=request.name,
         units=_units(point),
         unit=point.unit,
-        paradigm=request.paradigm,
         quality=point.quality,
         quality_source=point.quality_source,
     )

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from explorer.area import die_area
-from explorer.cost import chip_cost
 from explorer.errors import ExplorationError
 from explorer.hardware import FloatArray, Hardware
-from explorer.power import chip_power, gemm_power_w
+from explorer.package import package_of
+from explorer.power import gemm_power_w
 from explorer.technology import Technology
 
 _FILE = "known_chips.toml"
@@ -132,11 +131,10 @@ def compare(technology: Technology) -> tuple[Comparison, ...]:
     """Area, TDP, power at the measured rate of large products, bill of materials, price and parts of the bill."""
     chips = known_chips()
     known = published()
-    area = die_area(chips, technology)
-    power = chip_power(chips, technology, area)
+    package = package_of(chips, technology)
+    area, power, cost = package.area, package.power, package.cost
     rate = np.where(np.isnan(known.gemm_flops_per_s), 0.0, known.gemm_flops_per_s)
     at_rate = np.where(rate > 0, gemm_power_w(chips, technology, rate, area), np.nan)
-    cost = chip_cost(chips, technology, area=area, tdp_w=power.tdp_w)
     figures = (
         ("area_mm2", known.area_mm2, area.compute_mm2),
         ("tdp_w", known.tdp_w, power.tdp_w),

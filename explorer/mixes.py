@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from explorer.errors import ExplorationError
-from explorer.objectives import PER_UNIT, geometric_mean
+from explorer.objectives import COSTS_PER_UNIT, geometric_mean
 from explorer.parameters import ParameterSpace
 from explorer.result import FloatArray, IntArray, Result
 
-OBJECTIVES = tuple(name for name in PER_UNIT if name != "quality_loss")
+OBJECTIVES = COSTS_PER_UNIT
 AUTOREGRESSIVE = "autoregressive"
 _MOST_PARTS = 1000
 _TIED = 1e-9  # of the mean's logarithm: less is rounding

@@ -8,7 +8,7 @@ import numpy as np
 from explorer.errors import ExplorationError
 from explorer.hardware import FloatArray
 
-# Objective: what it is; those in _PER_UNIT are means over workloads, the others figures of the design alone.
+# Objective: what it is; those in PER_UNIT are means over workloads, the others figures of the design alone.
 OBJECTIVES: dict[str, str] = {
     "seconds_per_unit": "seconds of a token or image",
     "joules_per_unit": "joules of a token or image",
@@ -18,7 +18,8 @@ OBJECTIVES: dict[str, str] = {
     "tdp_w": "power of a large product at the usual part of the peak",
     "bill_usd": "bill of materials",
 }
-PER_UNIT = ("seconds_per_unit", "joules_per_unit", "usd_per_million_units", "quality_loss")
+COSTS_PER_UNIT = ("seconds_per_unit", "joules_per_unit", "usd_per_million_units")
+PER_UNIT = (*COSTS_PER_UNIT, "quality_loss")
 # Limit: (figure of a design that it bounds from above, in words).
 LIMITS: dict[str, str] = {
     "max_die_mm2": "die_mm2",

@@ -5,13 +5,13 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from explorer.errors import ExplorationError
+from profiler.hints import known_names
 
 Value = bool | int | float | str
 IntArray = NDArray[np.int64]
@@ -162,10 +162,8 @@ class ParameterSpace:
         """
         for name in names:
             if name not in self.names:
-                near = get_close_matches(name, self.names, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
                 raise ExplorationError(
-                    f"{where}: {name!r} is not a parameter of the space{hint}; known: {', '.join(self.names)}"
+                    f"{where}: {name!r} is not a parameter of the space; {known_names(name, self.names)}"
                 )
 
     def digits(self, index: IntArray) -> IntArray:

@@ -4,7 +4,6 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from explorer.errors import ExplorationError
 from explorer.objectives import Goals
 from explorer.parameters import Parameter, ParameterSpace
 from explorer.templates.template import Knob, Template, load_template
+from profiler.hints import known_names
 from simulator.timeline import Mode
 
 SCHEMA_VERSION = 1
@@ -175,9 +175,7 @@ def _goals(document: Mapping[str, Any]) -> Goals:
 def _parameter(name: str, value: object, template: Template) -> Parameter:
     known = {knob.name: knob for knob in template.knobs}
     if name not in known:
-        near = get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ExplorationError(f"parameters: template {template.name} has no {name!r}; {hint}known: {', '.join(known)}")
+        raise ExplorationError(f"parameters: template {template.name} has no {name!r}; {known_names(name, known)}")
     positive = not isinstance(known[name].default, str) and not known[name].may_be_zero
     if isinstance(value, dict):
         _allow(value, _RANGE_KEYS, f"parameters.{name}")
@@ -199,7 +197,7 @@ def _check_knobs(template: Template, fixed: Mapping[str, Any], varied: Sequence[
     known = {knob.name: knob for knob in template.knobs}
     for name, value in fixed.items():
         if name not in known:
-            raise ExplorationError(f"fixed: template {template.name} has no {name!r}; known: {', '.join(known)}")
+            raise ExplorationError(f"fixed: template {template.name} has no {name!r}; {known_names(name, known)}")
         if name in varied:
             raise ExplorationError(f"{name!r} is both varied and fixed: that contradicts itself")
         _check_value(value, known[name], f"fixed.{name}")
@@ -287,6 +285,4 @@ def _tables(document: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
 def _allow(table: Mapping[str, Any], keys: Sequence[str], where: str) -> None:
     for key in table:
         if key not in keys:
-            near = get_close_matches(key, keys, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise ExplorationError(f"{where}: unknown key {key!r}; {hint}known: {', '.join(keys)}")
+            raise ExplorationError(f"{where}: unknown key {key!r}; {known_names(key, keys)}")

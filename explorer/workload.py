@@ -37,8 +37,6 @@ class Workload:
         units: tokens or images that one run makes.
         unit: `token` or `image`.
         needed_bytes: memory that the run needs at its peak, NaN where nobody knows: then every chip holds it.
-        weight: of this workload among others.
-        paradigm: `autoregressive`, `diffusion`, ...; empty where nobody said.
         quality: score of this operating point, NaN where nobody knows; its source is in `quality_source`.
         quality_source: where the score comes from.
     """
@@ -55,8 +53,6 @@ class Workload:
     units: float
     unit: str
     needed_bytes: float
-    weight: float = 1.0
-    paradigm: str = ""
     quality: float = float("nan")
     quality_source: str = field(default="")
 
@@ -70,8 +66,6 @@ def workload_from_trace(
     name: str = "",
     units: float = 1.0,
     unit: str = "token",
-    weight: float = 1.0,
-    paradigm: str = "",
     quality: float = float("nan"),
     quality_source: str = "",
     needed_bytes: float | None = None,
@@ -85,8 +79,6 @@ def workload_from_trace(
         name: of the workload; the trace's where empty.
         units: tokens or images that the whole trace makes.
         unit: which of them.
-        weight: among other workloads.
-        paradigm: how it generates.
         quality: score of this operating point.
         quality_source: where that comes from.
         needed_bytes: memory that the run needs; None to find its peak in the trace, where that tells of storages.
@@ -118,8 +110,6 @@ def workload_from_trace(
         units=float(units),
         unit=unit,
         needed_bytes=_needed_bytes(trace) if needed_bytes is None else needed_bytes,
-        weight=weight,
-        paradigm=paradigm,
         quality=quality,
         quality_source=quality_source,
     )

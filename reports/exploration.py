@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from explorer.result import Result
     from explorer.store import StoredRun
 
-FRONT_FIGURES = ("die_mm2", "area_mm2", "tdp_w", "bill_usd", "usd_per_hour")
-
 
 def describe(asked: SpaceFile) -> dict[str, object]:
     """What makes two searches of a space the same, as JSON values: template, workloads, goals, what is fixed."""

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from math import isfinite
 
+from profiler.hints import did_you_mean, known_names
 from profiler.op import DTYPE_BITS
 from roofline.errors import ChipError
 
@@ -43,7 +43,7 @@ class Table:
         """Refuse keys that are not among these; returns the table itself."""
         for key in self.values:
             if key not in keys:
-                raise self.error(key, f"is not a known key{_suggestion(key, keys)}")
+                raise self.error(key, f"is not a known key; {known_names(key, keys, 'allowed')}")
         return self
 
     def one_of(self, *keys: str) -> str:
@@ -122,7 +122,7 @@ class Table:
         """All keys as (dtype, number); a key must be a known dtype."""
         for key in self.values:
             if key not in DTYPE_BITS:
-                raise self.error(key, f"is not a known dtype{_suggestion(key, tuple(DTYPE_BITS))}")
+                raise self.error(key, f"is not a known dtype; {known_names(key, DTYPE_BITS, 'allowed')}")
         return self.numbers()
 
     def strings(self) -> tuple[tuple[str, str], ...]:
@@ -136,9 +136,8 @@ class Table:
         for key in keys:
             if not any(covers(key, path) for path in leaves):
                 known = sorted({path for leaf in leaves for path in (leaf, leaf.rpartition(".")[0]) if path})
-                raise self.error(
-                    f"sources.{key}", f"names no figure of this file{_suggestion(key, known, all_of=False)}"
-                )
+                near = did_you_mean(key, known)
+                raise self.error(f"sources.{key}", f"names no figure of this file{near and '; ' + near}")
         return tuple(path for path in leaves if not any(covers(key, path) for key in keys))
 
     def _figures(self) -> Iterator[str]:
@@ -174,9 +173,3 @@ def find_source(sources: tuple[tuple[str, str], ...], path: str) -> str | None:
     """
     covering = [(key, text) for key, text in sources if covers(key, path)]
     return max(covering, key=lambda entry: len(entry[0]) if entry[0] != "*" else 0)[1] if covering else None
-
-
-def _suggestion(key: str, known: Sequence[str], *, all_of: bool = True) -> str:
-    near = get_close_matches(key, known, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"{hint}; allowed: {', '.join(known)}" if all_of else hint

@@ -2,12 +2,12 @@
 
 import tomllib
 from dataclasses import replace
-from difflib import get_close_matches
 from functools import cache
 from importlib import resources
 from pathlib import Path
 
 from profiler.files import write_atomically
+from profiler.hints import known_names
 from roofline.chip import Chip
 from roofline.chip_families import with_family_constants
 from roofline.chip_parser import parse_chip
@@ -42,9 +42,7 @@ def load_chip(name_or_path: str | Path) -> Chip:
         return with_family_constants(_shipped(text), list_chips(), _shipped)
     path = Path(name_or_path)
     if isinstance(name_or_path, str) and path.suffix != ".toml" and len(path.parts) == 1 and not path.exists():
-        near = get_close_matches(text, list_chips(), n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ChipError(f"unknown chip {text!r}; {hint}known: {', '.join(list_chips())}; or the path of a .toml file")
+        raise ChipError(f"unknown chip {text!r}; {known_names(text, list_chips())}; or the path of a .toml file")
     try:
         content = path.read_bytes()
     except OSError as error:

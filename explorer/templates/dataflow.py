@@ -4,7 +4,7 @@ import numpy as np
 
 from explorer.hardware import Hardware
 from explorer.technology import Technology
-from explorer.templates.template import Columns, Knob, Reasons, numbers, texts
+from explorer.templates.template import MIB, Columns, Knob, Reasons, array_columns, common_columns, numbers
 
 TITLE = "dataflow: SRAM only, nothing is launched, scheduled by the compiler"
 CONSTANTS_OF = ""  # no kernels of such chips were measured
@@ -24,46 +24,25 @@ KNOBS: tuple[Knob, ...] = (
     Knob("link_gb_per_s", 240, "GB/s", "to other devices, per direction, of a chip"),
     Knob("host_dispatch_us", 0.0, "us", "host time to issue one eager operation"),
 )
-KIB, MIB = 2.0**10, 2.0**20
 
 
 def hardware(values: Columns, technology: Technology) -> Hardware:
     """What the knobs build, [D]; the time to hand activations from chip to chip is left out."""
-    chips, clock_hz = numbers(values, "chips"), 1e9 * numbers(values, "clock_ghz")
-    rows, columns = numbers(values, "array_rows"), numbers(values, "array_columns")
-    zero = np.zeros_like(chips)
+    common = common_columns(values) | array_columns(values)
+    chips = numbers(values, "chips")
     sram_bytes = chips * MIB * numbers(values, "sram_mib")
-    sram_rate = chips * numbers(values, "sram_bytes_per_clock") * clock_hz
-    return Hardware(
-        name=texts(values, "name"),
-        node=texts(values, "node"),
-        dram=np.full(len(chips), "none"),
-        compute_dies=chips,
-        cores=chips,
-        spare_cores=zero,
-        clock_hz=clock_hz,
-        matrix_macs=numbers(values, "arrays") * rows * columns,
-        matrix_units=numbers(values, "arrays"),
-        array_rows=rows,
-        array_columns=columns,
-        vector_lanes=numbers(values, "vector_lanes"),
-        fp64_lanes=zero,
-        special_lanes=numbers(values, "special_lanes"),
-        sampler_lanes=numbers(values, "sampler_lanes"),
-        register_bytes=zero,
-        l1_bytes=zero,
-        l2_bytes=sram_bytes,
-        spare_l2_bytes=zero,
-        l2_bytes_per_s=sram_rate,
-        llc_bytes=zero,
-        dram_stacks=zero,
-        spare_stacks=zero,
-        dram_bytes=sram_bytes,
-        dram_bytes_per_s=sram_rate,
-        link_bytes_per_s=1e9 * chips * numbers(values, "link_gb_per_s"),
-        launch_s=zero,
-        host_dispatch_s=1e-6 * numbers(values, "host_dispatch_us"),
-    )
+    sram_rate = chips * numbers(values, "sram_bytes_per_clock") * common["clock_hz"]
+    own = {
+        "dram": np.full(len(chips), "none"),
+        "compute_dies": chips,
+        "cores": chips,
+        "l2_bytes": sram_bytes,
+        "l2_bytes_per_s": sram_rate,
+        "dram_bytes": sram_bytes,
+        "dram_bytes_per_s": sram_rate,
+        "link_bytes_per_s": chips * common["link_bytes_per_s"],
+    }
+    return Hardware(**(common | own))
 
 
 def dead(values: Columns) -> Reasons:

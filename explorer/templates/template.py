@@ -3,7 +3,6 @@
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
@@ -14,8 +13,15 @@ import explorer.templates
 from explorer.errors import ExplorationError
 from explorer.hardware import FloatArray, Hardware, TextArray
 from explorer.technology import Technology
+from profiler.hints import known_names
 
 Columns = Mapping[str, NDArray[Any]]
+KIB, MIB = 2.0**10, 2.0**20
+# Columns of `Hardware` that a template leaves at 0 where it has no such thing.
+_ABSENT = (
+    *("spare_cores", "fp64_lanes", "register_bytes", "l1_bytes", "spare_l2_bytes", "llc_bytes"),
+    *("dram_stacks", "spare_stacks", "launch_s"),
+)
 Reasons = tuple[tuple[str, NDArray[np.bool_]], ...]
 
 
@@ -85,11 +91,7 @@ class Template:
             if name == "name":
                 continue
             if name not in known:
-                near = get_close_matches(name, known, n=1)
-                hint = f"did you mean {near[0]!r}? " if near else ""
-                raise ExplorationError(
-                    f"template {self.name}: unknown parameter {name!r}; {hint}known: {', '.join(known)}"
-                )
+                raise ExplorationError(f"template {self.name}: unknown parameter {name!r}; {known_names(name, known)}")
             is_text = isinstance(known[name].default, str)
             if is_text != (np.asarray(column).dtype.kind in "UO"):
                 kind = "text" if is_text else "a number"
@@ -122,6 +124,55 @@ def load_template(name: str) -> Template:
         knobs=module.KNOBS,
         hardware=module.hardware,
         dead=module.dead,
+    )
+
+
+def common_columns(values: Columns) -> dict[str, NDArray[Any]]:
+    """Columns of `Hardware` that all templates make alike from knobs of the same names, [D] each; else 0."""
+    zero = np.zeros(len(values["name"]))
+    return {
+        **dict.fromkeys(_ABSENT, zero),
+        "name": texts(values, "name"),
+        "node": texts(values, "node"),
+        "clock_hz": 1e9 * numbers(values, "clock_ghz"),
+        **{name: numbers(values, name) for name in ("vector_lanes", "special_lanes", "sampler_lanes")},
+        "link_bytes_per_s": 1e9 * numbers(values, "link_gb_per_s"),
+        "host_dispatch_s": 1e-6 * numbers(values, "host_dispatch_us"),
+    }
+
+
+def memory_columns(values: Columns, technology: Technology) -> dict[str, NDArray[Any]]:
+    """Columns of chips with cores, dies and stacks of DRAM, [D] each."""
+    dram, stacks = texts(values, "dram"), numbers(values, "stacks")
+    kinds = technology.dram_rows(dram)
+    return {
+        "cores": numbers(values, "cores"),
+        "compute_dies": numbers(values, "compute_dies"),
+        "register_bytes": KIB * numbers(values, "register_kib"),
+        "dram": dram,
+        "dram_stacks": stacks,
+        "dram_bytes": stacks * technology.dram_figure("capacity_bytes", kinds),
+        "dram_bytes_per_s": stacks * technology.dram_figure("bytes_per_s", kinds),
+    }
+
+
+def array_columns(values: Columns) -> dict[str, NDArray[Any]]:
+    """Columns of chips whose cores have systolic arrays, [D] each."""
+    arrays, rows, columns = (numbers(values, name) for name in ("arrays", "array_rows", "array_columns"))
+    return {
+        "matrix_macs": arrays * rows * columns,
+        "matrix_units": arrays,
+        "array_rows": rows,
+        "array_columns": columns,
+    }
+
+
+def dead_memory(values: Columns) -> Reasons:
+    """What cannot be built of cores, dies and stacks of DRAM, and why."""
+    cores, dies = numbers(values, "cores"), numbers(values, "compute_dies")
+    return (
+        ("cores is no multiple of compute_dies", np.mod(cores, np.maximum(dies, 1.0)) != 0),
+        ("dram is none: weights have nowhere to be; take the template dataflow", texts(values, "dram") == "none"),
     )
 
 

@@ -7,6 +7,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
+from explorer.objectives import COSTS_PER_UNIT
 from reports.charts.theme import WIDTH, chart_data, chart_title, themed
 from reports.frames import MAX_ROWS
 
@@ -45,7 +46,7 @@ def front_chart(
         objectives: of the search, of which those per workload can be chosen.
         marked: what `on_front` says of a design.
     """
-    per_job = ["seconds_per_unit", "joules_per_unit", "usd_per_million_units"]
+    per_job = list(COSTS_PER_UNIT)
     columns = ["design", "on_front", *parameters, "area_mm2", "tdp_w", "bill_usd"]
     views = [("all, weighted", ""), *((job, f"{job}.") for job in jobs)]
     rows = pd.concat(

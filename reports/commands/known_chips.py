@@ -141,19 +141,16 @@ def _one(name: str, technology: "Technology", as_json: bool) -> None:
     """Parts of one chip's area and bill, its energy, and where its figures come from."""
     from dataclasses import asdict
 
-    from explorer.area import die_area
-    from explorer.cost import chip_cost
     from explorer.known import known_chip, sources_of
-    from explorer.power import chip_power
+    from explorer.package import package_of
     from reports.console import print_json, print_line, print_table
 
     design = known_chip(name)
-    area = die_area(design, technology)
-    power = chip_power(design, technology, area)
-    cost = chip_cost(design, technology, area=area, tdp_w=power.tdp_w)
+    package = package_of(design, technology)
+    area, cost = package.area, package.cost
     tables = {
         "area_mm2": {**area.parts(), "compute_mm2": area.compute_mm2, "base_mm2": area.base_mm2},
-        "power": asdict(power),
+        "power": asdict(package.power),
         "cost": {**asdict(cost), "bill_usd": cost.bill_usd, "usd_per_hour": cost.usd_per_hour},
     }
     numbers = {title: {key: float(value[0]) for key, value in table.items()} for title, table in tables.items()}

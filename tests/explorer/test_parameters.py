@@ -128,7 +128,7 @@ def test_neighbors_differ_by_one_step_or_by_any_name():
         (lambda: space_of(2).sobol(0, 1), "the number of designs must be at least 1, got 0"),
         (
             lambda: space_of(2).check_names(["p01"], "constraint"),
-            "constraint: 'p01' is not a parameter of the space; did you mean 'p0'?; known: p0",
+            "constraint: 'p01' is not a parameter of the space; did you mean 'p0'? known: p0",
         ),
         (lambda: space_of(2).index_of({"p0": 7}), "p0 = 7 is not in the space; allowed: 1, 2"),
     ],

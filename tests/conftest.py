@@ -1,4 +1,4 @@
-"""Ops, traces and toy chips that the explorer's tests share, as fixtures that build them."""
+"""Ops, traces and toy chips that tests share, as fixtures that build them."""
 
 from collections.abc import Callable
 
