@@ -33,7 +33,7 @@ class Published:
         bill_usd: bill of materials, analysts' estimates.
         logic_usd, dram_usd, packaging_usd, test_usd: its parts.
         price_usd: list or street price.
-        gemm_flops_per_s: measured rate of large bfloat16 products.
+        gemm_flops_per_s: measured rate of large 16-bit products.
     """
 
     titles: tuple[str, ...]
@@ -128,17 +128,23 @@ def published() -> Published:
 
 
 def compare(technology: Technology) -> tuple[Comparison, ...]:
-    """Area, TDP, power at the measured rate of large products, bill of materials, price and parts of the bill."""
+    """Area, TDP, bill of materials, price and parts of the bill, and what TDP would be at the datasheet's clock.
+
+    A vendor sets the TDP, and under it a large product runs at the clock that it allows: TDP is held against the power
+    at the rate that large products were measured to reach, and at the datasheet's clock where no rate was found.
+    """
     chips = known_chips()
     known = published()
     package = package_of(chips, technology)
     area, power, cost = package.area, package.power, package.cost
     rate = np.where(np.isnan(known.gemm_flops_per_s), 0.0, known.gemm_flops_per_s)
     at_rate = np.where(rate > 0, gemm_power_w(chips, technology, rate, area), np.nan)
+    sustained = np.where(rate > 0, at_rate, power.tdp_w)
     figures = (
         ("area_mm2", known.area_mm2, area.compute_mm2),
-        ("tdp_w", known.tdp_w, power.tdp_w),
+        ("tdp_w", known.tdp_w, sustained),
         ("power_at_measured_rate_w", known.tdp_w, at_rate),
+        ("power_at_datasheet_clock_w", known.tdp_w, power.tdp_w),
         ("bill_usd", known.bill_usd, cost.bill_usd),
         ("price_usd", known.price_usd, cost.price_usd),
         ("logic_usd", known.logic_usd, cost.logic_usd),

@@ -16,7 +16,8 @@ _TARGET = 0.15
 _TITLES = {
     "area_mm2": "compute dies, mm2",
     "tdp_w": "TDP, W",
-    "power_at_measured_rate_w": "power at the measured rate, W",
+    "power_at_measured_rate_w": "of these, where a rate was measured",
+    "power_at_datasheet_clock_w": "power at the datasheet's clock against TDP, W",
     "bill_usd": "bill, USD",
     "price_usd": "price, USD",
     "logic_usd": "of the bill: dies, USD",
@@ -24,8 +25,9 @@ _TITLES = {
     "packaging_usd": "of the bill: package, USD",
     "test_usd": "of the bill: test and assembly, USD",
 }
+_COLUMNS = ("area_mm2", "tdp_w", "power_at_datasheet_clock_w", "bill_usd", "price_usd")
 HEADINGS = (
-    *("chip", "dies, mm2", "predicted", "error %", "TDP, W", "predicted", "error %", "at rate, W", "error %"),
+    *("chip", "dies, mm2", "predicted", "error %", "TDP, W", "predicted", "error %", "at peak, W", "error %"),
     *("bill, USD", "predicted", "error %", "price, USD", "predicted", "error %"),
 )
 
@@ -38,8 +40,9 @@ def known_chips(
 ) -> None:
     """Hold predicted area, power and cost against what was published of real chips.
 
-    TDP is that of a large product at 0.8 of the peak and the full clock; "at rate" is the power at the rate that large
-    products were measured to reach. Bills and prices are estimates by others.
+    TDP is the power of a large product at the rate that such products were measured to reach, as a chip slows down to
+    keep to its TDP; where no rate was found, and under "at peak", at 0.8 of the datasheet's peak. Bills are
+    estimates by others; prices are what is asked, and predicted from the bill.
 
       roofscape known-chips h100-sxm
     """
@@ -76,9 +79,9 @@ def _percent(ratio: float) -> str:
 def _cells(name: str, row: int, comparisons: "tuple[Comparison, ...]") -> list[str]:
     cells = [name]
     for each in comparisons:
-        if "of the bill" in _TITLES[each.figure]:
+        if each.figure not in _COLUMNS:
             continue
-        if each.figure != "power_at_measured_rate_w":
+        if each.figure != "power_at_datasheet_clock_w":
             cells.append(_number(each.published[row]))
         cells += [_number(each.predicted[row]), _percent(each.error_ratio[row])]
     return cells
