@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from roofline.chip import Chip
 
-_TAKEN = "constants of"
+FOREIGN_PREFIX = "constants of"
+_SAME_FAMILY = "a chip of the same family"
 
 
 def with_family_constants(chip: Chip, names: Iterable[str], load: Callable[[str], Chip]) -> Chip:
@@ -31,7 +32,7 @@ def with_family_constants(chip: Chip, names: Iterable[str], load: Callable[[str]
         taken = tuple((key, value) for key, value in donor.calibration if _scope(key) not in known)
         calibration += taken
         scopes = dict.fromkeys(_scope(key) for key, _ in taken)
-        sources += tuple(_moved(donor, scope, ", a chip of the same family") for scope in scopes)
+        sources += tuple(_moved(donor, scope, f", {_SAME_FAMILY}") for scope in scopes)
     return replace(chip, calibration=calibration, sources=sources)
 
 
@@ -46,12 +47,18 @@ def with_constants_of(chip: Chip, donor: Chip) -> Chip:
 def has_own_constants(chip: Chip, scope: str) -> bool:
     """Whether constants of a scope stand in the chip's own file, rather than taken from another chip."""
     source = dict(chip.sources).get(f"calibration.{scope}", "")
-    return any(_scope(key) == scope for key, _ in chip.calibration) and not source.startswith(_TAKEN)
+    return any(_scope(key) == scope for key, _ in chip.calibration) and not source.startswith(FOREIGN_PREFIX)
+
+
+def has_foreign_constants(chip: Chip, scope: str) -> bool:
+    """Whether constants of a scope were fitted neither on this chip nor on one of its family."""
+    source = dict(chip.sources).get(f"calibration.{scope}", "")
+    return source.startswith(FOREIGN_PREFIX) and not source.partition(":")[0].endswith(_SAME_FAMILY)
 
 
 def _moved(donor: Chip, scope: str, why: str) -> tuple[str, str]:
     section = f"calibration.{scope}" if scope else "calibration"
-    return section, f"{_TAKEN} {donor.name}{why}: not fitted to this one"
+    return section, f"{FOREIGN_PREFIX} {donor.name}{why}: not fitted to this one"
 
 
 def _scope(key: str) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 from profiler.files import write_atomically
 from profiler.op import KINDS
 from roofline.chip import Chip
+from roofline.chip_families import has_foreign_constants
 from roofline.chipfile import list_chips, load_chip
 from simulator.errors import SimulationError
 from simulator.op_columns import DTYPES, BoolArray, FloatArray, IntArray, OpColumns
@@ -193,9 +194,11 @@ def _look_up(bands: Sequence[Band], chip: Chip, families: _Families, dtype: str)
     own_family = [band for band in bands if band.basis == FAMILY]
     candidates: list[tuple[list[Band], str]] = []
     for op, size_class in families:
-        found = _most_specific([b for b in bands if b.basis == OWN and b.chip == chip.name], op, dtype, size_class)
+        is_foreign = has_foreign_constants(chip, op.partition("_")[0])
+        own = [] if is_foreign else [b for b in bands if b.basis == OWN and b.chip == chip.name]
+        found = _most_specific(own, op, dtype, size_class)
         basis = f"{op} measured on {chip.name}"
-        if not found and chip.family in _families_of(validated):
+        if not found and not is_foreign and chip.family in _families_of(validated):
             found = _most_specific(own_family, op, dtype, size_class)
             basis = f"{op} of a chip of the family {chip.family}"
         if not found:

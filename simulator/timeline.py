@@ -9,6 +9,7 @@ from profiler.provenance import Provenance, installed_versions
 from profiler.traces import Trace
 from roofline.chip import Chip
 from simulator.bands import combine, op_bands
+from simulator.eager_kernels import eager_chip
 from simulator.energy import OpEnergy, limited_slowdown, op_energy
 from simulator.errors import SimulationError
 from simulator.op_columns import FloatArray
@@ -61,6 +62,7 @@ def prepare(trace: Trace, chip: Chip, mode: Mode, host_dispatch_s: float | None 
     """
     if mode not in MODES:
         raise SimulationError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
+    chip = eager_chip(chip) if mode == "eager" else chip
     table = plan_ops(trace.ops, [chip])
     notes = op_notes(table.op_columns, [op.name for op in trace.ops], chip)
     dispatch = 0.0

@@ -1,0 +1,85 @@
+"""Kernels of eager programs: FlashAttention-2 on Hopper, held against what others measured of it."""
+
+import numpy as np
+import pytest
+import torch
+
+from profiler.capture import capture
+from profiler.traces import Trace
+from roofline.chipfile import load_chip
+from simulator import analytic, event
+from simulator.eager_kernels import eager_chip
+
+# Forward TFLOP/s of FlashAttention-2 on an H100 SXM5, arXiv:2407.08608, figure 5: 16,384 tokens, 2,048 elements of all
+# heads, sequences of 512 to 16,384; a causal mask counts half of the FLOPs.
+_LENGTHS = (512, 1024, 2048, 4096, 8192, 16384)
+_MEASURED = {
+    (64, False): (282, 306, 318, 321, 322, 324),
+    (64, True): (180, 229, 262, 284, 295, 299),
+    (128, False): (309, 350, 362, 368, 370, 370),
+    (128, True): (191, 260, 298, 319, 333, 335),
+    (256, False): (275, 313, 321, 323, 324, 326),
+    (256, True): (208, 251, 278, 293, 297, 298),
+}
+
+
+def _attention(batch: int, heads: int, length: int, head_dim: int, *, causal: bool) -> Trace:
+    q_BHSC = torch.empty(batch, heads, length, head_dim, dtype=torch.float16, device="meta")
+    with capture(name="attention") as recording:
+        torch.nn.functional.scaled_dot_product_attention(q_BHSC, q_BHSC, q_BHSC, is_causal=causal)
+    return recording.trace
+
+
+def test_eager_attention_on_h100_takes_the_measured_time_of_flash_attention_2() -> None:
+    """Constants come from the A100 and one published rate of instructions; none was fitted to these figures."""
+    chip = load_chip("h100-sxm")
+    errors, engine_errors = [], []
+    for (head_dim, causal), rates in _MEASURED.items():
+        for length, measured in zip(_LENGTHS, rates, strict=True):
+            batch, heads = 16384 // length, 2048 // head_dim
+            flops = 4 * batch * heads * length**2 * head_dim * (0.5 if causal else 1.0)
+            trace = _attention(batch, heads, length, head_dim, causal=causal)
+            eager = analytic.simulate(trace, chip, mode="eager", host_dispatch_s=0.0)
+            errors.append(flops / eager.makespan_s / 1e12 / measured - 1)
+            engine_errors.append(flops / analytic.simulate(trace, chip).makespan_s / 1e12 / measured - 1)
+    assert np.abs(errors).mean() < 0.08
+    assert np.abs(errors).max() < 0.25
+    assert np.mean(engine_errors) > 0.5  # an engine's FlashAttention-3 is another kernel
+
+
+def test_constants_are_those_of_the_a100_but_for_the_rate_of_its_instructions() -> None:
+    """mma.sync reaches 62.9 % of Hopper's peak (arXiv:2501.12084)."""
+    a100 = dict(load_chip("a100-sxm-80gb").calibration)
+    for name in ("h100-sxm", "h200-sxm"):
+        moved = dict(eager_chip(load_chip(name)).calibration)
+        shared = {key for key in a100 if key.startswith("attention.")}
+        assert shared == {key for key in moved if key.startswith("attention.")}
+        for key in shared:
+            factor = 0.629 if key.endswith("matrix_efficiency") else 1.0
+            assert moved[key] == pytest.approx(factor * a100[key], rel=1e-3), key
+
+
+def test_chip_without_eager_constants_stays_as_it_is() -> None:
+    chip = load_chip("a100-sxm-80gb")
+    assert eager_chip(chip) is chip
+
+
+def test_other_constants_of_the_chip_stay() -> None:
+    chip = load_chip("h100-sxm")
+    before, after = dict(chip.calibration), dict(eager_chip(chip).calibration)
+    assert {key for key in before if key.startswith("gemm")} == {key for key in after if key.startswith("gemm")}
+    assert "attention.split_limit" not in after  # of FlashAttention-3: a whole scope changes
+
+
+def test_both_engines_run_the_same_kernels() -> None:
+    chip, trace = load_chip("h100-sxm"), _attention(2, 16, 4096, 128, causal=False)
+    closed, played = (engine.simulate(trace, chip, mode="eager") for engine in (analytic, event))
+    assert played.makespan_s == pytest.approx(closed.makespan_s, rel=0.03)
+    assert closed.makespan_s > 1.5 * analytic.simulate(trace, chip).makespan_s
+
+
+def test_no_band_of_the_replaced_kernels_is_taken() -> None:
+    chip, trace = load_chip("h100-sxm"), _attention(2, 16, 4096, 128, causal=False)
+    assert analytic.simulate(trace, chip).band_basis == ("attention_bidirectional measured on h100-sxm",)
+    eager = analytic.simulate(trace, chip, mode="eager")
+    assert eager.band_basis == ("attention_bidirectional with constants of another family",)
