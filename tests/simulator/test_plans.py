@@ -220,16 +220,6 @@ def test_softmax_reads_a_row_twice_only_if_a_core_cannot_hold_it(build):
     assert long == 3 * 2 * 100 * 200_000
 
 
-def test_sort_passes_grow_with_the_logarithm_of_a_long_row(build):
-    # 200,000 bytes per core hold 20,000 pairs of 2-byte keys and 8-byte indices.
-    chip = build.chip(launch_s=1e-6)
-    once, thrice = plan_ops(
-        [build.rows("sort", 1, 20_000), build.rows("sort", 1, 160_000)], [chip]
-    ).columns.reduction_s[:, 0]
-    assert once == 0
-    assert thrice == pytest.approx(3e-6)
-
-
 def test_gathered_rows_move_in_whole_sectors(build):
     narrow, wide = plan_ops(
         [build.indexed("gather", 1000, 1), build.indexed("gather", 1000, 16)], [build.chip()]
