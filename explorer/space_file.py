@@ -21,7 +21,7 @@ _ROOT_KEYS = (
     *("parameters", "fixed", "constraints", "workload"),
 )
 _NAME = re.compile(
-    r"(?!(?:design|value|objective|workload|on_front|area_mm2|tdp_w|bill_usd)$)[A-Za-z0-9][A-Za-z0-9_-]*"
+    r"(?!(?:design|value|objective|workload|batch|on_front|area_mm2|tdp_w|bill_usd)$)[A-Za-z0-9][A-Za-z0-9_-]*"
 )
 _RANGE_KEYS = ("low", "high", "steps", "step", "log")
 # What a program takes, see `workloads.programs.resolve_program`.

@@ -13,6 +13,7 @@ from reports.frames import MAX_ROWS
 
 _FRONT, _OTHER = "#D55E00", "#bbbbbb"
 _HALF = (WIDTH - 120) // 2
+_ALL, _ANY = "all, weighted", "any"
 TITLES = {
     "seconds_per_unit": "seconds per token or image",
     "joules_per_unit": "joules per token or image",
@@ -30,6 +31,28 @@ def most_designs(jobs: int) -> int:
     return MAX_ROWS // (3 * (jobs + 1))
 
 
+def by_batch(jobs: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Workload and batch of each job: those named `NAME-bN` that come at every batch are one workload; others "any".
+
+    >>> by_batch(["ar-b1", "ar-b8", "flux-b1", "flux-b8", "few-steps-b1", "toy"])["ar-b8"]
+    ('ar', '8')
+    >>> by_batch(["ar-b1", "ar-b8", "few-steps-b1"])["few-steps-b1"]
+    ('few-steps-b1', 'any')
+    """
+    batches: dict[str, set[str]] = {}
+    for job in jobs:
+        name, _, batch = job.rpartition("-b")
+        if name and batch.isdecimal():
+            batches.setdefault(name, set()).add(batch)
+    every = max(batches.values(), key=len, default=set())
+    split = {}
+    for job in jobs:
+        name, _, batch = job.rpartition("-b")
+        together = len(every) > 1 and batches.get(name) == every
+        split[job] = (name, batch) if together else (job, _ANY)
+    return split
+
+
 def front_chart(
     designs: pd.DataFrame,
     jobs: Sequence[str],
@@ -37,7 +60,7 @@ def front_chart(
     objectives: Sequence[str],
     marked: str = "beaten by no other",
 ) -> alt.typing.ChartType:
-    """Designs by a workload and an objective to choose; brush one chart, the other follows; hover shows the design.
+    """Designs by a workload, a batch and an objective to choose; brush one chart, the other follows; hover shows one.
 
     Args:
         designs: rows of `Exploration.all_frame` with a column `on_front`.
@@ -46,34 +69,18 @@ def front_chart(
         objectives: of the search, of which those per workload can be chosen.
         marked: what `on_front` says of a design.
     """
-    per_job = list(COSTS_PER_UNIT)
-    columns = ["design", "on_front", *parameters, "area_mm2", "tdp_w", "bill_usd"]
-    views = [("all, weighted", ""), *((job, f"{job}.") for job in jobs)]
-    rows = pd.concat(
-        [
-            designs[columns].assign(
-                workload=title,
-                **{name: designs[f"{prefix}{name}"] for name in per_job},
-                memory_part=designs[f"{prefix}memory_part"] if prefix else float("nan"),
-            )
-            for title, prefix in views
-        ],
-        ignore_index=True,
-    )
-    long = rows.melt(id_vars=[name for name in rows if name not in per_job], var_name="objective", value_name="value")
-    long["objective"] = long["objective"].map(TITLES)
-    long = long.replace([np.inf, -np.inf], np.nan)
-    long = chart_data(long[long["value"].notna()], "designs")
-    titles = [TITLES[name] for name in per_job]
-    first = next((TITLES[name] for name in objectives if name in per_job), titles[0])
-    workload = alt.param(
-        name="chosen_workload",
-        bind=alt.binding_select(options=[title for title, _ in views], name="workload "),
-        value=views[0][0],
-    )
-    objective = alt.param(
-        name="chosen_objective", bind=alt.binding_select(options=titles, name="objective "), value=first
-    )
+    views = [(_ALL, _ANY, ""), *((*split, f"{job}.") for job, split in by_batch(jobs).items())]
+    rows = _rows(designs, views, parameters)
+    titles = [TITLES[name] for name in COSTS_PER_UNIT]
+    first = next((TITLES[name] for name in objectives if name in COSTS_PER_UNIT), titles[0])
+    choices = [_choice("workload", list(dict.fromkeys(title for title, _, _ in views)), _ALL)]
+    batches = sorted({batch for _, batch, _ in views if batch != _ANY}, key=int)
+    if batches:
+        choices.append(_choice("batch", batches, batches[0]))
+    choices.append(_choice("objective", titles, first))
+    chosen = ["datum.workload === chosen_workload", "datum.objective === chosen_objective"]
+    if batches:
+        chosen.append(f"(datum.batch === '{_ANY}' || datum.batch === chosen_batch)")
     brush = alt.selection_interval(name="brush")
     tooltip = [alt.Tooltip(f"{name}:N") for name in ("design", *parameters)]
     tooltip += [
@@ -90,8 +97,8 @@ def front_chart(
         .legend(orient="bottom")
     )
     base = (
-        alt.Chart(long)
-        .transform_filter("datum.workload === chosen_workload && datum.objective === chosen_objective")
+        alt.Chart(rows)
+        .transform_filter(" && ".join(chosen))
         .mark_point(filled=True, size=36, opacity=0.8)
         .encode(
             y=alt.Y("value:Q").scale(type="log", nice=True).title("chosen objective"),
@@ -109,8 +116,36 @@ def front_chart(
         warnings.filterwarnings(
             "ignore", "Automatically deduplicated selection parameter"
         )  # one brush for both is meant
-        charts = alt.hconcat(*across).add_params(workload, objective)
+        charts = alt.hconcat(*across).add_params(*choices)
     return themed(charts.properties(title=chart_title("Designs", "choose below; brush one chart, the other follows")))
+
+
+def _choice(what: str, options: Sequence[str], value: str) -> alt.Parameter:
+    """A menu below the chart; the filter reads `chosen_<what>`."""
+    menu = alt.binding_select(options=list(options), name=f"{what} ")
+    return alt.param(name=f"chosen_{what}", bind=menu, value=value)
+
+
+def _rows(designs: pd.DataFrame, views: Sequence[tuple[str, str, str]], parameters: Sequence[str]) -> pd.DataFrame:
+    """One row a design, view (workload, batch and the prefix of its columns) and objective that has a value."""
+    per_job = list(COSTS_PER_UNIT)
+    columns = ["design", "on_front", *parameters, "area_mm2", "tdp_w", "bill_usd"]
+    rows = pd.concat(
+        [
+            designs[columns].assign(
+                workload=title,
+                batch=batch,
+                **{name: designs[f"{prefix}{name}"] for name in per_job},
+                memory_part=designs[f"{prefix}memory_part"] if prefix else float("nan"),
+            )
+            for title, batch, prefix in views
+        ],
+        ignore_index=True,
+    )
+    long = rows.melt(id_vars=[name for name in rows if name not in per_job], var_name="objective", value_name="value")
+    long["objective"] = long["objective"].map(TITLES)
+    long = long.replace([np.inf, -np.inf], np.nan)
+    return chart_data(long[long["value"].notna()], "designs")
 
 
 def steps_chart(steps: pd.DataFrame) -> alt.typing.ChartType:

@@ -26,6 +26,7 @@ class Answers:
 
     designs: int
     feasible: int
+    limits: dict[str, float]
     bound: list[dict[str, object]]
     best: list[dict[str, object]]
     regrets: list[dict[str, object]]
@@ -45,6 +46,7 @@ def answer(table: DesignTable, evaluate: Evaluator, *, designs: int) -> Answers:
     return Answers(
         designs=designs,
         feasible=len(table.index),
+        limits=dict(evaluate.goals.limits),
         bound=[bound_row(table, job) for job in table.jobs],
         best=best,
         regrets=regrets(table, autoregressive, denoising),

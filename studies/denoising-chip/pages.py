@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from explorer.mixes import DesignTable
+from explorer.objectives import LIMITS
 from reports.charts.exploration import front_chart, most_designs
 from reports.charts.theme import WIDTH, chart_data, chart_title, themed
 from reports.formatting import (
@@ -37,9 +38,9 @@ def build(found: answers.Answers, table: DesignTable) -> Report:
             Section(
                 title="Designs",
                 text=(
-                    "GPU-like chips of one reticle-sized die at most, 1 kW and 8,000 US$ of materials. Choose a "
-                    "workload and an objective, brush a region; hover shows a design. Orange: the best for "
-                    "autoregression, for denoising, and for mixes of both."
+                    f"GPU-like chips of one die: {_limits(found)}. Choose a workload, a batch and an objective, brush "
+                    "a region; hover shows a design. Orange: the best for autoregression, for denoising, and for "
+                    "mixes of both."
                 ),
                 figures=(Figure(chart=designs_chart(found, table)),),
             ),
@@ -56,7 +57,10 @@ def build(found: answers.Answers, table: DesignTable) -> Report:
             ),
             Section(
                 title="What each part of a chip is worth",
-                text="Elasticity of time: -0.4 says that 10 % more make the work about 4 % faster, all else equal.",
+                text=(
+                    "Elasticity of time: its change over the small change that makes it, each as a part of the whole. "
+                    "Below zero more makes the work faster, all else equal."
+                ),
                 figures=(Figure(chart=worth_chart(found)),),
             ),
             Section(
@@ -76,7 +80,7 @@ def build(found: answers.Answers, table: DesignTable) -> Report:
                 title="Where GPUs have gone",
                 text=(
                     "Real GPUs with the same kernel constants: FLOPs per byte of memory bandwidth, and time over the "
-                    "best design of the space. Two dies, or more stacks than the space allows, can be below 1."
+                    "best design of the space. Two dies, or more stacks than the space allows, can beat that."
                 ),
                 tables=(gpu_table(found),),
             ),
@@ -90,6 +94,13 @@ def build(found: answers.Answers, table: DesignTable) -> Report:
             ),
         ),
     )
+
+
+def _limits(found: answers.Answers) -> str:
+    """The constraints in words."""
+    words = {"die_mm2": "a die of {} mm2", "area_mm2": "{} mm2", "tdp_w": "{} W", "bill_usd": "{} US$ of materials"}
+    limits = [words[LIMITS[name]].format(format_number(value)) for name, value in found.limits.items()]
+    return f"at most {_listed(limits)}"
 
 
 def findings(found: answers.Answers) -> list[str]:

@@ -1,10 +1,9 @@
 """The report in a real headless Chromium, without a network."""
 
-import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from browser_visit import WIDTH, Visit
 
 from reports.html import write_report
 from reports.pages.registry import build_reports
@@ -13,49 +12,13 @@ from reports.tables import Tables
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-_ARGUMENTS = (
-    "--no-sandbox --headless --disable-gpu --disable-background-networking --disable-component-update "
-    "--disable-sync --no-first-run"
-).split()
-_WIDTH = 1280
 # A4 landscape less 12 mm margins, at 96 CSS pixels an inch.
 _PRINT_WIDTH = 1031
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[object]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need playwright")
-    program = next((found for found in map(shutil.which, _NAMES) if found), None)
-    if program is None:
-        pytest.skip(f"the browser tests need one of {', '.join(_NAMES)} on PATH; none was found")
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=program, args=_ARGUMENTS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
 def reports(tables: Tables) -> tuple[Report, ...]:
     return build_reports(tables)
-
-
-class Visit:
-    """An open report and what the browser said and asked for."""
-
-    def __init__(self, browser, path: Path, width: int = _WIDTH) -> None:
-        self.context = browser.new_context(viewport={"width": width, "height": 900}, offline=True)
-        self.page = self.context.new_page()
-        self.messages: list[str] = []
-        self.requests: list[str] = []
-        self.dialogs: list[str] = []
-        self.page.on("console", lambda message: self.messages.append(f"{message.type}: {message.text}"))
-        self.page.on("pageerror", lambda error: self.messages.append(f"error: {error}"))
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.on("dialog", lambda dialog: (self.dialogs.append(dialog.message), dialog.dismiss()))
-        self.address = path.resolve().as_uri()
-        self.page.goto(self.address)
-        self.page.wait_for_selector("body[data-drawn=all]", timeout=60_000)
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +80,7 @@ def test_wheel_scrolls_the_page_over_a_timeline(visit: Visit):
 
 
 def test_page_fits_a_laptop(visit: Visit):
-    assert visit.page.evaluate("document.documentElement.scrollWidth") <= _WIDTH
+    assert visit.page.evaluate("document.documentElement.scrollWidth") <= WIDTH
     scrolling = (
         """[...document.querySelectorAll(".table, figure")].filter(box => box.scrollWidth > box.clientWidth).length"""
     )
