@@ -1,7 +1,7 @@
 """`Evaluator`: from the values of a space's parameters to objectives, constraints and figures, a batch at a time."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -194,6 +194,16 @@ def _picked(job: Job, values: Columns, count: int) -> NDArray[np.int64]:
             f"workload {job.name!r}: unknown operating point {unknown[0]!r}; known: {', '.join(labels)}"
         )
     return np.array([labels.index(text) for text in texts], dtype=np.int64)
+
+
+def without_limits(evaluator: Evaluator) -> Evaluator:
+    """The same for designs of all corners of a space: limits are not looked at, and memory holds every workload."""
+    unknown = float("nan")
+    jobs = tuple(
+        replace(job, points=tuple((label, replace(point, needed_bytes=unknown)) for label, point in job.points))
+        for job in evaluator.jobs
+    )
+    return replace(evaluator, jobs=jobs, goals=replace(evaluator.goals, limits=(), holds_models=False))
 
 
 def constants_of(template: Template) -> tuple[tuple[str, float], ...]:

@@ -14,6 +14,7 @@ BoolArray = NDArray[np.bool_]
 
 _BLOCK = 1024
 _STRONG = 32
+_SWEPT = 3  # objectives whose hypervolume is swept here
 
 
 def front(costs: FloatArray) -> BoolArray:
@@ -52,7 +53,7 @@ def hypervolume(costs: FloatArray, reference: FloatArray) -> float:
     inside = inside[front(inside)]
     if not len(inside):
         return 0.0
-    if costs.shape[1] > 3:
+    if costs.shape[1] > _SWEPT:
         return _hypervolume_of_many(inside, reference)
     depth = 3 - costs.shape[1]  # fewer objectives: give each the same unit length in those that are missing
     padded = np.hstack([inside, np.zeros((len(inside), depth))])
@@ -209,11 +210,25 @@ def _sweep(costs: FloatArray, reference: FloatArray) -> float:
     return float(volume + area * (end - at_first))
 
 
-def _hypervolume_of_many(costs: FloatArray, reference: FloatArray) -> float:
+def require_hypervolume(objectives: int) -> None:
+    """Refuse, before anything is evaluated, as many objectives as nothing installed measures the front of.
+
+    Raises:
+        ExplorationError: more than three objectives without moocore.
+    """
+    if objectives <= _SWEPT:
+        return
     try:
-        import moocore  # noqa: PLC0415 - optional
+        import moocore  # noqa: F401, PLC0415 - optional
     except ImportError:
         raise ExplorationError(
-            f"the hypervolume of {len(reference)} objectives needs moocore: pip install 'roofscape[explore]'"
+            f"the hypervolume of {objectives} objectives needs moocore: pip install 'roofscape[explore]', "
+            f"or give at most {_SWEPT} objectives"
         ) from None
+
+
+def _hypervolume_of_many(costs: FloatArray, reference: FloatArray) -> float:
+    require_hypervolume(len(reference))
+    import moocore  # noqa: PLC0415 - optional
+
     return float(moocore.hypervolume(costs, ref=reference))

@@ -1,5 +1,6 @@
-"""How much each parameter moves each objective: by single steps around a design, and over the whole space."""
+"""How much each parameter moves each objective: by single steps around a design, and over the space (Sobol)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,7 +92,12 @@ def local_sensitivity(space: ParameterSpace, evaluate: Evaluate, design: int) ->
 
 
 def sobol_indices(
-    space: ParameterSpace, evaluate: Evaluate, *, samples: int = 1024, seed: int = 0, log: bool = False
+    space: ParameterSpace,
+    evaluate: Evaluate,
+    *,
+    samples: int = 1024,
+    seed: int = 0,
+    log: bool | Sequence[bool] = False,
 ) -> SobolIndices:
     """First-order and total Sobol indices of each parameter, each value of a parameter being equally likely.
 
@@ -103,20 +109,13 @@ def sobol_indices(
         evaluate: gives objectives of `samples * (parameters + 2)` designs at most, each once.
         samples: base samples, a power of two.
         seed: of the points and of the bootstrap.
-        log: indices of the objectives' logarithms, for objectives that span orders of magnitude.
+        log: indices of the objectives' logarithms, for objectives that span orders of magnitude; of all, or of each.
 
     Raises:
         ExplorationError: `samples` is no power of two, or too few designs have objectives.
     """
-    if samples < 4 or samples & (samples - 1):
-        raise ExplorationError(f"the number of samples must be a power of two of at least 4, got {samples}")
-    index = _saltelli_designs(space, samples, seed)
-    unique, where = np.unique(index, return_inverse=True)
-    blocks = [unique[at : at + BLOCK_DESIGNS] for at in range(0, len(unique), BLOCK_DESIGNS)]
-    costs = np.concatenate([check_rows(evaluate(space.decode(block)), len(block)).costs for block in blocks])
-    costs = costs[where.reshape(index.shape)]
-    if log:
-        costs = np.log(np.where(costs > 0, costs, np.nan))
+    check_samples(samples)
+    costs, evaluations = costs_of(space, evaluate, _saltelli_designs(space, samples, seed), log)
     usable = np.isfinite(costs).all(axis=(0, 2))
     if usable.sum() < 4:
         raise ExplorationError(
@@ -134,8 +133,28 @@ def sobol_indices(
         first_order_error=np.std([pair[0] for pair in drawn], axis=0),
         total_error=np.std([pair[1] for pair in drawn], axis=0),
         samples=count,
-        evaluations=len(unique),
+        evaluations=evaluations,
     )
+
+
+def check_samples(samples: int) -> None:
+    """Refuse a number of base samples that Sobol points do not come in."""
+    if samples < 4 or samples & (samples - 1):
+        raise ExplorationError(f"the number of samples must be a power of two of at least 4, got {samples}")
+
+
+def costs_of(
+    space: ParameterSpace, evaluate: Evaluate, index: IntArray, log: bool | Sequence[bool] = False
+) -> tuple[FloatArray, int]:
+    """(objectives of the designs `index` [...], or their logarithms, [..., K]; how many different ones were evaluated).
+
+    Each design is evaluated once. NaN where one has no objectives, or no logarithm is to be had.
+    """
+    unique, where = np.unique(index, return_inverse=True)
+    blocks = [unique[at : at + BLOCK_DESIGNS] for at in range(0, len(unique), BLOCK_DESIGNS)]
+    costs = np.concatenate([check_rows(evaluate(space.decode(block)), len(block)).costs for block in blocks])
+    logarithms = np.log(np.where(costs > 0, costs, np.nan))
+    return np.where(np.asarray(log), logarithms, costs)[where.reshape(index.shape)], len(unique)
 
 
 def _saltelli_designs(space: ParameterSpace, samples: int, seed: int) -> IntArray:

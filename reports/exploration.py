@@ -10,18 +10,27 @@ import numpy as np
 import pandas as pd
 
 from explorer.archive import Archive
+from explorer.errors import ExplorationError
 from explorer.evaluator import Evaluator
 from explorer.finalists import Replay, pick_finalists, replay
 from explorer.jobs import file_hash, point_trace
+from explorer.morris import MorrisEffects, morris_effects
 from explorer.pareto import find_bounds
 from explorer.search import Batch
-from explorer.sensitivity import Step, local_sensitivity
+from explorer.sensitivity import SobolIndices, Step, local_sensitivity, sobol_indices
 from explorer.space_file import PointRequest, SpaceFile
 from reports.errors import ReportError
 
 if TYPE_CHECKING:
-    from explorer.result import Result
+    from explorer.result import Evaluate, Result
     from explorer.store import StoredRun
+
+
+_PARTS_OF_ONE = ("quality_loss",)  # objectives that may be 0 and have no logarithm
+_SAMPLES_PER_WALK = 8  # base samples of Sobol indices for each walk of Morris, which needs far fewer
+_OF_SOBOL = ("first_order", "first_order_error", "total", "total_error")
+_OF_MORRIS = ("mean_absolute", "spread")
+_WHOLE = (*_OF_SOBOL, *_OF_MORRIS)
 
 
 def describe(asked: SpaceFile) -> dict[str, object]:
@@ -61,6 +70,9 @@ class Exploration:
         index: numbers of all designs seen, [D].
         result: their rows.
         steps: local sensitivity around the knee of the front.
+        sobol: Sobol indices over the whole space, None where they were not asked for or cannot be had.
+        morris: elementary effects over it, likewise.
+        not_weighed: why there are none, empty where nobody asked.
         played: finalists by the event engine.
     """
 
@@ -74,6 +86,9 @@ class Exploration:
     index: "np.ndarray[Any, np.dtype[np.int64]]" = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     result: "Result | None" = None
     steps: list[Step] = field(default_factory=list)
+    sobol: SobolIndices | None = None
+    morris: MorrisEffects | None = None
+    not_weighed: str = ""
     played: list[Replay] = field(default_factory=list)
 
     def add(self, batch: Batch) -> None:
@@ -92,6 +107,21 @@ class Exploration:
             self.best.add(self.index, self.result)
         self.best.require_front()
         self.steps = local_sensitivity(self.asked.space, self.evaluator, self.finalists()[0])
+
+    def weigh_space(self, evaluate: "Evaluate", samples: int) -> None:
+        """Find which parameters decide over the whole space; where too few designs have objectives, say so.
+
+        Args:
+            evaluate: gives objectives of designs in all corners, see `without_limits`.
+            samples: base samples of the Sobol indices.
+        """
+        space, log = self.asked.space, [name not in _PARTS_OF_ONE for name in self.asked.goals.objectives]
+        try:
+            self.sobol = sobol_indices(space, evaluate, samples=samples, seed=self.seed, log=log)
+            walks = max(2, samples // _SAMPLES_PER_WALK)
+            self.morris = morris_effects(space, evaluate, trajectories=walks, seed=self.seed, log=log)
+        except ExplorationError as error:
+            self.not_weighed = str(error)
 
     def finalists(self) -> list[int]:
         """Numbers of the knee and of the best design of each objective."""
@@ -157,6 +187,20 @@ class Exploration:
                 )
         return pd.DataFrame(rows, columns=["parameter", "step", "objective", "change", "feasible"])
 
+    def whole_frame(self) -> pd.DataFrame:
+        """What each parameter decides over the whole space: Sobol indices with their errors, effects by Morris."""
+        if self.sobol is None or self.morris is None:
+            return pd.DataFrame(columns=["parameter", "objective", *_WHOLE])
+        objectives = self.asked.goals.objectives
+        columns = {name: getattr(self.sobol, name).ravel() for name in _OF_SOBOL}
+        columns |= {name: getattr(self.morris, name).ravel() for name in _OF_MORRIS}
+        pairs = [
+            {"parameter": parameter, "objective": objective}
+            for parameter in self.sobol.parameters
+            for objective in objectives
+        ]
+        return pd.DataFrame(pairs).assign(**columns)
+
     def curve_frame(self) -> pd.DataFrame:
         """Hypervolume of the front after each batch, as a part of the final box."""
         bounds = find_bounds(self.best.costs)
@@ -174,5 +218,6 @@ class Exploration:
             "front": self.front_frame().to_dict("records"),
             "finalists": self.played_frame().to_dict("records"),
             "sensitivity": self.steps_frame().to_dict("records"),
+            "whole_space": self.whole_frame().to_dict("records"),
             "hypervolume": self.curve_frame().to_dict("records"),
         }

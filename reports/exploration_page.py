@@ -3,6 +3,7 @@
 import pandas as pd
 
 from reports.charts.exploration import TITLES, curve_chart, front_chart, most_designs, steps_chart
+from reports.charts.sensitivity import effects_chart, indices_chart
 from reports.console import print_line, print_table
 from reports.exploration import Exploration
 from reports.formatting import (
@@ -30,6 +31,10 @@ def _by(change: float) -> str:
     return format_change(1.0 + change)
 
 
+def _percent(part: float) -> str:
+    return f"{100 * part:.1f} %"
+
+
 _PLAYED = (
     *texts(design="design", job="workload"),
     *numbers(format_seconds, closed_s="closed form", event_s="event engine"),
@@ -37,6 +42,11 @@ _PLAYED = (
     *numbers(format_seconds, low_s="90 % from", high_s="to"),
     *numbers(format_joules, event_j="energy"),
     *texts(binds="what takes the time"),
+)
+_WHOLE = (
+    *texts(parameter="parameter", objective="objective"),
+    *numbers(_percent, first_order="alone", first_order_error="+-", total="with others", total_error="+-"),
+    *numbers("{:.3f}".format, mean_absolute="mean effect", spread="its spread"),
 )
 _STEPS = (
     *texts(parameter="parameter", step="step", objective="objective"),
@@ -69,6 +79,8 @@ def build_exploration_page(exploration: Exploration) -> Report:
                 tables=(TableView(title="Steps", frame=steps, columns=_STEPS),),
             )
         )
+    if exploration.sobol is not None and exploration.morris is not None:
+        sections.append(_whole_section(exploration))
     if exploration.played:
         sections.append(
             Section(
@@ -79,6 +91,25 @@ def build_exploration_page(exploration: Exploration) -> Report:
         )
     sections.append(Section(title="The search", figures=(Figure(chart=curve_chart(exploration.curve_frame())),)))
     return Report(title=asked.title, findings=tuple(findings(exploration, front)), sections=tuple(sections))
+
+
+def _whole_section(exploration: Exploration) -> Section:
+    """What each parameter decides over the whole space."""
+    sobol, morris, whole = exploration.sobol, exploration.morris, exploration.whole_frame()
+    assert sobol is not None and morris is not None
+    return Section(
+        title="What decides over the whole space",
+        text=(
+            "Sobol indices: the part of the variance of an objective that a parameter explains alone, and in which it "
+            f"takes part at all; from {format_count(sobol.samples)} samples, with their standard errors. Effects by "
+            f"Morris, from {format_count(morris.trajectories)} walks: what the objective would change by over all "
+            "values of the parameter, and how much that depends on the others. Both of logarithms (0.69 is a factor "
+            "of two), but of 1 - quality itself. Limits are not looked at, and every design counts as holding the "
+            "workloads."
+        ),
+        figures=(Figure(chart=indices_chart(whole)), Figure(chart=effects_chart(whole))),
+        tables=(TableView(title="Indices and effects", frame=whole, columns=_WHOLE),),
+    )
 
 
 def findings(exploration: Exploration, front: pd.DataFrame) -> list[str]:
@@ -104,6 +135,17 @@ def findings(exploration: Exploration, front: pd.DataFrame) -> list[str]:
             f"{job.name}: memory binds {format_ratio(parts.min())} to {format_ratio(parts.max())} of the kernels' time "
             "over the front."
         )
+    if exploration.sobol is not None:
+        for number, objective in enumerate(asked.goals.objectives):
+            total = exploration.sobol.total[:, number]
+            first = int(total.argmax())
+            found.append(
+                f"Over the whole space {asked.space.names[first]} decides most about {TITLES[objective]}: it takes "
+                f"part in {format_ratio(total[first])} of the variance "
+                f"(+- {format_ratio(exploration.sobol.total_error[first, number])})."
+            )
+    if exploration.not_weighed:
+        found.append(f"What decides over the whole space was not found: {exploration.not_weighed}.")
     if exploration.played:
         worst = max(exploration.played, key=lambda each: abs(each.difference))
         found.append(

@@ -32,6 +32,9 @@ def explore(
     ] = None,
     engine: Annotated[str, typer.Option(help="local or ray.", rich_help_panel=_SCALE)] = "local",
     processes: Annotated[int | None, typer.Option(help="Workers [default: all cores].", rich_help_panel=_SCALE)] = None,
+    sensitivity: Annotated[
+        int, typer.Option(help="Base samples of Sobol indices over the whole space, a power of two; 0 for none.")
+    ] = 512,
     finalists: Annotated[bool, typer.Option(help="Play the best designs again by the event engine.")] = True,
     output: Annotated[Path, typer.Option("--output", "-o", help="The HTML page to write.")] = Path("out/explore.html"),
     csv: Annotated[Path | None, typer.Option(help="Also write the front as CSV.")] = None,
@@ -46,19 +49,25 @@ def explore(
 
       roofscape explore space.toml --sampling nsga2 --designs 5000 --json
     """
+    from explorer.evaluator import without_limits
     from explorer.parallel import evaluator as workers
+    from explorer.pareto import require_hypervolume
     from explorer.run_key import code_version, run_key
     from explorer.search import explore as search
     from explorer.search import propose
+    from explorer.sensitivity import check_samples
     from explorer.space_file import load_space
     from explorer.store import Store
-    from reports.console import print_json, print_line
+    from reports.console import print_json, print_line, progress
     from reports.exploration import Exploration, describe
     from reports.exploration_page import build_exploration_page, print_exploration
     from reports.html import write_report
     from reports.prepared import prepare_evaluator
 
     asked = load_space(space)
+    require_hypervolume(len(asked.goals.objectives))
+    if sensitivity:
+        check_samples(sensitivity)
     strategy = sampling or ("grid" if designs is None and asked.space.size <= _GRID_DESIGNS else "sobol")
     count = designs if designs is not None or strategy == "grid" else _GRID_DESIGNS
     proposals = propose(strategy, asked.space, designs=count, seed=seed)
@@ -74,6 +83,12 @@ def explore(
         for batch in _watched(search(asked.space, shared, proposals, memory=run), total):
             exploration.add(batch)
         exploration.finish(kept=run)
+    if sensitivity:
+        with (
+            progress("sensitivity over the space"),
+            workers(without_limits(evaluate), engine=engine, processes=processes) as whole,
+        ):
+            exploration.weigh_space(whole, sensitivity)
     if finalists:
         _replay(exploration, folder / "traces")
     write_report((build_exploration_page(exploration),), output, title=asked.title)

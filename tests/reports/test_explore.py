@@ -1,6 +1,7 @@
 """`roofscape explore` and `crossover`: pages, JSON, resuming, nonsense."""
 
 import json
+import sys
 
 import pytest
 from typer.testing import CliRunner
@@ -73,6 +74,45 @@ def test_front_holds_constraints_and_is_beaten_by_none(explored):
     assert all(row["low_s"] < row["event_s"] < row["high_s"] for row in found["finalists"])
     page = (folder / "out.html").read_text()
     assert "Small &lt;b&gt;chips&lt;/b&gt;" in page and "Small <b>chips</b>" not in page
+
+
+def test_what_decides_over_the_whole_space_is_told(explored):
+    folder, found = explored
+    rows = {(row["parameter"], row["objective"]): row for row in found["whole_space"]}
+    assert set(rows) == {
+        (name, objective)
+        for name in ("cores", "stacks", "clock_ghz", "denoise")
+        for objective in ("seconds_per_unit", "bill_usd")
+    }
+    # a quarter of the steps: half the geometric mean over both workloads, whatever the chip
+    steps = rows["denoise", "seconds_per_unit"]
+    assert steps["mean_absolute"] == pytest.approx(0.69, abs=0.02) and steps["spread"] < 0.05
+    assert steps["total"] > 0.5 and steps["total"] == max(
+        row["total"] for (_, objective), row in rows.items() if objective == "seconds_per_unit"
+    )
+    # silicon costs what it costs at any clock and any number of steps
+    for name in ("clock_ghz", "denoise"):
+        row = rows[name, "bill_usd"]
+        assert row["total"] == row["first_order"] == row["mean_absolute"] == 0.0
+    page = (folder / "out.html").read_text()
+    assert "Sobol indices" in page and "Effects by Morris" in page
+    assert "Over the whole space denoise decides most about seconds per token or image" in page
+
+
+def test_four_objectives_without_moocore_end_before_anything_runs(tmp_path, capsys, monkeypatch):
+    from reports.cli import main
+
+    wanted = 'objectives = ["seconds_per_unit", "bill_usd", "area_mm2", "tdp_w"]'
+    (tmp_path / "space.toml").write_text(SPACE.replace('objectives = ["seconds_per_unit", "bill_usd"]', wanted))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "moocore", None)  # an import of it then fails
+    monkeypatch.setattr("sys.argv", ["roofscape", "explore", "space.toml", "--processes", "1"])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
+    assert len(errors) == 1 and "4 objectives needs moocore: pip install 'roofscape[explore]'" in errors[0], errors
+    assert [path.name for path in tmp_path.iterdir()] == ["space.toml"]  # nothing captured, nothing stored
 
 
 def test_a_second_run_evaluates_nothing_again(explored):
