@@ -17,7 +17,7 @@ from simulator.timeline import Mode
 # Designs that are planned at once: enough for NumPy, few enough that [kernels, designs] arrays stay in cache.
 _BLOCK_DESIGNS = 256
 _COMPUTING = 0.9  # units that work for this part of a core's time are what binds it
-_SAMPLER_FLOPS = 2.0  # comparison and running sum of one logit
+SAMPLER_FLOPS = 2.0  # comparison and running sum of one logit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -189,5 +189,5 @@ def _sampling_unit(
     )
     streamed_s = np.maximum(logits / lanes, moved / hardware.dram_bytes_per_s)
     seconds = passes * np.maximum(hardware.launch_s, issued_s) + streamed_s
-    joules = moved * power.dram_j_per_byte + _SAMPLER_FLOPS * logits * power.vector_j_per_flop
+    joules = moved * power.dram_j_per_byte + SAMPLER_FLOPS * logits * power.vector_j_per_flop
     return seconds, joules

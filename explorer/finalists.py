@@ -1,22 +1,21 @@
 """Finalists: the best designs of a front, played again by the event engine, with their error band and what binds."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from explorer.area import die_area
 from explorer.design_chips import MATRIX_RATES, design_chip
-from explorer.evaluate import run_costs
 from explorer.evaluator import Columns, Evaluator, Job
 from explorer.hardware import FloatArray, Hardware
 from explorer.power import Power, chip_power
+from explorer.sampling_unit import play_with_unit
 from explorer.workload import Workload
 from profiler.fusion import fuse
 from profiler.op import KINDS
 from profiler.traces import Trace
 from roofline.chip import Chip, Energy
-from simulator import event
 from simulator.plans import plan_columns
 
 _SHOWN_KINDS = 3
@@ -93,21 +92,22 @@ def replay(
         runs_s: time of a run of each job in closed form.
         traces: trace of each job at the design's operating point.
 
-    A chip has no sampling unit in the engines; what the design's unit saves is taken off their time and energy.
+    A design's sampling unit is played too, as a kernel of its own, see `explorer.sampling_unit`.
     """
     chip = chip_of(evaluator, values, f"design-{number}")
+    hardware = _hardware(evaluator, values, chip.name)
+    logits_per_s = float((hardware.sampler_lanes * hardware.cores * hardware.clock_hz)[0])
     for job in evaluator.jobs:
         workload = point_of(job, values)
-        saved_s, saved_j = _saved(evaluator, values, workload)
-        played = event.simulate(fuse(traces[job.name]), chip, mode=evaluator.mode)
+        played = play_with_unit(fuse(traces[job.name]), chip, logits_per_s=logits_per_s, mode=evaluator.mode)
         yield Replay(
             design=number,
             job=job.name,
             closed_s=runs_s[job.name],
-            event_s=played.makespan_s - saved_s,
-            low_s=None if played.low_s is None else played.low_s - saved_s,
-            high_s=None if played.high_s is None else played.high_s - saved_s,
-            event_j=None if played.energy_j is None else played.energy_j - saved_j,
+            event_s=played.makespan_s,
+            low_s=played.low_s,
+            high_s=played.high_s,
+            event_j=played.energy_j,
             binds=_binds(workload, chip),
         )
 
@@ -116,20 +116,6 @@ def point_of(job: Job, values: Columns) -> Workload:
     """The operating point of a job that a design (columns of length 1) takes."""
     label = str(values[job.name][0]) if job.name in values else job.points[0][0]
     return next(workload for name, workload in job.points if name == label)
-
-
-def _saved(evaluator: Evaluator, values: Columns, workload: Workload) -> tuple[float, float]:
-    """(seconds, joules) of a run that a design's sampling unit saves."""
-    hardware = _hardware(evaluator, values, "design")
-    if not hardware.sampler_lanes[0] > 0:
-        return 0.0, 0.0
-    power = chip_power(hardware, evaluator.technology)
-    without = replace(hardware, sampler_lanes=np.zeros(1))
-    with_unit, plain = (
-        run_costs([workload], each, power, calibration=evaluator.calibration, mode=evaluator.mode)
-        for each in (hardware, without)
-    )
-    return float((plain.run_s - with_unit.run_s)[0, 0]), float((plain.run_j - with_unit.run_j)[0, 0])
 
 
 def _hardware(evaluator: Evaluator, values: Columns, name: str) -> Hardware:

@@ -9,7 +9,7 @@ import numpy as np
 from explorer.errors import ExplorationError
 from profiler.fusion import fuse
 from profiler.memory import memory_use
-from profiler.op import Op
+from profiler.op import Op, Operand
 from profiler.traces import Trace
 from simulator.op_columns import BoolArray, FloatArray, IntArray, OpColumns
 
@@ -94,7 +94,7 @@ def workload_from_trace(
         raise ExplorationError(f"workload {name or trace.name!r}: units must be > 0, got {units}")
     view = fuse(trace) if fused else trace
     counts = np.bincount(view.calls.op, minlength=len(view.ops)).astype(np.float64)
-    sampling = np.array([_samples(op) for op in view.ops], dtype=np.bool_)
+    sampling = np.array([samples(op) for op in view.ops], dtype=np.bool_)
     logits_bytes, logits, passes = _sampled(view.ops, counts)
     kept, kept_counts = condense(view.ops, counts, sampling, most_variants)
     return Workload(
@@ -168,18 +168,24 @@ def _work(op: Op) -> float:
     return moved + ((op.matrix_flops or 0) + (op.vector_flops or 0)) / 100.0
 
 
-def _samples(op: Op) -> bool:
+def samples(op: Op) -> bool:
     """Whether it works on logits and is no product: fused kernels may hold them among their outputs alone."""
     return op.kind not in ("gemm", "conv") and any(operand.role == "logits" for operand in (*op.inputs, *op.outputs))
+
+
+def written_logits(op: Op) -> Operand | None:
+    """The logits that a product writes; None where it writes none, or is none."""
+    found = [operand for operand in op.outputs if op.kind == "gemm" and operand.role == "logits"]
+    return found[0] if found else None
 
 
 def _sampled(ops: Sequence[Op], counts: FloatArray) -> tuple[float, float, float]:
     """(bytes, number, passes) of the logits that products write."""
     moved = elements = passes = 0.0
     for op, count in zip(ops, counts, strict=True):
-        for operand in op.outputs:
-            if op.kind == "gemm" and operand.role == "logits":
-                moved += count * (operand.moved_bytes or 0)
-                elements += count * float(np.prod(operand.shape))
-                passes += count
+        logits = written_logits(op)
+        if logits is not None:
+            moved += count * (logits.moved_bytes or 0)
+            elements += count * float(np.prod(logits.shape))
+            passes += count
     return moved, elements, passes

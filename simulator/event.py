@@ -9,7 +9,7 @@ from simulator.kernel_process import PS_PER_S, kernel_work, to_ps
 from simulator.playback import Playback
 from simulator.result import SimulationResult
 from simulator.stream_dependencies import cross_stream_dependencies
-from simulator.timeline import Mode, build_result, prepare
+from simulator.timeline import Mode, Setting, build_result, prepare
 
 # Launches that CUDA keeps pending before the host blocks; not documented, seen as 1,022 to 1,024 on current drivers.
 QUEUE_DEPTH = 1024
@@ -40,8 +40,20 @@ def simulate(
     """
     if queue_depth < 1:
         raise SimulationError(f"queue_depth must be at least 1, got {queue_depth}")
-    setting = prepare(trace, chip, mode, host_dispatch_s)
-    dependencies = cross_stream_dependencies(trace)
+    return play(prepare(trace, chip, mode, host_dispatch_s), cross_stream_dependencies(trace), queue_depth=queue_depth)
+
+
+def play(
+    setting: Setting, dependencies: dict[int, tuple[int, ...]], *, queue_depth: int = QUEUE_DEPTH
+) -> SimulationResult:
+    """Play plans that are made already, such as those of a unit that no kernel model knows.
+
+    Args:
+        setting: the trace, the chip and the plans of its ops.
+        dependencies: calls that wait for calls on other streams, see `cross_stream_dependencies`.
+        queue_depth: calls that a stream's launch queue holds before the host waits.
+    """
+    trace, chip = setting.trace, setting.chip
     playback = Playback(
         chip=chip,
         works=[kernel_work(setting.table.plan(op), chip) for op in range(len(trace.ops))],
