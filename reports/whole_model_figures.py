@@ -25,11 +25,12 @@ class MeasuredModel:
         latency_s: measured time of a step.
         joules_per_output: measured joules per token, or per image; None where not measured.
         power_w: measured mean board power.
-        context: assumed mean number of cached tokens.
-        prompt: assumed mean length of a prompt.
+        context: mean number of tokens that a sequence attends to.
+        prompt: mean number of tokens of a prompt that are computed, those shared with prompts before left out.
         output: tokens of an answer.
         steps: denoising steps of an image.
         sampling: how a token is presumed to be chosen: options of `FilterOptions`.
+        state_dtype: of recurrent states, where it is not that of the weights.
     """
 
     model: str
@@ -45,6 +46,7 @@ class MeasuredModel:
     output: int = 0
     steps: int = 0
     sampling: tuple[tuple[str, float], ...] = field(default=())
+    state_dtype: str | None = None
 
     def __post_init__(self) -> None:
         where = f"measured model {self.model!r}"

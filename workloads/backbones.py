@@ -56,11 +56,15 @@ class Backbone(Transformer):
         """Build the network; see `build_backbone`."""
         super().__init__(preset, dtype=dtype, device=device, seed=seed)
         self.mixtures = tuple(module for module in self.modules() if isinstance(module, MixtureOfExperts))
-        for mixture in self.mixtures:
-            mixture.routing = routing or AssumedRouting()
+        self.assume_routing(routing or AssumedRouting())
         self.global_tables: tuple[torch.Tensor, torch.Tensor] | None = None
         if preset.window is not None:
             self.global_tables = _global_tables(preset, preset.window, dtype=dtype, device=device)
+
+    def assume_routing(self, routing: AssumedRouting) -> None:
+        """On `meta`, spread tokens over experts in this way from now on."""
+        for mixture in self.mixtures:
+            mixture.routing = routing
 
     def _build_block(self, layer: int, dtype: torch.dtype) -> nn.Module:
         return build_block(self.preset, layer, dtype)
@@ -83,8 +87,13 @@ class Backbone(Transformer):
         """Tokens of each expert in the last forward, for each layer with experts; assumed ones on `meta`."""
         return tuple(mixture.tokens_per_expert for mixture in self.mixtures)
 
-    def new_cache(self, batch: int, capacity: int) -> KVCache:
+    def new_cache(self, batch: int, capacity: int, *, state_dtype: torch.dtype | None = None) -> KVCache:
         """An empty cache of keys, values, latents and recurrent states.
+
+        Args:
+            batch: sequences.
+            capacity: positions that fit.
+            state_dtype: of recurrent states; None for the weights' own.
 
         Raises:
             WorkloadError: the network scans in both directions, so that no token's state is ever final.
@@ -98,7 +107,9 @@ class Backbone(Transformer):
             raise WorkloadError(f"model preset {preset.name!r} scans in both directions, so no state can be kept")
         memories = tuple(_memory(preset, layer) for layer in range(preset.layers))
         dtype = self.embedding.weight.dtype
-        return LayeredCache(memories, batch=batch, capacity=capacity, dtype=dtype, device=self.device)
+        return LayeredCache(
+            memories, batch=batch, capacity=capacity, dtype=dtype, device=self.device, state_dtype=state_dtype
+        )
 
     def forward(
         self,

@@ -142,14 +142,15 @@ def _update(
     out_B1GN: torch.Tensor,
     state_BHPN: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The recurrence at a single position; the state is changed in place."""
+    """The recurrence at a single position; the state is changed in place, in a precision of its own if it has one."""
     batch, _, heads, width = x_B1HP.shape
     groups, state = in_B1GN.shape[2:]
     by_group = (batch, groups, heads // groups, width)
     state_BGRPN = state_BHPN.view(*by_group, state)
     state_BGRPN.mul_(decay_B1H.exp().view(*by_group[:3], 1, 1))
     state_BGRPN.addcmul_(x_B1HP.reshape(*by_group, 1), in_B1GN.reshape(batch, groups, 1, 1, state))
-    y_BGRP = state_BGRPN.view(batch, groups, -1, state) @ out_B1GN.reshape(batch, groups, state, 1)
+    out_BGN1 = out_B1GN.reshape(batch, groups, state, 1).to(state_BHPN.dtype)
+    y_BGRP = (state_BGRPN.view(batch, groups, -1, state) @ out_BGN1).to(x_B1HP.dtype)
     return y_BGRP.view(batch, 1, heads, width), state_BHPN
 
 

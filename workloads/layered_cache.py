@@ -52,9 +52,21 @@ class LayeredCache(KVCache):
         capacity: int,
         dtype: torch.dtype,
         device: torch.device | str,
+        state_dtype: torch.dtype | None = None,
     ) -> None:
-        def allocate(*shape: int) -> torch.Tensor:
-            return mark_role(torch.zeros(batch, *shape, dtype=dtype, device=device), "kv_cache")
+        """An empty cache.
+
+        Args:
+            memories: what each layer keeps.
+            batch: sequences.
+            capacity: positions that fit.
+            dtype: of keys, values, inputs of convolutions, and states.
+            device: where it lies.
+            state_dtype: of recurrent states, where engines keep them wider than the rest; None for `dtype`.
+        """
+
+        def allocate(*shape: int, kept_as: torch.dtype = dtype) -> torch.Tensor:
+            return mark_role(torch.zeros(batch, *shape, dtype=kept_as, device=device), "kv_cache")
 
         self.capacity = capacity
         self.length = 0
@@ -62,7 +74,9 @@ class LayeredCache(KVCache):
         self._keys = tuple(allocate(memory.kv_heads, capacity, memory.key_width) for memory in memories)
         self._values = tuple(allocate(memory.kv_heads, capacity, memory.value_width) for memory in memories)
         self._states = tuple(
-            None if memory.conv is None else RecurrentState(allocate(*memory.conv), allocate(*memory.state))
+            None
+            if memory.conv is None
+            else RecurrentState(allocate(*memory.conv), allocate(*memory.state, kept_as=state_dtype or dtype))
             for memory in memories
         )
 

@@ -25,13 +25,18 @@ class AssumedRouting:
     Attributes:
         exponent: expert e gets tokens in proportion to `(e + 1) ** -exponent`, each token at most once. At 0 all get
             the same, so `min(N * K, E)` experts run, the most that can; larger values crowd fewer experts.
+        independent: each token chooses its experts by chance and none knows of the others, so that
+            `E * (1 - (1 - K / E) ** N)` experts run on average; these get the same, all others nothing.
     """
 
     exponent: float = 0.0
+    independent: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.exponent < float("inf"):
             raise WorkloadError(f"assumed routing: exponent must be finite and >= 0, got {self.exponent}")
+        if self.independent and self.exponent:
+            raise WorkloadError(f"assumed routing: independent choices take exponent 0, got {self.exponent}")
 
     def counts(self, *, rows: int, experts: int, top_k: int) -> tuple[int, ...]:
         """Tokens of each expert, which add up to `rows * top_k`.
@@ -39,8 +44,13 @@ class AssumedRouting:
         >>> AssumedRouting().counts(rows=3, experts=4, top_k=2), AssumedRouting(exponent=2).counts(
         ...     rows=4, experts=4, top_k=2)
         ((2, 2, 1, 1), (4, 2, 1, 1))
+        >>> AssumedRouting(independent=True).counts(rows=2, experts=4, top_k=1)  # 4 (1 - 9 / 16) = 1.75 experts
+        (1, 1, 0, 0)
         """
-        return _assumed_counts(rows, experts, top_k, self.exponent)
+        if not self.independent or not rows:
+            return _assumed_counts(rows, experts, top_k, self.exponent)
+        running = max(top_k, round(experts * (1.0 - (1.0 - top_k / experts) ** rows)))
+        return _assumed_counts(rows, running, top_k, 0.0) + (0,) * (experts - running)
 
 
 @cache

@@ -15,9 +15,10 @@ from profiler.traces import Trace
 from reports.cli import app
 from reports.errors import ReportError
 from reports.whole_model_figures import MeasuredModel, read_measured_models
-from reports.whole_models import median_arrivals, predict_models, summarize_errors
+from reports.whole_models import median_prompt_tokens, predict_models, summarize_errors
 from workloads.decode_step import build_decode_step
 from workloads.errors import WorkloadError
+from workloads.mixture_of_experts import AssumedRouting
 from workloads.samplers.choosing import FilterOptions
 
 
@@ -58,10 +59,39 @@ def test_decode_step_refuses_other_kinds() -> None:
         build_decode_step("llada-8b", batch=1, context=8)
 
 
-@pytest.mark.parametrize(("mean", "median"), [(0.6, 0), (0.7, 1), (5.0, 5), (1.6, 1), (1.7, 2)])
-def test_median_of_poisson_arrivals(mean: float, median: int) -> None:
-    """exp(-mean) is half at ln 2 = 0.693; (1 + mean) exp(-mean) at 1.678."""
-    assert median_arrivals(mean) == median
+def test_decode_step_of_a_hybrid_reads_states_in_their_own_type_and_no_zeros() -> None:
+    """By hand: 27 layers of 128 heads of 80 x 128 states of 4 bytes; 4 layers of 8 KV heads of 128, 2 bytes, twice."""
+    with capture(name="step") as recording:
+        build_decode_step("nemotron-nano-9b-v2", batch=3, context=49, state_dtype="float32")()
+    frame = recording.trace.to_frame()
+    decode = frame[frame["phase"] == "decode"]
+    states = decode[decode["kind"] == "scan"]["read_kv_cache_bytes"].sum()
+    keys = decode[decode["kind"] == "attention"]["read_kv_cache_bytes"].sum()
+    assert states == 3 * 27 * 128 * 80 * 128 * 4
+    assert keys == 3 * 50 * 4 * 2 * 8 * 128 * 2
+    assert not decode["name"].str.contains("zeros").any()
+
+
+def test_decode_step_spreads_tokens_over_experts_as_told() -> None:
+    """Two tokens with 8 of 128 experts: 16 experts at most, 128 (1 - (15 / 16)^2) = 15.5 on average."""
+    with capture(name="step") as recording:
+        build_decode_step("qwen3-30b-a3b", batch=2, context=9, routing=AssumedRouting(independent=True))()
+    assert any(16 in operand.shape for op in recording.trace.ops if op.kind == "gemm" for operand in op.inputs)
+
+
+@pytest.mark.parametrize(("arriving", "prompt"), [(0.735, 330.0), (1.0, 330.0), (1.29, 330.0), (4.0, 50.0)])
+def test_median_prompt_tokens_of_simulated_steps(arriving: float, prompt: float) -> None:
+    random = np.random.default_rng(1)
+    counts = random.poisson(arriving, 400_000)
+    tokens = prompt * random.standard_gamma(np.maximum(counts, 1e-9)) * (counts > 0)
+    spread = 0.02 * prompt
+    assert median_prompt_tokens(arriving, prompt) == pytest.approx(float(np.median(tokens)), abs=spread)
+
+
+def test_median_step_has_no_prompt_where_few_arrive() -> None:
+    """exp(-mean) is half at ln 2 = 0.693."""
+    assert median_prompt_tokens(0.69, 330.0) == 0
+    assert median_prompt_tokens(0.70, 330.0) > 0
 
 
 def test_prediction_never_beats_reading_the_weights() -> None:
@@ -88,7 +118,7 @@ def test_shipped_figures_are_those_of_the_published_table() -> None:
     if not table.exists():
         pytest.skip(f"{table} is not here")
     published = {
-        (row["model_id"].split("/")[1].lower().removesuffix("-instruct"), round(float(row["avg_batch_size"]))): row
+        (_preset_name(row["model_id"]), round(float(row["avg_batch_size"]))): row
         for row in csv.DictReader(table.open())
     }
     decoding = [one for one in read_measured_models() if one.program == "decode_step"]
@@ -97,6 +127,16 @@ def test_shipped_figures_are_those_of_the_published_table() -> None:
         row = published[one.model, one.batch]
         assert one.latency_s == pytest.approx(float(row["median_itl_ms"]) / 1e3, rel=1e-3)
         assert one.joules_per_output == pytest.approx(float(row["energy_per_token_joules"]), rel=1e-3)
+
+
+def _preset_name(model_id: str) -> str:
+    return model_id.split("/")[1].lower().removesuffix("-2507").removesuffix("-instruct").removeprefix("nvidia-")
+
+
+def test_models_with_experts_or_states_have_a_wider_target() -> None:
+    [one] = [m for m in read_measured_models() if m.model == "qwen3-30b-a3b" and m.batch == 8]
+    summary = summarize_errors(predict_models((one,))).iloc[0]
+    assert summary["time_target_percent"] == summary["joules_target_percent"] == 20
 
 
 def test_figures_are_checked() -> None:

@@ -219,6 +219,18 @@ def test_one_operation_scans_a_layer_of_version_2(length: int, name: str) -> Non
         assert scan.required_flops == 2 * (2 * positions * 32 * 4) + positions * 32  # 11 positions' pairs are more
 
 
+def test_a_state_may_be_kept_wider_than_the_rest() -> None:
+    *inputs, state = scan_inputs(1)
+    expected_y, expected_state = recurrence(*inputs, state)
+    kept = state.clone()
+    y, last = chunked_scan(*(part.float() for part in inputs), chunk=4, state_BHPN=kept)  # type: ignore[call-arg]  # four tensors
+
+    assert last is kept
+    assert (y.dtype, last.dtype) == (torch.float32, torch.float64)
+    torch.testing.assert_close(y, expected_y.float(), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(last, expected_state, rtol=1e-6, atol=1e-6)
+
+
 def test_gradients_pass_through_a_chunked_scan() -> None:
     *inputs, _ = scan_inputs(7)
     leaves = [part.clone().requires_grad_() for part in inputs]

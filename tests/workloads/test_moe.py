@@ -115,6 +115,28 @@ def test_assumed_counts_add_up_and_send_no_token_twice_to_one_expert(exponent: f
     assert list(counts) == sorted(counts, reverse=True)
 
 
+@pytest.mark.parametrize(
+    ("rows", "running"),
+    [
+        (1, 8),
+        (16, 82),  # 128 (1 - (15 / 16)^16) = 82.4
+        (64, 126),  # 125.9
+        (5000, 128),
+    ],
+)
+def test_tokens_that_choose_alone_leave_some_experts_out(rows: int, running: int) -> None:
+    counts = AssumedRouting(independent=True).counts(rows=rows, experts=128, top_k=8)
+    assert len(counts) == 128
+    assert sum(count > 0 for count in counts) == running
+    assert sum(counts) == rows * 8
+    assert max(counts) - min(counts[:running]) <= 1
+
+
+def test_independent_choices_take_no_exponent() -> None:
+    with pytest.raises(WorkloadError, match="independent choices take exponent 0, got 2"):
+        AssumedRouting(independent=True, exponent=2)
+
+
 @torch.inference_mode()
 @pytest.mark.parametrize("rows", [1, 3, 40])
 @pytest.mark.parametrize("exponent", [0.0, 2.0])
