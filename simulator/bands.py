@@ -2,7 +2,8 @@
 
 A band is a pair of factors on the predicted time between which 90 % of measured kernels fell. It is looked up from the
 most to the least specific: the same kind of kernel, dtype and size class on this very chip; on a chip of the same
-family with the other's constants; on a chip of another family; and for kinds that no table holds, the widest of those.
+family with the other's constants; on a chip of another family. Kinds that no table holds take the band of their nearest
+relative across families, which is wider than its own, else the widest of all.
 `roofscape validate --write-bands` makes the file.
 """
 
@@ -27,6 +28,11 @@ from simulator.size_classes import CLASSES, class_names, class_numbers
 SCHEMA_VERSION = 1
 COVERAGE = 0.90
 _FILE = "bands.json"
+# Kinds whose kernels no table holds, and the family whose constants they take: elements or rows go the same way.
+RELATIVES: dict[str, str] = {
+    **dict.fromkeys(("copy", "random", "gather", "scatter"), "elementwise"),
+    **dict.fromkeys(("reduction", "norm", "softmax"), "row_scale"),
+}
 OWN, FAMILY, FOREIGN = "own", "family", "foreign"  # whose constants: the chip's, a chip's of its family, another's
 
 
@@ -168,6 +174,7 @@ def _families(ops: OpColumns) -> Iterator[tuple[tuple[str, ...], BoolArray]]:
     is_delta, is_direct = ops.size("delta")[:, 0] > 0, ops.size("direct")[:, 0] > 0
     is_other = ~is_all_reduce & ~is_direct
     parts: dict[str, tuple[tuple[tuple[str, ...], BoolArray], ...]] = {
+        "pointwise": ((("elementwise",), np.ones(len(ops), dtype=np.bool_)),),
         "attention": (
             (("attention_decode",), is_one),
             (("attention_prefill",), ~is_one & is_causal),
@@ -202,8 +209,11 @@ def _look_up(bands: Sequence[Band], chip: Chip, families: _Families, dtype: str)
             found = _most_specific(own_family, op, dtype, size_class)
             basis = f"{op} of a chip of the family {chip.family}"
         if not found:
-            found = _most_specific([b for b in bands if b.basis == FOREIGN], op, dtype, size_class)
+            relative = RELATIVES.get(op, op)
+            found = _most_specific([b for b in bands if b.basis == FOREIGN], relative, dtype, size_class)
             basis = f"{op} with constants of another family"
+            if relative != op:
+                basis = f"{op} by its nearest relative, {relative}, with constants of another family"
         if found:
             candidates.append((found, basis))
     if not candidates:

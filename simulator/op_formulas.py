@@ -48,7 +48,10 @@ FRAME_DTYPES: dict[str, tuple[str, ...]] = {
     "attention": ("kv_dtype", "output_dtype"),
     "moe": ("weight_dtype", "output_dtype"),
     "scan": ("state_dtype", "output_dtype"),
+    **dict.fromkeys(("pointwise", "copy", "norm"), ("output_dtype",)),
 }
+# Their products of narrow types accumulate in 32 bits and hand on 16; other kinds hand on the type computed in.
+WIDENING: frozenset[str] = frozenset({"gemm", "attention", "moe", "scan"})
 
 
 def _gemm(v: Rows) -> dict[str, FloatArray]:
@@ -118,18 +121,16 @@ def _pointwise(v: Rows) -> dict[str, FloatArray]:
         )
     flops = np.array([FLOPS_PER_ELEMENT[name] for name in names], dtype=np.float64)[index]
     special = np.array([SPECIAL_PER_ELEMENT.get(name, 0) for name in names], dtype=np.float64)[index]
-    moved = v["elements"] * v["element_bytes"]
     return {
         "vector_flops": flops * v["elements"],
         "special_flops": special * v["elements"],
-        "read_bytes": v["inputs"] * moved,
-        "write_bytes": moved,
+        "read_bytes": v["inputs"] * v["elements"] * v["element_bytes"],
+        "write_bytes": v["elements"] * v["output_bytes"],
     }
 
 
 def _stream(v: Rows) -> dict[str, FloatArray]:
-    moved = v["elements"] * v["element_bytes"]
-    return {"read_bytes": moved, "write_bytes": moved}
+    return {"read_bytes": v["elements"] * v["element_bytes"], "write_bytes": v["elements"] * v["output_bytes"]}
 
 
 def _random(v: Rows) -> dict[str, FloatArray]:
@@ -144,7 +145,7 @@ def _rows(flops: float, *, special: float = 0.0, written: str = "elements") -> F
             "vector_flops": flops * elements,
             "special_flops": special * elements,
             "read_bytes": elements * v["element_bytes"],
-            "write_bytes": out * v["element_bytes"],
+            "write_bytes": out * v["output_bytes"],
         }
 
     return formula

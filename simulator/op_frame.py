@@ -11,7 +11,7 @@ import pandas as pd
 from profiler.op import DTYPE_BITS
 from simulator.errors import SimulationError
 from simulator.op_columns import CONDITIONS, DTYPES, SIZE_NAMES, FloatArray, OpColumns, kind_code
-from simulator.op_formulas import FORMULAS, FRAME_DTYPES, FRAME_OPTIONS, FRAME_SIZES, Rows
+from simulator.op_formulas import FORMULAS, FRAME_DTYPES, FRAME_OPTIONS, FRAME_SIZES, WIDENING, Rows
 
 _NAMES = {"pointwise": "add", "collective": "all_reduce"}  # what the column `name` takes where it is empty
 
@@ -67,8 +67,7 @@ def _values(frame: pd.DataFrame, kind: str, rows: Any, dtype: Any) -> Rows:
     widths = np.array([DTYPE_BITS[name] / 8 for name in DTYPES])
     own = widths[dtype]
     values["element_bytes"] = own
-    # Products of narrow types accumulate in 32 bits and hand on 16.
-    values["output_bytes"] = np.maximum(own, 2.0) if kind in FRAME_DTYPES else own
+    values["output_bytes"] = np.maximum(own, 2.0) if kind in WIDENING else own
     values["second_bytes"] = own
     for column in FRAME_DTYPES.get(kind, ()):
         if column in frame:

@@ -4,11 +4,14 @@ import numpy as np
 
 from profiler.op import Kind
 from simulator.chip_columns import ChipColumns
+from simulator.kernels.stream_setup import STREAM_CONSTANTS, with_setup
 from simulator.op_columns import OpColumns, kind_code
 from simulator.stages import PlanColumns, level_traffic, streaming_plan
 
 KINDS: tuple[Kind, ...] = ("pointwise", "copy", "random")
 
+CONSTANTS = STREAM_CONSTANTS
+_SCOPE = "elementwise"
 _TILE_ELEMENTS = 1024  # 256 threads of 4 elements (PyTorch's vectorized elementwise kernel)
 # Philox4x32-10 (Salmon et al., SC 2011): 10 rounds of two wide products and four xors and adds, 8 operations, for
 # 4 numbers; integer work on the vector lanes. The transform to a distribution is counted in the op's own FLOPs.
@@ -21,7 +24,7 @@ def plan(ops: OpColumns, chips: ChipColumns) -> PlanColumns:
     elements = np.maximum(ops.size("elements"), moved / 16.0)
     zero = np.zeros_like(moved)
     generated = np.where(ops.kind == kind_code("random"), _RANDOM_OPERATIONS_PER_ELEMENT * ops.size("elements"), 0.0)
-    return streaming_plan(
+    streamed = streaming_plan(
         ops,
         chips,
         tile=_TILE_ELEMENTS,
@@ -31,3 +34,4 @@ def plan(ops: OpColumns, chips: ChipColumns) -> PlanColumns:
         vector_flops=ops.vector_flops + generated,
         special_flops=ops.special_flops,
     )
+    return with_setup(streamed, ops, chips, _SCOPE)

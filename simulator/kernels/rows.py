@@ -1,42 +1,88 @@
-"""Reductions, norms, softmax and cumulative sums: rows over cores, and a second read of those that no core holds."""
+"""Reductions, norms, softmax and cumulative sums: rows over cores, and a second read of those that no core holds.
+
+A row that is kept gives its core a block of threads: blocks follow one another at a steady rate, and the parts of a row
+one after another, twice, since its statistics must be known before the first number is written.
+"""
+
+from dataclasses import replace
 
 import numpy as np
 
 from profiler.op import Kind
 from simulator.chip_columns import ChipColumns
-from simulator.op_columns import OpColumns, kind_code
+from simulator.kernels.constants import Constant
+from simulator.kernels.stream_setup import STREAM_CONSTANTS, with_setup
+from simulator.op_columns import BoolArray, FloatArray, OpColumns, kind_code
 from simulator.stages import PlanColumns, level_traffic, streaming_plan
 
 KINDS: tuple[Kind, ...] = ("reduction", "norm", "softmax")
 
-_PART_COLUMNS = 4096.0  # what one tile reduces of a long row
+CONSTANTS: tuple[Constant, ...] = (
+    *STREAM_CONSTANTS,
+    Constant(name="row_clocks", low=10, high=2000, start=150, unit="clocks", meaning="a core's time per row"),
+    Constant(name="part_s", low=1e-9, high=2e-6, start=2e-7, unit="s", meaning="latency of 4,096 columns, per pass"),
+    Constant(
+        name="row_memory_ratio", low=0.01, high=1.0, start=0.3, unit="", meaning="a core's memory that holds rows"
+    ),
+)
+_SCOPE = "rows"
+_PART_COLUMNS = 4096.0  # what one tile reduces of a long row; 256 threads of 16 columns
+_CO_RESIDENT = 8  # rows that a core works on at once: blocks of 256 threads
+_WARP_COLUMNS = 1024.0  # softmax of rows up to here takes a warp a row, 4 in a block (PyTorch, softmax_warp_forward)
+_WARPS = 4.0
 
 
 def plan(ops: OpColumns, chips: ChipColumns) -> PlanColumns:
     """Plan row kernels.
 
-    Norm and softmax keep a row on one core and need its statistics before they write: a row that does not fit the
-    core's own memory is read twice. Reductions and scans cut long rows into parts over several cores and join the parts
-    (one more access to shared memory; single-pass scan with decoupled look-back, Merrill and Garland 2016).
+    Norm and softmax keep a row on one core and need its statistics before they write: what a core's own memory does
+    not hold of the rows that it works on is read twice. Reductions and scans cut long rows into parts over several
+    cores and join the parts (one more access to shared memory; single-pass scan with decoupled look-back, Merrill and
+    Garland 2016).
     """
     rows, columns, moved = ops.size("rows"), ops.size("columns"), ops.moved_bytes
     keeps_row = np.isin(ops.kind, (kind_code("norm"), kind_code("softmax")))
     row_bytes = columns * ops.input_element_bytes
-    reads_twice = keeps_row & (row_bytes > chips.core_memory_bytes)
-    again = np.where(reads_twice, rows * row_bytes, 0.0)
+    again = np.where(keeps_row, rows * row_bytes, 0.0) * _read_twice(rows, row_bytes, chips)
     parts = np.where(keeps_row, 1.0, np.ceil(columns / _PART_COLUMNS))
+    together = np.where(keeps_row, 1.0, np.maximum(1.0, np.floor(_PART_COLUMNS / np.maximum(columns, 1.0))))
+    is_short = (ops.kind == kind_code("softmax")) & (columns <= _WARP_COLUMNS)
+    together = np.where(is_short, _WARPS, together)  # rows in a tile
     # Rows that run at the same time lie between the two reads of a byte.
-    working_set = np.minimum(rows, chips.cores) * row_bytes
-    return streaming_plan(
+    at_once = np.minimum(rows, _CO_RESIDENT * chips.cores) / chips.constant("held_ratio", _SCOPE, default=1.0)
+    streamed = streaming_plan(
         ops,
         chips,
-        tile=np.where(keeps_row, columns, np.minimum(columns, _PART_COLUMNS)),
-        tiles=rows * parts,
+        tile=together * np.where(keeps_row, columns, np.minimum(columns, _PART_COLUMNS)),
+        tiles=np.ceil(rows / together) * parts,
         traffic_bytes=level_traffic(
-            chips, compulsory=moved, repeated=again, far_repeated=again, working_set=working_set
+            chips,
+            compulsory=moved,
+            repeated=again,
+            far_repeated=again,
+            working_set=at_once * moved / np.maximum(rows, 1.0),
         ),
         ingested_bytes=moved + again,
         vector_flops=ops.vector_flops,
         special_flops=ops.special_flops,
-        reduction_s=np.where((parts > 1) | reads_twice, chips.wave_s, 0.0),
+        reduction_s=np.where((parts > 1) | (again > 0), chips.wave_s, 0.0),
+        co_resident=_CO_RESIDENT,
     )
+    return _with_rows(with_setup(streamed, ops, chips, _SCOPE), columns, keeps_row, chips)
+
+
+def _read_twice(rows: FloatArray, row_bytes: FloatArray, chips: ChipColumns) -> FloatArray:
+    """Part of a kept row that its core no longer holds when it is read again, [O, C]."""
+    held = chips.constant("row_memory_ratio", _SCOPE, default=1.0) * chips.core_memory_bytes
+    in_use = np.maximum(np.minimum(_CO_RESIDENT, np.ceil(rows / chips.cores)) * row_bytes, 1.0)
+    part: FloatArray = np.clip(1.0 - held / in_use, 0.0, 1.0)
+    return part
+
+
+def _with_rows(planned: PlanColumns, columns: FloatArray, keeps_row: BoolArray, chips: ChipColumns) -> PlanColumns:
+    """The plan with what blocks of threads cost: a steady time each on their core, the parts of one row in turn."""
+    row_s = chips.constant("row_clocks", _SCOPE, default=0.0) / chips.clock_hz
+    part_s = chips.constant("part_s", _SCOPE, default=0.0)
+    steps = np.where(keeps_row, 2.0 * np.ceil(columns / _PART_COLUMNS), 1.0)
+    in_turn_s = np.maximum(np.ceil(planned.tiles / chips.cores) * row_s, planned.waves * steps * part_s)
+    return replace(planned, core_s=np.maximum(planned.core_s, in_turn_s), stages=planned.stages * steps)

@@ -17,13 +17,24 @@ _LEAST_ROWS = 40  # fewer say nothing of a 90 % band
 _MOVED_ROWS = 2000  # rows of each table that moved constants are tried on
 
 
-def own_bands(table: MeasuredTable, predicted_s: FloatArray) -> list[Band]:
-    """Bands of all rows and of each size class, with the coverage of the rows held out."""
-    ratio = table.measured_s / predicted_s
+def own_bands(
+    table: MeasuredTable, predicted_s: FloatArray, more: Sequence[tuple[MeasuredTable, FloatArray]] = ()
+) -> list[Band]:
+    """Bands of all rows and of each size class, with the coverage of the rows held out.
+
+    Args:
+        table: measured rows.
+        predicted_s: prediction of each, [rows].
+        more: further tables of the same kernels and their predictions, which count alike.
+    """
+    pairs = [(table, predicted_s), *more]
+    ratio = np.concatenate([each.measured_s / seconds for each, seconds in pairs])
+    held_out = np.concatenate([each.held_out for each, _ in pairs])
+    classes = np.concatenate([each.size_class for each, _ in pairs])
     bands = []
-    for name in ("all", *in_order(table.op, table.size_class.tolist())):
-        chosen = np.ones(len(table), dtype=np.bool_) if name == "all" else table.size_class == name
-        seen, held = ratio[chosen & ~table.held_out], ratio[chosen & table.held_out]
+    for name in ("all", *in_order(table.op, classes.tolist())):
+        chosen = np.ones(len(ratio), dtype=np.bool_) if name == "all" else classes == name
+        seen, held = ratio[chosen & ~held_out], ratio[chosen & held_out]
         if len(seen) >= _LEAST_ROWS:
             band = _band(table, OWN, name, seen)
             inside = (held >= band.low_ratio) & (held <= band.high_ratio)

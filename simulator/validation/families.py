@@ -13,11 +13,14 @@ _MODULES: dict[str, tuple[str, str]] = {  # family of kernels: (module of its mo
     "delta_rule": ("scan", "scan"),
     **dict.fromkeys(("all_reduce", "all_gather", "reduce_scatter"), ("collective", "collective")),
     "alltoall": ("collective", "collective.alltoall"),
+    **dict.fromkeys(("elementwise", "mixing"), ("elementwise", "elementwise")),
+    "row_scale": ("rows", "rows"),
+    "topk": ("vocabulary", "topk"),
     "attention_prefill": ("attention", "attention.prefill"),
     "attention_decode": ("attention", "attention.decode"),
     "attention_bidirectional": ("attention", "attention.bidirectional"),
 }
-_SHARED = {"bfloat16", "float16"}  # types whose constants stand in the family's own scope
+_SHARED = {"bfloat16", "float16", "float32"}  # types whose constants stand in the family's own scope
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

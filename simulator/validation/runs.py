@@ -20,7 +20,10 @@ from simulator.validation.silicon import SYSTEMS, TABLES, silicon_backends, sili
 from simulator.validation.tables import MeasuredTable, read_table
 
 # The types that are validated where nothing is asked for, by family of kernels; every other type on request.
-_DTYPES: dict[str, tuple[str, ...]] = {"gemm": ("bfloat16", "float8_e4m3fn")}
+_DTYPES: dict[str, tuple[str, ...]] = {
+    "gemm": ("bfloat16", "float8_e4m3fn"),
+    "topk": ("float32",),
+}
 _WITHOUT: dict[str, frozenset[str]] = {  # chips that the package has no such table of, or whose units lack the type
     "float8_e4m3fn": frozenset({"a100-sxm-80gb"}),
 }
@@ -138,10 +141,21 @@ def scores_frame(runs: Sequence[Run], *, by_class: bool = False) -> pd.DataFrame
     return pd.DataFrame(rows)
 
 
+# Families in which no kernel stands for its kind, as every operation has its own: all that were measured count alike.
+_POOLED: dict[str, frozenset[str]] = {"elementwise": frozenset({"elementwise", "mixing"})}
+
+
+def _alike(run: Run, runs: Sequence[Run]) -> list[tuple[MeasuredTable, FloatArray]]:
+    """Tables beside that of a run whose kernels make its band with it, and their predictions."""
+    pool = _POOLED.get(run.table.op, frozenset())
+    others = [other for other in runs if other is not run and other.table.chip == run.table.chip]
+    return [(other.table, other.predicted_s) for other in others if other.table.op in pool]
+
+
 def bands(runs: Sequence[Run]) -> list[Band]:
     """Error bands of every run that was fitted to, and of constants moved between their chips."""
     fitted = [run for run in runs if run.is_fitted]
-    found = [band for run in fitted for band in own_bands(run.table, run.predicted_s)]
+    found = [band for run in fitted for band in own_bands(run.table, run.predicted_s, _alike(run, runs))]
     groups: dict[tuple[str, str], list[MeasuredTable]] = {}
     for run in fitted:
         groups.setdefault((run.table.op, run.table.dtype), []).append(run.table)

@@ -18,6 +18,7 @@ from profiler.op import DTYPE_BITS
 from roofline.chip import Chip
 from simulator.errors import SimulationError
 from simulator.validation.sequence_tables import delta_rule, mamba2
+from simulator.validation.stream_tables import elementwise, mixing, row_scale, topk
 from simulator.validation.tables import MeasuredTable, measured_table
 
 SYSTEMS: dict[str, str] = {
@@ -63,6 +64,8 @@ class TableKind:
         dtypes: what can be asked for.
         keys: columns of the package's table that decide which rows are held out.
         takes_largest: take the version with the most rows instead of the newest, which holds a selection only.
+        backends: whose tables hold this kernel, empty for all.
+        joined: stem of a second file with the same keys, whose latency comes as `latency_joined`.
         fitted: the backend whose rows constants are fitted to, empty where no fit looks at this family; the others are
             scored with the same constants.
     """
@@ -74,6 +77,8 @@ class TableKind:
     keys: tuple[str, ...]
     fitted: str
     takes_largest: bool = False
+    backends: tuple[str, ...] = ()
+    joined: str = ""
 
 
 def _gemm(table: pd.DataFrame, dtype: str) -> pd.DataFrame:
@@ -230,6 +235,41 @@ TABLES: dict[str, TableKind] = {
         ),
         fitted="trtllm",
     ),
+    "elementwise": TableKind(
+        folder="quantize",
+        file="scale_matrix_perf",
+        read=elementwise,
+        dtypes=("bfloat16",),
+        keys=("m", "k"),
+        fitted="vllm",  # TensorRT-LLM's kernel reaches two thirds of the bandwidth of a B200
+        backends=("trtllm", "vllm"),  # SGLang's rows are four kernels of PyTorch
+    ),
+    "mixing": TableKind(
+        folder="mhc",
+        file="mhc_module_perf",
+        read=mixing,
+        dtypes=("bfloat16",),
+        keys=("num_tokens", "hc_mult", "hidden_size"),
+        fitted="",
+    ),
+    "row_scale": TableKind(
+        folder="quantize",
+        file="scale_matrix_perf",
+        read=row_scale,
+        dtypes=("bfloat16",),
+        keys=("m", "k"),
+        fitted="vllm",
+        backends=("vllm",),  # the others scale a whole tensor, in several kernels
+        joined="computescale_perf",
+    ),
+    "topk": TableKind(
+        folder="sparse_attention",
+        file="glm5_topk_module_perf",
+        read=topk,
+        dtypes=("float32",),
+        keys=("batch_size", "isl", "step"),
+        fitted="sglang",
+    ),
     **{
         name: TableKind(
             folder="comm",
@@ -255,7 +295,8 @@ def package_folder() -> Path | None:
 def silicon_backends(chip: str, op: str) -> tuple[str, ...]:
     """Backends that the package has tables of, for a family of kernels on a chip."""
     folder = _folder(chip, op)
-    return tuple(backend for backend in BACKENDS if _versions(folder / backend, TABLES[op].file))
+    allowed = TABLES[op].backends or BACKENDS
+    return tuple(each for each in BACKENDS if each in allowed and _versions(folder / each, TABLES[op].file))
 
 
 def silicon_table(chip: Chip, op: str, dtype: str, backend: str) -> MeasuredTable:
@@ -278,6 +319,9 @@ def silicon_table(chip: Chip, op: str, dtype: str, backend: str) -> MeasuredTabl
         newest = max(versions, key=lambda folder: parquet.read_metadata(folder / f"{kind.file}.parquet").num_rows)
     path = newest / f"{kind.file}.parquet"
     frame = pd.read_parquet(path)
+    if kind.joined:
+        other = pd.read_parquet(newest / f"{kind.joined}.parquet")
+        frame = frame.merge(other[[*kind.keys, "latency"]], on=list(kind.keys), suffixes=("", "_joined"))
     if "window_size" not in frame and "window_size" in kind.keys:
         frame = frame.assign(window_size=0)
     frame = frame.assign(**{f"key_{key}": frame[key] for key in kind.keys})

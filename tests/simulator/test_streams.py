@@ -1,0 +1,135 @@
+"""Kernels without a matrix product by hand: fixed cost, rows and their parts, top-k; and held against measured ones."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from roofline.chipfile import load_chip
+from simulator.bands import op_bands
+from simulator.op_frame import ops_from_frame
+from simulator.plans import plan_columns, plan_ops
+from simulator.validation.scores import predict_s, score
+from simulator.validation.silicon import package_folder, silicon_backends, silicon_table
+
+needs_tables = pytest.mark.skipif(
+    package_folder() is None, reason="the extra `silicon` (aiconfigurator-core) is not installed"
+)
+
+
+def columns(**row):
+    return ops_from_frame(pd.DataFrame([{"dtype": "bfloat16", **row}]))
+
+
+def test_a_pointwise_op_may_write_another_type():
+    ops = columns(kind="pointwise", elements=1000, output_dtype="float8_e4m3fn")
+    assert (ops.read_bytes.item(), ops.write_bytes.item()) == (2000, 1000)
+    same = columns(kind="pointwise", elements=1000, inputs=2)
+    assert (same.read_bytes.item(), same.write_bytes.item()) == (4000, 2000)
+
+
+def test_a_stream_takes_its_setup_and_its_bytes(build):
+    """6 MB at 0.5 x 1 TB/s are 12 us; the toy memories answer at once."""
+    chip = build.chip(calibration=(("elementwise.setup_s", 3e-6), ("elementwise.memory_efficiency", 0.5)))
+    assert plan_ops([build.pointwise(1_000_000)], [chip]).duration_s.item() == pytest.approx(15e-6, rel=0.01)
+
+
+def test_a_cold_stream_waits_longer_for_its_first_access_than_a_replayed_one(build):
+    """Main memory answers 1 us after the last cache would, and 600 bytes take no time."""
+    chip = build.chip(
+        memories=build.memories(latency_s=1e-6),
+        calibration=(("elementwise.setup_s", 3e-6), ("elementwise.memory_efficiency", 1.0)),
+    )
+    cold, warm = (
+        plan_columns(columns(kind="pointwise", elements=100, inputs=2, weight_copies=copies), [chip]).duration_s.item()
+        for copies in (0, 1)
+    )
+    extra_s = chip.memories[-1].latency_s - chip.memories[-2].latency_s
+    assert extra_s > 0.5e-6
+    assert cold - warm == pytest.approx(extra_s, rel=0.01)
+    assert warm == pytest.approx(3e-6, rel=0.01)
+
+
+def test_a_chip_without_constants_keeps_the_latencies_of_its_file(build):
+    chip = build.chip(launch_s=5e-6, memories=build.memories(latency_s=1e-6))
+    plan = plan_ops([build.pointwise(8)], [chip]).plan(0)
+    assert (plan.launch_s, plan.prologue_s) == (5e-6, pytest.approx(1e-6 + chip.memories[-2].latency_s))
+
+
+def test_rows_cost_their_blocks_or_the_parts_of_one_row(build):
+    """Each core of the toy chip takes its blocks one after another, and a long row part by part, twice."""
+    constants = (("rows.setup_s", 1e-6), ("rows.row_clocks", 1000), ("rows.part_s", 1e-6))
+    chip = build.chip(calibration=constants)
+    block_s = 1000 / chip.clock_hz
+    many, long = build.rows("norm", 50 * chip.cores, 16), build.rows("norm", 1, 10 * 4096)
+    plans = plan_ops([many, long], [chip])
+    assert plans.columns.core_s[:, 0].tolist() == pytest.approx([50 * block_s, 20e-6])
+
+
+def test_short_rows_of_a_softmax_and_of_a_sum_share_a_block(build):
+    """Four rows of a softmax have a warp each; a block of a sum takes 4,096 numbers, here 64 rows."""
+    ops = [build.rows(kind, 6400, 64) for kind in ("norm", "softmax", "reduction")]
+    assert plan_ops(ops, [build.chip()]).columns.tiles[:, 0].tolist() == [6400, 1600, 100]
+
+
+def test_a_top_k_takes_a_core_a_row(build):
+    """1,000 clocks and one a column: rows of 4,000 columns, two on the busiest core."""
+    chip = build.chip(calibration=(("topk.setup_s", 1e-6), ("topk.row_clocks", 1000), ("topk.column_clocks", 1)))
+    plan = plan_ops([build.rows("topk", chip.cores + 1, 4000)], [chip])
+    assert plan.columns.core_s.item() == pytest.approx(2 * 5000 / chip.clock_hz)
+
+
+def test_kinds_that_no_table_holds_name_their_relative():
+    chip = load_chip("h100-sxm")
+    rows = [
+        {"kind": "pointwise", "elements": 10_000_000},
+        {"kind": "copy", "elements": 10_000_000},
+        {"kind": "softmax", "rows": 128, "columns": 4096},
+    ]
+    found = op_bands(ops_from_frame(pd.DataFrame(rows).assign(dtype="bfloat16")), chip)
+    assert found.basis == (
+        "elementwise measured on h100-sxm",
+        "copy by its nearest relative, elementwise, with constants of another family",
+        "softmax by its nearest relative, row_scale, with constants of another family",
+    )
+    width = found.high_ratio / found.low_ratio
+    assert width[0] < width[1]
+
+
+@needs_tables
+@pytest.mark.parametrize(
+    ("op", "dtype", "backend", "most_percent"),
+    [
+        ("elementwise", "bfloat16", "vllm", 5),
+        ("row_scale", "bfloat16", "vllm", 7),
+        ("topk", "float32", "sglang", 12),
+    ],
+)
+@pytest.mark.parametrize("chip", ["h100-sxm", "h200-sxm"])
+def test_rows_that_no_fit_has_seen_are_met(op, dtype, backend, most_percent, chip):
+    loaded = load_chip(chip)
+    held = silicon_table(loaded, op, dtype, backend).half(held_out=True)
+    found = score(held, predict_s(held, loaded))
+    assert found.mape_percent < most_percent
+    assert abs(found.bias_percent) < 3
+
+
+@needs_tables
+@pytest.mark.parametrize("chip", ["h100-sxm", "b200-sxm", "l40s"])
+def test_large_streams_of_a_kernel_that_no_fit_looked_at_are_met(chip):
+    """Mixing residual streams: kernels of another library, with other operands, beyond the caches."""
+    loaded = load_chip(chip)
+    table = silicon_table(loaded, "mixing", "bfloat16", "vllm")
+    large = table.take(np.flatnonzero(table.ops.moved_bytes[:, 0] > 5e8))
+    assert len(large) > 20
+    assert score(large, predict_s(large, loaded)).mape_percent < 8
+
+
+@needs_tables
+def test_tables_of_single_kernels_only():
+    assert silicon_backends("h100-sxm", "elementwise") == ("trtllm", "vllm")
+    assert silicon_backends("h100-sxm", "row_scale") == ("vllm",)
+    table = silicon_table(load_chip("h100-sxm"), "row_scale", "bfloat16", "vllm")
+    # 32,768 rows of 16,384 columns: 0.5244 ms with a fixed scale and 0.1771 ms beyond that.
+    row = np.flatnonzero((table.ops.size("rows")[:, 0] == 32768) & (table.ops.size("columns")[:, 0] == 16384))
+    assert table.measured_s[row].item() == pytest.approx(0.5244e-3 + 0.1771e-3, rel=1e-3)
+    assert table.ops.moved_bytes[row].item() == 3 * 32768 * 16384
