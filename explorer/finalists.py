@@ -1,7 +1,7 @@
 """Finalists: the best designs of a front, played again by the event engine, with their error band and what binds."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from profiler.fusion import fuse
 from profiler.op import KINDS
 from profiler.traces import Trace
 from roofline.chip import Chip, Energy
+from roofline.chip_families import with_constants_of
+from roofline.chipfile import load_chip
 from simulator.plans import plan_columns
 
 _SHOWN_KINDS = 3
@@ -71,13 +73,16 @@ def chip_of(evaluator: Evaluator, values: Columns, name: str) -> Chip:
     power = chip_power(hardware, evaluator.technology, area)
     chip = design_chip(hardware, 0, calibration=evaluator.calibration)
     names = [memory.name for memory in chip.memories]
-    return design_chip(
+    whole = design_chip(
         hardware,
         0,
         calibration=evaluator.calibration,
         energy=_energy(power, names),
         tdp_w=float(power.tdp_w[0]),
     )
+    donor = evaluator.template.constants_of
+    named = with_constants_of(whole, load_chip(donor)).sources if donor else whole.sources  # not fitted to this one
+    return replace(whole, sources=named)
 
 
 def replay(

@@ -13,11 +13,12 @@ from explorer.objectives import Goals
 from explorer.parameters import Parameter, ParameterSpace
 from explorer.templates.template import Knob, Template, load_template
 from profiler.hints import known_names
+from roofline.errors import ChipError
 from simulator.timeline import Mode
 
 SCHEMA_VERSION = 1
 _ROOT_KEYS = (
-    *("schema", "title", "template", "technology", "mode", "objectives"),
+    *("schema", "title", "template", "constants_of", "technology", "mode", "objectives"),
     *("parameters", "fixed", "constraints", "workload"),
 )
 _NAME = re.compile(
@@ -71,7 +72,7 @@ class SpaceFile:
 
     Attributes:
         title: one line.
-        template: the kind of chip.
+        template: the kind of chip, and whose kernel constants it takes.
         space: what varies, operating points of workloads included.
         fixed: what does not vary but differs from the template's default.
         goals: objectives and limits.
@@ -107,7 +108,7 @@ def load_space(path: str | Path) -> SpaceFile:
         raise ExplorationError(f"{file}: not valid TOML: {' '.join(str(error).split())}") from None
     try:
         return _parse(document, file)
-    except ExplorationError as error:
+    except (ExplorationError, ChipError) as error:
         raise ExplorationError(f"{file}: {error}") from None
 
 
@@ -115,7 +116,10 @@ def _parse(document: dict[str, Any], file: Path) -> SpaceFile:
     _allow(document, _ROOT_KEYS, "the file")
     if document.get("schema") != SCHEMA_VERSION:
         raise ExplorationError(f"schema must be {SCHEMA_VERSION}, got {document.get('schema')!r}")
-    template = load_template(str(document.get("template", "gpu")))
+    constants_of = document.get("constants_of")
+    if constants_of is not None and not isinstance(constants_of, str):
+        raise ExplorationError(f"constants_of must be the name of a chip or a family, got {constants_of!r}")
+    template = load_template(str(document.get("template", "gpu")), constants_of)
     workloads = tuple(_workload(table, file) for table in _tables(document, "workload"))
     if not workloads:
         raise ExplorationError("no [[workload]] given: there is nothing to judge designs by")

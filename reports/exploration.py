@@ -37,6 +37,7 @@ def describe(asked: SpaceFile) -> dict[str, object]:
     """What makes two searches of a space the same, as JSON values: template, workloads, goals, what is fixed."""
     return {
         "template": asked.template.name,
+        "constants_of": asked.template.constants_of,
         "fixed": dict(asked.fixed),
         "mode": asked.mode,
         "technology": "" if asked.technology is None else file_hash(asked.technology),
@@ -211,6 +212,7 @@ class Exploration:
         return {
             "title": self.asked.title,
             "template": self.asked.template.name,
+            "constants_of": self.asked.template.constants_of,
             "designs_in_space": self.asked.space.size,
             "evaluations": self.archive.evaluations,
             "known_before": self.known,

@@ -120,7 +120,7 @@ def findings(exploration: Exploration, front: pd.DataFrame) -> list[str]:
     found = [
         f"{format_count(len(exploration.index))} of {format_count(asked.space.size)} designs were evaluated; "
         f"{format_count(int(result.feasible.sum()))} hold all constraints and {format_count(len(front))} are beaten by "
-        "no other. All figures are predicted."
+        f"no other. All figures are predicted, {_constants(asked.template.constants_of)}."
     ]
     for objective in asked.goals.objectives:
         row = int(front[objective].argmin())
@@ -153,6 +153,10 @@ def findings(exploration: Exploration, front: pd.DataFrame) -> list[str]:
             f"finalists ({worst.job} on design {worst.design})."
         )
     return found
+
+
+def _constants(donor: str) -> str:
+    return f"kernels with the constants of {donor}" if donor else "kernels at peak rates"
 
 
 def front_table(exploration: Exploration, front: pd.DataFrame) -> TableView:

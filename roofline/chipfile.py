@@ -50,6 +50,23 @@ def load_chip(name_or_path: str | Path) -> Chip:
     return with_family_constants(_parse(content, text), list_chips(), _shipped)
 
 
+def load_donor(name: str) -> Chip:
+    """The chip whose constants are meant by a shipped chip's name, or by a family's: the first of it that has any.
+
+    Raises:
+        ChipError: neither a chip nor a family of that name has constants.
+
+    >>> load_donor("nvidia-hopper").name, load_donor("b200-sxm").name
+    ('h100-sxm', 'b200-sxm')
+    """
+    fitted = {chip: _shipped(chip).family for chip in list_chips() if _shipped(chip).calibration}
+    found = [chip for chip, family in fitted.items() if name in (chip, family)]
+    if not found:
+        known = (*fitted, *dict.fromkeys(fitted.values()))
+        raise ChipError(f"no chip or family {name!r} has constants to take; {known_names(name, known)}")
+    return load_chip(found[0])
+
+
 def _figures(chip: Chip) -> Chip:
     """The chip without what a file may order or word otherwise."""
     return replace(chip, sources=(), calibration=tuple(sorted(chip.calibration)))

@@ -17,7 +17,7 @@ from explorer.templates.template import (
 )
 
 TITLE = "GPU-like: cores with an L1 each, a shared L2, DRAM at the edges"
-CONSTANTS_OF = "h100-sxm"  # the newest chip with measured kernels of every kind
+CONSTANTS_OF = "h100-sxm"  # the chip with measured kernels of most kinds; a space may say another
 CONSTANTS: tuple[tuple[str, float], ...] = ()
 KNOBS: tuple[Knob, ...] = (
     Knob("cores", 132, "", "cores that work"),
@@ -40,7 +40,7 @@ KNOBS: tuple[Knob, ...] = (
     Knob("host_dispatch_us", 5.0, "us", "host time to issue one eager operation"),
     Knob("spare_ratio", 0.08, "", "cores and cache on silicon beyond those that work, over those"),
 )
-LAUNCH_S = 2.5e-6  # of the chip whose constants designs take; those hold what a launch costs each kind of kernel
+LAUNCH_S = 2.5e-6  # where designs take no chip's constants; with them, that chip's launch
 
 
 def hardware(values: Columns, technology: Technology) -> Hardware:
@@ -59,7 +59,6 @@ def hardware(values: Columns, technology: Technology) -> Hardware:
         "l2_bytes": l2_bytes,
         "spare_l2_bytes": l2_bytes * spare,
         "l2_bytes_per_s": numbers(values, "l2_bytes_per_clock") * common["clock_hz"],
-        "launch_s": np.full_like(cores, LAUNCH_S),
     }
     return Hardware(**(common | own))
 

@@ -2,7 +2,8 @@
 
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -14,6 +15,7 @@ from explorer.errors import ExplorationError
 from explorer.hardware import FloatArray, Hardware, TextArray
 from explorer.technology import Technology
 from profiler.hints import known_names
+from roofline.chipfile import load_donor
 
 Columns = Mapping[str, NDArray[Any]]
 KIB, MIB = 2.0**10, 2.0**20
@@ -107,24 +109,42 @@ def list_templates() -> tuple[str, ...]:
     return tuple(sorted(name for name in names if name != "template"))
 
 
-def load_template(name: str) -> Template:
+def load_template(name: str, constants_of: str | None = None) -> Template:
     """A template by name.
+
+    Args:
+        name: of the template.
+        constants_of: the shipped chip or the family whose kernel constants its designs take; empty for none, None for
+            what the template says. A template whose designs launch kernels as that chip does takes its launch too.
 
     Raises:
         ExplorationError: there is none of that name.
+        ChipError: no such chip or family has constants.
     """
     if name not in list_templates():
         raise ExplorationError(f"unknown template {name!r}; known: {', '.join(list_templates())}")
     module = import_module(f"explorer.templates.{name}")
+    asked = module.CONSTANTS_OF if constants_of is None else constants_of
+    donor = load_donor(asked) if asked else None
+    launch_s = getattr(module, "LAUNCH_S", None)
     return Template(
         name=name,
         title=module.TITLE,
-        constants_of=module.CONSTANTS_OF,
+        constants_of="" if donor is None else donor.name,
         constants=module.CONSTANTS,
         knobs=module.KNOBS,
-        hardware=module.hardware,
+        hardware=module.hardware
+        if launch_s is None
+        else partial(_launched, module.hardware, launch_s if donor is None else donor.launch_s),
         dead=module.dead,
     )
+
+
+def _launched(
+    build: Callable[[Columns, Technology], Hardware], launch_s: float, values: Columns, technology: Technology
+) -> Hardware:
+    hardware = build(values, technology)
+    return replace(hardware, launch_s=np.full(len(hardware), launch_s))
 
 
 def common_columns(values: Columns) -> dict[str, NDArray[Any]]:

@@ -12,7 +12,11 @@ from explorer.technology import load_technology
 from explorer.templates.template import load_template
 from explorer.workload import workload_from_trace
 from profiler.op import Op, Operand
+from roofline.chip_families import has_foreign_constants, with_constants_of
+from roofline.chipfile import load_chip
 from simulator import analytic
+from simulator.bands import op_bands
+from simulator.op_columns import OpColumns
 
 
 @pytest.fixture
@@ -27,7 +31,7 @@ def trace(build):
 
 
 def evaluator(trace, template="gpu", **changes):
-    found = load_template(template)
+    found = load_template(template) if isinstance(template, str) else template
     job = Job(name="toy", points=(("default", workload_from_trace(trace, units=4, fused=False)),))
     settings = {
         "template": found,
@@ -54,6 +58,39 @@ def test_figures_are_the_simulators(trace, template, mode):
         )
         if mode == "graph":
             assert figures["toy.joules_per_unit"][row] * 4 == pytest.approx(alone.energy_j, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("asked", "donor", "launch_s"), [("nvidia-blackwell", "b200-sxm", 2.5e-6), ("l40s", "l40s", 1.6e-6)]
+)
+def test_designs_take_the_constants_that_the_space_asks_for(trace, asked, donor, launch_s):
+    """The chip that a person would write by hand: the design's figures, another chip's constants and launch."""
+    found = load_template("gpu", asked)
+    assert (found.constants_of, constants_of(found)) == (donor, load_chip(donor).calibration)
+    evaluate = evaluator(trace, template=found, calibration=constants_of(found))
+    values = {"clock_ghz": np.array([1.1])}
+    plain = chip_of(evaluator(trace), values, "one")  # with the constants of H100
+    by_hand = with_constants_of(replace(plain, launch_s=launch_s), load_chip(donor))
+    seconds = evaluate(values).metrics["toy.seconds_per_unit"][0] * 4
+    assert seconds == pytest.approx(analytic.simulate(trace, by_hand).makespan_s, rel=1e-6)
+    assert seconds != pytest.approx(analytic.simulate(trace, plain).makespan_s, rel=1e-3)
+    chip = chip_of(evaluate, values, "one")
+    assert (chip.launch_s, chip.calibration) == (launch_s, by_hand.calibration)
+    assert has_foreign_constants(chip, "gemm")
+
+
+def test_bands_of_designs_are_those_of_chips_that_nothing_was_fitted_to(trace):
+    """Whosever constants a design takes, nobody has measured it: the bands of another family's constants."""
+    ops = OpColumns.from_ops(trace.ops)
+    bare = replace(load_chip("h100-sxm"), name="bare", family="nobody", calibration=(), sources=())
+    expected = op_bands(ops, bare)
+    for asked in ("h100-sxm", "nvidia-blackwell"):
+        template = load_template("gpu", asked)
+        evaluate = evaluator(trace, template=template, calibration=constants_of(template))
+        found = op_bands(ops, chip_of(evaluate, {"cores": np.array([132])}, "b200-sxm"))  # whatever its name
+        assert found.low_ratio.tolist() == expected.low_ratio.tolist()
+        assert found.high_ratio.tolist() == expected.high_ratio.tolist()
+        assert all("another family" in words or "no table" in words for words in found.basis)
 
 
 def test_limits_and_dead_combinations_are_named_and_not_simulated(trace):

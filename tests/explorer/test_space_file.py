@@ -56,6 +56,20 @@ def test_a_space_is_read(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("line", "donor"),
+    [
+        ("", "h100-sxm"),
+        ('constants_of = "nvidia-blackwell"', "b200-sxm"),
+        ('constants_of = "a100-sxm-80gb"', "a100-sxm-80gb"),
+        ('constants_of = ""', ""),
+    ],
+)
+def test_a_space_says_whose_constants_its_designs_take(tmp_path, line, donor):
+    found = load_space(write(tmp_path, GOOD.replace('template = "gpu"', line)))
+    assert found.template.constants_of == donor
+
+
+@pytest.mark.parametrize(
     ("old", "new", "message"),
     [
         ("cores = [96, 132]", "cores = []", "parameter 'cores' has no values"),
@@ -83,6 +97,12 @@ def test_a_space_is_read(tmp_path):
         ("schema = 1", "schema = 2", "schema must be 1, got 2"),
         ("weight = 2.0", "weight = 0", "weight must be a number > 0"),
         ('template = "gpu"', 'template = "quantum"', "unknown template 'quantum'"),
+        (
+            'template = "gpu"',
+            'constants_of = "nvidia-blackwel"',
+            "no chip or family .* did you mean 'nvidia-blackwell'",
+        ),
+        ('template = "gpu"', "constants_of = 3", "constants_of must be the name of a chip or a family, got 3"),
         ('quality = { value = 0.8, source = "somewhere, table 1" }', "quality = 0.8", "quality must be"),
     ],
 )
