@@ -1,10 +1,6 @@
 """Many workers give what one gives, also when some die."""
 
-import os
-import signal
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +8,6 @@ from explorer_samples import CHIPS, DyingOnce, chips, die, refuse
 
 from explorer.errors import ExplorationError
 from explorer.parallel import evaluator
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def assert_same(result, expected):
@@ -74,27 +68,3 @@ def test_without_ray_its_engine_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ExplorationError, match="needs ray: pip install"), evaluator(chips, engine="ray"):
         pass
-
-
-@pytest.mark.slow
-def test_a_ray_cluster_that_loses_a_node_gives_the_same(tmp_path):
-    pytest.importorskip("ray", reason="ray comes with roofscape[cluster]")
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests' / 'samples'}"}
-    environment |= {"HOME": str(tmp_path), "RAY_USAGE_STATS_ENABLED": "0"}  # Ray puts a token into the home folder
-    program = ROOT / "tests" / "samples" / "ray_cluster.py"
-    with subprocess.Popen(
-        [sys.executable, str(program)],
-        env=environment,
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        try:
-            printed, _ = process.communicate(timeout=150)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            raise
-    assert process.returncode == 0, printed
-    assert "2 nodes worked; same front: True; killed while it worked: True" in printed
