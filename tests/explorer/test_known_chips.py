@@ -92,6 +92,8 @@ def test_every_published_figure_has_a_source(name):
         columns = [column for column in fields(known) if column.name.startswith(figure)]
         if any(np.isfinite(getattr(known, column.name)[at]) for column in columns):
             assert f"published.{figure}" in sources
+    if np.isfinite(known.logic_usd[at]):
+        assert {"published.bill", "published.logic"} & sources
 
 
 def test_known_chips_have_the_peaks_of_their_chip_files():
