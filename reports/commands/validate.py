@@ -99,4 +99,4 @@ def _print(scores: "pd.DataFrame") -> None:
     print_table(title, HEADINGS, [cells(row) for _, row in scores.iterrows()], left=5)
     dropped = int(scores.loc[scores["size_class"] == "all", "rows_dropped"].sum())
     if dropped:
-        print_line(f"{dropped:,} measured rows were left out: faster than the chip's memory, or of untuned kernels")
+        print_line(f"{dropped:,} measured rows were left out: faster than the chip's memory")

@@ -5,106 +5,75 @@ The busiest of several ranks that share the experts counts.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from profiler.op import Kind
 from simulator.chip_columns import ChipColumns
 from simulator.kernels.constants import Constant
+from simulator.kernels.expert_loads import expert_rows, local_experts
+from simulator.kernels.state_cache import held_part
 from simulator.kernels.systolic import array_sides, occupied_macs
-from simulator.op_columns import FloatArray, OpColumns
-from simulator.stages import PlanColumns, level_traffic, smooth_max
+from simulator.op_columns import DTYPES, FloatArray, OpColumns
+from simulator.stages import PlanColumns, level_traffic, plan_parts, smooth_max
 
 KINDS: tuple[Kind, ...] = ("moe",)
 
 CONSTANTS: tuple[Constant, ...] = (
     Constant(name="matrix_efficiency", low=0.3, high=1.0, start=0.8, unit="", meaning="part of the matrix peak"),
     Constant(name="memory_efficiency", low=0.4, high=1.0, start=0.9, unit="", meaning="part of the memory's bandwidth"),
+    Constant(
+        name="held_ratio", low=0.1, high=2.0, start=0.7, unit="", meaning="part of the last cache that holds data"
+    ),
     Constant(name="routing_s", low=1e-7, high=1e-4, start=2e-5, unit="s", meaning="kernels that sort, permute and sum"),
-    Constant(name="k_step_clocks", low=1, high=1000, start=200, unit="clocks", meaning="latency of a step along K"),
+    Constant(name="pick_s", low=1e-11, high=1e-7, start=2e-9, unit="s", meaning="picking top-k, per pick and expert"),
     Constant(name="permute_efficiency", low=0.1, high=3.0, start=0.7, unit="", meaning="bandwidth of moving rows"),
     Constant(name="smooth_max_p", low=1.0, high=10.0, start=2.0, unit="", meaning="exponent of the smooth maximum"),
     Constant(name="wave_s", low=1e-8, high=5e-6, start=5e-7, unit="s", meaning="exposed latency of a wave"),
     Constant(
-        name="ingest_bytes_per_clock_per_core", low=10, high=400, start=60, unit="B/clock", meaning="operands of a core"
+        name="ingest_bytes_per_clock_per_core", low=5, high=400, start=40, unit="B/clock", meaning="operands of a core"
+    ),
+    Constant(
+        name="partial_tile_ratio",
+        low=1.0,
+        high=5.0,
+        start=1.5,
+        unit="",
+        meaning="cost of a default tile's empty rows, 1 as full ones",
+        condition="untuned",
     ),
 )
 _ROWS = (16.0, 32.0, 64.0, 128.0, 256.0)
 _COLUMNS = (64.0, 128.0, 256.0)
 _LARGEST_TILE = 128 * 256
 _STEP_BYTES = 128.0
-_QUANTILES = (np.arange(32) + 0.5) / 32  # experts from the least to the most loaded
-_HEAVIEST_SHARE = 0.8  # of all tokens, at the busy end of the power law
-
-
-def expert_rows(ops: OpColumns) -> FloatArray:
-    """Rows of an expert at each quantile, on the busiest rank, [O, quantiles].
-
-    Balanced routing gives all experts alike. With skew a > 0 loads are the quantiles of a power law x^-a between 1 and
-    0.8 tokens, scaled to the rows there are; no expert has more rows than there are tokens. The busiest of r ranks has
-    sqrt(2 ln r) standard deviations more than the mean, at most its most loaded experts' mean, and one row at least.
-
-    >>> from simulator.op_frame import ops_from_frame
-    >>> import pandas as pd
-    >>> row = {"kind": "moe", "dtype": "bfloat16", "tokens": 64, "hidden": 1, "inter": 1, "experts": 8, "topk": 2}
-    >>> float(expert_rows(ops_from_frame(pd.DataFrame([row]))).mean())
-    16.0
-    """
-    tokens, experts, skew = ops.size("tokens"), ops.size("experts"), ops.size("skew")
-    ranks = np.maximum(1.0, ops.size("expert_ranks"))
-    mean = tokens * ops.size("topk") / np.maximum(experts, 1.0)
-    power = np.where(skew > 0, skew + np.where(skew == 1.0, 1e-6, 0.0), 1.5)
-    heaviest = np.maximum(_HEAVIEST_SHARE * tokens, 1.0001)
-    law = np.power((np.power(heaviest, 1 - power) - 1) * _QUANTILES + 1, 1 / (1 - power))
-    rows = np.where(skew > 0, law, 1.0)
-    rows = rows / rows.mean(axis=1, keepdims=True) * mean
-    for _ in range(6):  # what is above the limit goes to the others
-        rows = np.minimum(rows, tokens)
-        room = rows < tokens
-        lacking = (mean - rows.mean(axis=1, keepdims=True)) * rows.shape[1]
-        rows = np.where(room, rows * (1 + lacking / np.maximum((rows * room).sum(axis=1, keepdims=True), 1e-12)), rows)
-    rows = np.minimum(rows, tokens)
-    local = experts / ranks
-    spread = rows.std(axis=1, keepdims=True) * np.sqrt(2 * np.log(ranks)) / np.sqrt(np.maximum(local, 1.0))
-    busiest = np.minimum(mean + spread, rows.max(axis=1, keepdims=True))
-    rows = np.minimum(rows * busiest / np.maximum(mean, 1e-12), tokens)
-    at_least_one: FloatArray = rows * np.maximum(1.0, 1.0 / np.maximum(rows.mean(axis=1, keepdims=True) * local, 1e-12))
-    return at_least_one
 
 
 def plan(ops: OpColumns, chips: ChipColumns) -> PlanColumns:
     """Plan layers of experts: the tile of least time for both projections."""
-    rows_per_expert = expert_rows(ops)
-    local = ops.size("experts") / np.maximum(1.0, ops.size("expert_ranks"))
-    rows = rows_per_expert.mean(axis=1, keepdims=True) * local
-    hidden, inter, gates = ops.size("hidden"), ops.size("inter"), 1.0 + (ops.size("gated") > 0)
-    weights = np.maximum(1.0, np.minimum(1.0, rows_per_expert).mean(axis=1, keepdims=True) * local)
-    weights = weights * hidden * inter * (gates + 1.0) * ops.input_element_bytes
-    shape = np.zeros((len(ops), len(chips)))
-    weight_s = weights / (chips.level_peak_bandwidth[0] * chips.constant("memory_efficiency", "moe", default=1.0))
-    best = dict.fromkeys(("core_s", "matrix_s", "tiles", "waves", "tile_m", "tile_n", "steps"), shape)
-    least = np.full(shape.shape, np.inf)
-    p = chips.constant("smooth_max_p", "moe", default=np.inf)
-    wave_s = chips.constant("wave_s", "moe", default=0.0)
-    rates = _Rates.from_chips(ops, chips)
-    for tile_m in _ROWS:
-        row_tiles = (np.ceil(rows_per_expert / tile_m) * np.minimum(1.0, rows_per_expert)).mean(axis=1, keepdims=True)
-        for tile_n in _COLUMNS:
-            if tile_m * tile_n > _LARGEST_TILE:
-                continue
-            made = _tiled(ops, chips, rates, np.maximum(1.0, row_tiles * local), tile_m, tile_n)
-            cost = smooth_max(made["core_s"], weight_s, p) + made["waves"] * wave_s
-            is_better = cost < least
-            best = {name: np.where(is_better, made[name], best[name]) for name in best}
-            least = np.where(is_better, cost, least)
-    longest = np.maximum(best["core_s"], weight_s)
-    waves_s = best["waves"] * wave_s
+    codes = np.unique(ops.dtype[:, 0])
+    return plan_parts(
+        ops, chips, [(partial(_plan_dtype, dtype=DTYPES[code]), ops.dtype[:, 0] == code) for code in codes]
+    )
+
+
+def _plan_dtype(ops: OpColumns, chips: ChipColumns, dtype: str) -> PlanColumns:
+    """Plan layers of one type."""
+    constants = _Constants.from_chips(chips, dtype)
+    layers = _Layers.from_ops(ops, chips, constants)
+    best = _chosen_tile(ops, chips, layers, constants)
+    shape, zero = np.zeros((len(ops), len(chips))), np.zeros_like(layers.taken_bytes)
     # Permuted input, both projections' outputs, the activation, and the sum over each token's experts.
-    moved = ops.size("tokens") * hidden * 4.0 + rows * (hidden * 4.0 + inter * (2.0 + gates)) * 2.0
-    rate = chips.level_peak_bandwidth[0] * chips.constant("permute_efficiency", "moe", default=1.0)
-    zero = np.zeros_like(weights)
+    hidden, inter, gates = ops.size("hidden"), ops.size("inter"), 1.0 + (ops.size("gated") > 0)
+    moved = layers.rows * (hidden * 4.0 + inter * (2.0 + gates)) * 2.0
+    pick_s = ops.size("topk") * ops.size("experts") * constants.pick_s
     vector_s = ops.vector_flops / (chips.vector_flops[ops.dtype[:, 0]] * chips.cores * chips.clock_hz)
     special_s = ops.special_flops / (chips.special_flops * chips.cores * chips.clock_hz)
+    traffic = level_traffic(chips, compulsory=layers.taken_bytes, repeated=zero, far_repeated=zero, working_set=zero)
+    traffic[0] -= layers.taken_bytes - layers.main_bytes
+    efficiency = np.ones((chips.levels, 1, len(chips)))
+    efficiency[0] = constants.memory_efficiency
     return PlanColumns(
         tile_m=best["tile_m"],
         tile_n=best["tile_n"],
@@ -117,44 +86,143 @@ def plan(ops: OpColumns, chips: ChipColumns) -> PlanColumns:
         matrix_s=best["matrix_s"],
         vector_s=vector_s + shape,
         special_s=special_s + shape,
-        traffic_bytes=level_traffic(
-            chips, compulsory=np.maximum(ops.moved_bytes, weights), repeated=zero, far_repeated=zero, working_set=zero
-        ),
+        traffic_bytes=traffic,
         link_s=shape,
-        prologue_s=chips.first_access_s + waves_s,
-        epilogue_s=least - longest - waves_s + moved / rate,
-        reduction_s=shape + chips.constant("routing_s", "moe", default=4.0 * chips.launch_s),
+        prologue_s=chips.first_access_s + best["waves"] * constants.wave_s,
+        epilogue_s=shape + moved / (constants.permute_efficiency * chips.level_peak_bandwidth[0]),
+        reduction_s=shape + constants.routing_s + pick_s,
+        level_efficiency=np.broadcast_to(efficiency, traffic.shape),
+        smooth_max_p=shape + constants.smooth_max_p,
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Rates:
-    """What a core does per second, whatever the tile."""
+class _Constants:
+    """Constants of every chip for one type, [C] each; see `CONSTANTS`. A default tile of no rows is not known."""
 
-    macs_per_s: FloatArray
-    array_sides: tuple[FloatArray, FloatArray]
-    ingest_bytes_per_s: FloatArray
-    step_s: FloatArray
+    matrix_efficiency: FloatArray
+    memory_efficiency: FloatArray
+    held_ratio: FloatArray
+    routing_s: FloatArray
+    pick_s: FloatArray
+    permute_efficiency: FloatArray
+    smooth_max_p: FloatArray
+    wave_s: FloatArray
+    ingest_bytes_per_clock_per_core: FloatArray
+    partial_tile_ratio: FloatArray
+    untuned_tile_rows: FloatArray
+    untuned_tile_columns: FloatArray
 
     @classmethod
-    def from_chips(cls, ops: OpColumns, chips: ChipColumns) -> "_Rates":
-        """Rates of every op on every chip, [O, C] or [C]."""
-        efficiency = chips.constant("matrix_efficiency", "moe", default=1.0)
-        ingest = chips.constant("ingest_bytes_per_clock_per_core", "moe", default=chips.ingest)
+    def from_chips(cls, chips: ChipColumns, dtype: str) -> "_Constants":
+        """Those of the type, else those of all."""
+        defaults: dict[str, float | FloatArray] = {
+            **dict.fromkeys(("matrix_efficiency", "memory_efficiency", "permute_efficiency"), 1.0),
+            **dict.fromkeys(("held_ratio", "partial_tile_ratio"), 1.0),
+            **dict.fromkeys(("pick_s", "wave_s", "untuned_tile_rows", "untuned_tile_columns"), 0.0),
+            "routing_s": 4.0 * chips.launch_s,
+            "smooth_max_p": np.inf,
+            "ingest_bytes_per_clock_per_core": chips.ingest,
+        }
+        scopes = (f"moe.{dtype}", "moe")
+        return cls(**{name: chips.constant(name, *scopes, default=value) for name, value in defaults.items()})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Layers:
+    """Work of each layer on the busiest rank.
+
+    Attributes:
+        expert_rows: rows of an expert at each quantile, [O, quantiles].
+        local: experts of the rank, [O, 1].
+        rows: of all of them, [O, 1].
+        taken_bytes: weights of touched experts, and the tokens in and out, [O, 1].
+        main_bytes: what main memory carries of them, [O, C].
+    """
+
+    expert_rows: FloatArray
+    local: FloatArray
+    rows: FloatArray
+    taken_bytes: FloatArray
+    main_bytes: FloatArray
+
+    @classmethod
+    def from_ops(cls, ops: OpColumns, chips: ChipColumns, constants: _Constants) -> "_Layers":
+        """Layers of every op; where they are repeated, the last cache holds a part."""
+        rows, local = expert_rows(ops), local_experts(ops)
+        touched = np.maximum(1.0, np.minimum(1.0, rows).mean(axis=1, keepdims=True) * local)
+        hidden, inter, gates = ops.size("hidden"), ops.size("inter"), 1.0 + (ops.size("gated") > 0)
+        weights = touched * hidden * inter * (gates + 1.0) * ops.input_element_bytes
+        tokens = ops.size("tokens") * hidden * (ops.input_element_bytes + ops.output_element_bytes)
+        taken = np.maximum(ops.moved_bytes, weights + tokens)
+        found = np.where(ops.size("weight_copies") > 0, held_part(chips, constants.held_ratio, taken), 0.0)
         return cls(
-            macs_per_s=chips.macs[ops.dtype[:, 0]] * efficiency * chips.clock_hz,
-            array_sides=array_sides(chips, chips.has_matrix[ops.dtype[:, 0]]),
-            ingest_bytes_per_s=ingest * chips.clock_hz,
-            step_s=chips.constant("k_step_clocks", "moe", default=0.0) / chips.clock_hz,
+            expert_rows=rows,
+            local=local,
+            rows=rows.mean(axis=1, keepdims=True) * local,
+            taken_bytes=taken,
+            main_bytes=taken * (1.0 - found),
         )
+
+    def row_tiles(self, tile_m: float) -> FloatArray:
+        """Tiles along the rows of all experts, [O, 1]."""
+        some = np.minimum(1.0, self.expert_rows)
+        tiles: FloatArray = np.maximum(
+            1.0, (np.ceil(self.expert_rows / tile_m) * some).mean(axis=1, keepdims=True) * self.local
+        )
+        return tiles
+
+
+def _chosen_tile(ops: OpColumns, chips: ChipColumns, layers: _Layers, constants: _Constants) -> dict[str, FloatArray]:
+    """Times and counts of the tile of least time, or of a library's default where it was not tuned, [O, C] each."""
+    load_s = layers.main_bytes / (constants.memory_efficiency * chips.level_peak_bandwidth[0])
+    shape = np.zeros((len(ops), len(chips)))
+    best = dict.fromkeys(("core_s", "matrix_s", "tiles", "waves", "tile_m", "tile_n", "steps"), shape)
+    least = np.full(shape.shape, np.inf)
+    for tile_m in _ROWS:
+        row_tiles = layers.row_tiles(tile_m)
+        for tile_n in _COLUMNS:
+            if tile_m * tile_n > _LARGEST_TILE:
+                continue
+            made = _tiled(ops, chips, constants, row_tiles, tile_m, tile_n)
+            cost = smooth_max(made["core_s"], load_s, constants.smooth_max_p) + made["waves"] * constants.wave_s
+            is_better = cost < least
+            best = {name: np.where(is_better, made[name], best[name]) for name in best}
+            least = np.where(is_better, cost, least)
+    return _with_default_tiles(ops, chips, layers, constants, best)
+
+
+def _with_default_tiles(
+    ops: OpColumns, chips: ChipColumns, layers: _Layers, constants: _Constants, best: dict[str, FloatArray]
+) -> dict[str, FloatArray]:
+    """Where a library had not been tuned for the layer (`untuned`), the tile that it then takes, if the chip names one.
+
+    In such a tile the rows that stay empty cost `partial_tile_ratio` - 1 times what the full ones do.
+    """
+    untuned = ops.size("untuned") > 0
+    if not untuned.any():
+        return best
+    all_rows, all_columns = constants.untuned_tile_rows, constants.untuned_tile_columns
+    for tile_m, tile_n in sorted(set(zip(all_rows.tolist(), all_columns.tolist(), strict=True))):
+        if tile_m * tile_n <= 0:
+            continue
+        row_tiles = layers.row_tiles(tile_m)
+        empty = np.maximum(0.0, row_tiles - layers.rows / tile_m)
+        made = _tiled(ops, chips, constants, row_tiles + (constants.partial_tile_ratio - 1.0) * empty, tile_m, tile_n)
+        takes = untuned & (all_rows == tile_m) & (all_columns == tile_n)
+        best = {name: np.where(takes, made[name], best[name]) for name in best}
+    return best
 
 
 def _tiled(
-    ops: OpColumns, chips: ChipColumns, rates: _Rates, row_tiles: FloatArray, tile_m: float, tile_n: float
+    ops: OpColumns, chips: ChipColumns, constants: _Constants, row_tiles: FloatArray, tile_m: float, tile_n: float
 ) -> dict[str, FloatArray]:
     """Both projections in tiles of one size: times and counts, [O, C]."""
     inter, gates = ops.size("inter"), 1.0 + (ops.size("gated") > 0)
     step_k = _STEP_BYTES / ops.input_element_bytes
+    macs_per_s = chips.macs[ops.dtype[:, 0]] * constants.matrix_efficiency * chips.clock_hz
+    ingest_bytes_per_s = constants.ingest_bytes_per_clock_per_core * chips.clock_hz
+    sides = array_sides(chips, chips.has_matrix[ops.dtype[:, 0]])
     zero = np.zeros((len(ops), len(chips)))
     made = dict.fromkeys(("core_s", "matrix_s", "tiles", "waves", "steps"), zero)
     for columns, depth in ((inter * gates, ops.size("hidden")), (ops.size("hidden"), inter)):
@@ -162,9 +230,9 @@ def _tiled(
         steps = np.ceil(depth / step_k)
         waves = np.ceil(tiles / chips.cores)
         busiest = 0.5 * (np.maximum(tiles / chips.cores, 1.0) + waves)  # a persistent kernel evens out the last wave
-        matrix_s = busiest * occupied_macs(rates.array_sides, tile_m, tile_n, steps * step_k) / rates.macs_per_s
-        ingest_s = busiest * steps * (tile_m + tile_n) * _STEP_BYTES / rates.ingest_bytes_per_s
-        core_s = np.maximum(np.maximum(matrix_s, ingest_s), np.ceil(waves / 2.0) * steps * rates.step_s)
+        matrix_s = busiest * occupied_macs(sides, tile_m, tile_n, steps * step_k) / macs_per_s
+        ingest_s = busiest * steps * (tile_m + tile_n) * _STEP_BYTES / ingest_bytes_per_s
+        core_s = np.maximum(matrix_s, ingest_s)
         parts = {"core_s": core_s, "matrix_s": matrix_s, "tiles": tiles, "waves": waves, "steps": busiest * steps}
         made = {name: made[name] + parts[name] for name in made}
     return made | {"tile_m": zero + tile_m, "tile_n": zero + tile_n}

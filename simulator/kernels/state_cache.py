@@ -28,7 +28,12 @@ def held(chips: ChipColumns, scope: str, distinct_bytes: FloatArray) -> FloatArr
         scope: of the constants.
         distinct_bytes: bytes between two uses of the same byte, [O, 1].
     """
-    usable = chips.constant("held_ratio", scope, default=1.0) * np.maximum(chips.last_cache, 1.0)
+    return held_part(chips, chips.constant("held_ratio", scope, default=1.0), distinct_bytes)
+
+
+def held_part(chips: ChipColumns, held_ratio: FloatArray, distinct_bytes: FloatArray) -> FloatArray:
+    """The same for a usable part of the cache that is known, [C]."""
+    usable = held_ratio * np.maximum(chips.last_cache, 1.0)
     fill = np.minimum(distinct_bytes / usable, 1e3)
     part: FloatArray = np.where(chips.last_cache > 0, 1.0 / (1.0 + fill**_SHARPNESS), 0.0)
     return part

@@ -8,7 +8,7 @@ from simulator.kernels.constants import Constant
 
 _MODULES: dict[str, tuple[str, str]] = {  # family of kernels: (module of its model, scope of its constants)
     "gemm": ("gemm", "gemm"),
-    **dict.fromkeys(("moe", "moe_as_measured"), ("moe", "moe")),
+    "moe": ("moe", "moe"),
     "mamba2": ("conv", "conv"),
     "delta_rule": ("scan", "scan"),
     **dict.fromkeys(("all_reduce", "all_gather", "reduce_scatter"), ("collective", "collective")),

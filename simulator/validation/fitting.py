@@ -57,7 +57,7 @@ def fit(
     Args:
         table: measured kernels.
         chip: where to start, and what the table was measured on.
-        constants: what may move.
+        constants: what may move; one that matters under a condition only stays away where no row has it.
         scope: section of the calibration that holds them, for example `gemm`.
         rows: how many rows the fit looks at, drawn at random.
         seed: of that draw.
@@ -65,6 +65,7 @@ def fit(
             for few rows, with constants that came from another chip.
     """
     seen = np.flatnonzero(~table.held_out)
+    constants = [c for c in constants if not c.condition or bool((table.ops.size(c.condition) > 0).any())]
     if len(seen) < 2 * len(constants):
         raise SimulationError(
             f"{table.op} table of {table.backend}: {len(seen)} rows are too few to fit {len(constants)} constants"

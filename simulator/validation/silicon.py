@@ -20,6 +20,7 @@ from simulator.errors import SimulationError
 from simulator.validation.sequence_tables import delta_rule, mamba2
 from simulator.validation.stream_tables import elementwise, mixing, row_scale, topk
 from simulator.validation.tables import MeasuredTable, measured_table
+from simulator.validation.tuning_files import ran_untuned
 
 SYSTEMS: dict[str, str] = {
     "a100-sxm-80gb": "a100_sxm",
@@ -121,26 +122,15 @@ def _bidirectional(table: pd.DataFrame, _dtype: str) -> pd.DataFrame:
 
 
 _SKEW = {"balanced": 0.0, "power_law_1.01": 1.01, "power_law_1.2": 1.2}
-_MOE_CONFIGURATION = [
-    *(
-        "hidden_size",
-        "inter_size",
-        "topk",
-        "num_experts",
-        "moe_tp_size",
-        "moe_ep_size",
-        "distribution",
-        "kernel_source",
-    ),
-]
 
 
 def _moe(table: pd.DataFrame, dtype: str) -> pd.DataFrame:
     """One rank's layers of experts; tensor parallel ranks split the inner dimension, expert parallel ones the experts.
 
-    Sweeps over tokens are numbered, so that those in which the library fell back to an untuned kernel can be told.
+    One set of weights, replayed: what fits the last shared cache is found there.
     """
-    rows = table[table["moe_dtype"] == _GEMM_DTYPES[dtype][0]].sort_values([*_MOE_CONFIGURATION, "num_tokens"])
+    rows = table[table["moe_dtype"] == _GEMM_DTYPES[dtype][0]]
+    rows = rows.assign(untuned=ran_untuned(rows).astype(int))
     names = {"num_tokens": "tokens", "hidden_size": "hidden", "num_experts": "experts", "moe_ep_size": "expert_ranks"}
     return rows.rename(columns=names).assign(
         kind="moe",
@@ -148,13 +138,8 @@ def _moe(table: pd.DataFrame, dtype: str) -> pd.DataFrame:
         inter=rows["inter_size"] / rows["moe_tp_size"],
         skew=rows["distribution"].map(_SKEW),
         gated=(~rows["kernel_source"].str.contains("nongated")).astype(int),
-        sweep=rows.groupby(_MOE_CONFIGURATION).ngroup(),
+        weight_copies=1,
     )
-
-
-def _moe_as_measured(table: pd.DataFrame, dtype: str) -> pd.DataFrame:
-    """The same with every row, however slow."""
-    return _moe(table, dtype).drop(columns="sweep")
 
 
 def _collective(name: str) -> Reader:
@@ -177,18 +162,18 @@ TABLES: dict[str, TableKind] = {
         keys=("m", "n", "k"),
         fitted="trtllm",  # its weights are random; vLLM's bf16 weights are not initialized, which is faster
     ),
-    **{
-        name: TableKind(
-            folder="moe",
-            file="moe_perf",
-            read=read,
-            dtypes=("bfloat16", "float8_e4m3fn"),
-            keys=("num_tokens", *_MOE_CONFIGURATION[:-1]),
-            fitted="trtllm" if name == "moe" else "",
-            takes_largest=True,
-        )
-        for name, read in (("moe", _moe), ("moe_as_measured", _moe_as_measured))
-    },
+    "moe": TableKind(
+        folder="moe",
+        file="moe_perf",
+        read=_moe,
+        dtypes=("bfloat16", "float8_e4m3fn"),
+        keys=(
+            *("num_tokens", "hidden_size", "inter_size", "topk", "num_experts"),
+            *("moe_tp_size", "moe_ep_size", "distribution"),
+        ),
+        fitted="trtllm",
+        takes_largest=True,
+    ),
     "attention_prefill": TableKind(
         folder="attention",
         file="context_attention_perf",

@@ -16,7 +16,6 @@ from simulator.op_columns import BoolArray, FloatArray, IntArray, OpColumns
 from simulator.op_formulas import FRAME_SIZES
 from simulator.op_frame import ops_from_frame
 from simulator.size_classes import CLASSES, classes_of
-from simulator.validation.untuned import untuned_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -32,7 +31,7 @@ class MeasuredTable:
         measured_s: seconds, [rows].
         held_out: rows that no fit has seen, [rows].
         size_class: for example `m 17-64`, [rows].
-        dropped: rows left out: no chip of this kind can have been that fast, or the library ran an untuned kernel.
+        dropped: rows left out, since no chip of this kind can have been that fast.
         source: where the table is from.
     """
 
@@ -94,8 +93,6 @@ def measured_table(
         source=source,
     )
     kept = _is_possible(ops, measured_s, chip)
-    if "sweep" in frame:
-        kept &= ~untuned_rows(frame, ops, measured_s, chip)
     return replace(table.take(np.flatnonzero(kept)), dropped=int((~kept).sum()))
 
 

@@ -1,11 +1,13 @@
-"""Layers of experts by hand: loads of experts, weights of touched ones, tiles per expert."""
+"""Layers of experts by hand: loads of experts, weights of touched ones, tiles, default tiles, warm caches."""
+
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from roofline.chipfile import load_chip
-from simulator.kernels.moe import expert_rows
+from simulator.kernels.expert_loads import expert_rows
 from simulator.op_frame import ops_from_frame
 from simulator.plans import plan_columns
 
@@ -57,3 +59,87 @@ def test_without_calibration_it_is_never_below_the_roofline(build):
     ops = ops_from_frame(pd.DataFrame([{**LAYER, "tokens": tokens} for tokens in (1, 7, 100, 9000)]))
     table = plan_columns(ops, [build.chip(), load_chip("h100-sxm"), load_chip("mi300x")])
     assert (table.duration_s >= table.bound_s).all()
+
+
+def drawn_busiest_rank(tokens, experts, topk, ranks, skew, draws=400):
+    """Rows and touched experts of the busiest rank, one expert after another, by the law in words."""
+    draw, rows, touched = np.random.default_rng(7), [], []
+    low, high = (1.0, 0.8 * tokens) if tokens * topk > experts else (0.01, 2.0)
+    for _ in range(draws):
+        share = (low ** (1 - skew) + (high ** (1 - skew) - low ** (1 - skew)) * draw.random(experts)) ** (
+            1 / (1 - skew)
+        )
+        counts = np.minimum(np.round(share / share.sum() * tokens * topk), tokens).reshape(ranks, -1)
+        while counts.sum() != tokens * topk:
+            step = 1 if counts.sum() < tokens * topk else -1
+            for rank in draw.permutation(ranks):
+                if counts.sum() != tokens * topk:
+                    counts[rank, counts[rank].argmin() if step > 0 else counts[rank].argmax()] += step
+        busiest = counts[counts.sum(axis=1).argmax()]
+        rows.append(busiest.sum())
+        touched.append((busiest > 0).sum())
+    return np.mean(rows), np.mean(touched)
+
+
+@pytest.mark.parametrize(("tokens", "ranks"), [(8, 1), (8, 8), (64, 1), (64, 8), (1024, 8), (1024, 64)])
+def test_skewed_loads_are_those_of_many_draws(tokens, ranks):
+    """Eight draws stand for all: within 15 % of rows, 10 % of touched experts; on one rank rows are exact."""
+    rows, touched = drawn_busiest_rank(tokens, 128, 8, ranks, 1.2)
+    found = expert_rows(columns(tokens=tokens, skew=1.2, expert_ranks=ranks))[0]
+    assert found.mean() * 128 / ranks == pytest.approx(rows, rel=1e-9 if ranks == 1 else 0.15)
+    assert max(1.0, np.minimum(found, 1.0).mean() * 128 / ranks) == pytest.approx(touched, rel=0.1)
+
+
+@pytest.mark.parametrize("name", ["h100-sxm", "a100-sxm-80gb", "b200-sxm", "l40s", "mi300x", "tpu-v5e"])
+def test_more_tokens_are_never_faster_and_nothing_is_below_the_roofline(name):
+    """A block of B tokens touches min(B k, E) experts. Drawn loads are whole rows, so skewed layers dip by 3 %."""
+    tokens = np.unique(np.geomspace(1, 20_000, 120).astype(int))
+    for skew, least in ((0.0, 1.0 - 1e-12), (1.2, 0.97)):
+        rows = [{**LAYER, "tokens": count, "skew": skew} for count in tokens]
+        table = plan_columns(ops_from_frame(pd.DataFrame(rows)), [load_chip(name)])
+        times_s = table.duration_s[:, 0]
+        assert (times_s / np.maximum.accumulate(times_s)).min() >= least
+        assert (table.duration_s >= table.bound_s).all()
+
+
+def test_a_default_tile_costs_its_empty_rows(build):
+    """Tile of 128 x 16 on 100 cores, 128 clocks a step of 64: 256 rows make 2 x 10 + 1 x 25 steps on a core.
+
+    192 rows fill 1.5 of 2 row tiles, so at ratio 2 they cost 2.5: 250 tiles up (between 2.5 and 3 a core), 100 down.
+    """
+    constants = {"untuned_tile_rows": 128, "untuned_tile_columns": 16, "partial_tile_ratio": 2.0}
+    constants |= {"ingest_bytes_per_clock_per_core": 1e9}
+    chip = replace(build.chip(), calibration=tuple((f"moe.{name}", float(value)) for name, value in constants.items()))
+    assert (chip.cores, dict(chip.matrix_macs)["bfloat16"]) == (100, 1024)
+    layer = {"hidden": 640, "inter": 1600, "experts": 1, "topk": 1, "gated": 0}
+    clocks = {
+        (tokens, untuned): plan_columns(columns(tokens=tokens, untuned=untuned, **layer), [chip]).columns.core_s.item()
+        * chip.clock_hz
+        for tokens in (192, 256)
+        for untuned in (0, 1)
+    }
+    assert clocks[256, 1] == pytest.approx(45 * 128)
+    assert clocks[192, 1] == pytest.approx((2.75 * 10 + 25) * 128)
+    assert clocks[256, 0] < clocks[256, 1]
+    unknown = replace(chip, calibration=())
+    both = [plan_columns(columns(tokens=256, untuned=each, **layer), [unknown]).duration_s.item() for each in (0, 1)]
+    assert both[0] == both[1]
+
+
+def test_a_repeated_layer_is_found_in_a_cache_that_holds_it():
+    """19 MB of weights stay in the 96 MB of an L40S, 1.2 GB do not; without the condition all comes from afar."""
+    chip = load_chip("l40s")
+    for experts, ratio in ((2, 0.01), (128, 1.0)):
+        cold, warm = (
+            plan_columns(columns(experts=experts, topk=2, tokens=64, weight_copies=copies), [chip]) for copies in (0, 1)
+        )
+        main = [table.columns.traffic_bytes[0, 0, 0] for table in (cold, warm)]
+        assert main[1] / main[0] == pytest.approx(ratio, abs=0.01)
+
+
+def test_constants_of_a_type_count_for_that_type_alone():
+    chip = load_chip("h100-sxm")
+    slow = replace(chip, calibration=(*chip.calibration, ("moe.float8_e4m3fn.routing_s", 1e-3)))
+    for dtype, more_s in (("bfloat16", 0.0), ("float8_e4m3fn", 1e-3 - dict(chip.calibration)["moe.routing_s"])):
+        times = [plan_columns(columns(dtype=dtype), [each]).duration_s.item() for each in (chip, slow)]
+        assert times[1] - times[0] == pytest.approx(more_s, abs=1e-9)
