@@ -59,6 +59,10 @@ def check_device(device: str) -> torch.device:
         raise WorkloadError(f"device must be cpu, cuda, cuda:N or meta, got {device!r}")
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise WorkloadError(f"device {device!r}: PyTorch {torch.__version__} sees no CUDA device; use cpu or meta")
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise WorkloadError(
+            f"device {device!r}: PyTorch sees {torch.cuda.device_count()} CUDA device(s), counted from 0"
+        )
     return chosen
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from profiler.capture.devices import made_current
 from profiler.capture.session import capture
 from profiler.errors import TraceError
 from workloads.errors import WorkloadError
@@ -51,10 +52,11 @@ def run_request(folder: Path) -> None:
     weights = request.options.get("weights")
     options = {**request.options, "weights": None if weights is None else Path(weights)}
     ready = resolve_program(request.program, **options)
-    for _ in range(request.warmup):
-        ready.run()
-    with capture(strict=request.strict, vocab_size=ready.vocab, timing=False), profiler_marks():
-        ready.run()
+    with made_current(ready.device):
+        for _ in range(request.warmup):
+            ready.run()
+        with capture(strict=request.strict, vocab_size=ready.vocab, timing=False), profiler_marks():
+            ready.run()
     (folder / FINISHED_FILE).touch()
 
 

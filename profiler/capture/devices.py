@@ -1,5 +1,6 @@
 """Names and clocks of the devices that programs ran on, for provenance."""
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -24,6 +25,19 @@ def describe_device(types: set[str]) -> DeviceDescription:
         threads = torch.get_num_threads()
         return DeviceDescription(name=cpu_name(), clock_hz=cpu_clock_hz(), notes=(f"CPU run with {threads} threads",))
     return DeviceDescription(name="meta", notes=("shapes only: nothing was computed and nothing was timed",))
+
+
+def made_current(device: str) -> AbstractContextManager[object]:
+    """Makes a numbered GPU, as `cuda:1`, the current one inside the block: torch's events and queries are of that one.
+
+    >>> with made_current("cpu") as nothing:
+    ...     print(nothing)
+    None
+    """
+    chosen = torch.device(device)
+    if chosen.type == "cuda" and chosen.index is not None:
+        return torch.cuda.device(chosen)
+    return nullcontext()
 
 
 @cache

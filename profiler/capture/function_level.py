@@ -16,20 +16,39 @@ from profiler.capture.recorder import Recorder
 _NO_KWARGS: dict[str, Any] = {}
 _DisableTorchDispatch = torch._C._DisableTorchDispatch
 _is_autocast_enabled = torch._C._is_any_autocast_enabled
-_RMS_NORM = ("aten::rms_norm", torch.rms_norm)
-# The name to record a function under, and what to run.
-_WHOLE: dict[Any, tuple[str, Any]] = {
-    functional.linear: ("aten::linear", functional.linear),
+_PARAMETER = torch.nn.Parameter
+
+
+def _meta_attention(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *rest: Any, **options: Any
+) -> torch.Tensor:
+    """Output of attention on meta, without the reference path that writes the whole score matrix.
+
+    Flash kernels write [B, S, H, D] and show it transposed, so that joining the heads afterwards is a view.
+    """
+    if torch.is_grad_enabled():
+        output = functional.scaled_dot_product_attention(query, key, value, *rest, **options)
+        return output.transpose(-3, -2).contiguous().transpose(-3, -2)
+    *batch, heads, queries, _ = query.shape
+    return torch.empty((*batch, queries, heads, value.shape[-1]), dtype=query.dtype, device="meta").transpose(-3, -2)
+
+
+# The name to record a function under, what to run, and what to run instead on meta.
+_Action = tuple[str, Any, Any]
+_RMS_NORM = ("aten::rms_norm", torch.rms_norm, None)
+_WHOLE: dict[Any, _Action] = {
+    functional.linear: ("aten::linear", functional.linear, None),
     functional.scaled_dot_product_attention: (
         "aten::scaled_dot_product_attention",
         functional.scaled_dot_product_attention,
+        _meta_attention,
     ),
     functional.rms_norm: _RMS_NORM,
     torch.rms_norm: _RMS_NORM,
 }
 _METHODS = "add sub mul div neg pow rsqrt exp sigmoid tanh cos sin add_ sub_ mul_ div_ addcmul_ copy_ mean"
-_LEAVES: dict[Any, tuple[str, Any]] = {
-    function: (f"aten::{name}", function)
+_LEAVES: dict[Any, _Action] = {
+    function: (f"aten::{name}", function, None)
     for name, function in (
         *((name, getattr(torch.Tensor, name)) for name in _METHODS.split()),
         ("silu", functional.silu),
@@ -40,9 +59,9 @@ _LEAVES: dict[Any, tuple[str, Any]] = {
         ("cat", torch.cat),
     )
 }
-_VIEW, _INDEX, _FLATTEN = ("view", None), ("index", None), ("flatten", None)
+_VIEW, _INDEX, _FLATTEN = ("view", None, None), ("index", None, None), ("flatten", None, None)
 _VIEWS = "view view_as transpose permute unsqueeze squeeze expand chunk split unbind narrow t select"
-_ACTIONS: dict[Any, tuple[str, Any]] = {
+_ACTIONS: dict[Any, _Action] = {
     **_LEAVES,
     **_WHOLE,
     **{getattr(torch.Tensor, name): _VIEW for name in _VIEWS.split()},
@@ -68,18 +87,19 @@ class FunctionLevel(TorchFunctionMode):
         action = _ACTIONS.get(func)
         if action is None:
             return func(*args, **kwargs) if kwargs else func(*args)
-        name, run = action
+        name, run, run_on_meta = action
         if run is not None:
             if args and (not kwargs or "out" not in kwargs) and not _is_autocast_enabled():
-                if func in _META and args[0].is_meta:
-                    run = _META[func]
+                if run_on_meta is not None and args[0].is_meta:
+                    run = run_on_meta
                 return self._observe(name, run, args, kwargs or _NO_KWARGS)
         elif (
             action is _VIEW
             or (action is _INDEX and _is_basic_index(args[1]))
             or (action is _FLATTEN and args[0].is_contiguous())
         ):
-            self._note_source(args[0])
+            if type(args[0]) is _PARAMETER:
+                self._note_source(args[0])
             guard = _DisableTorchDispatch()  # not as a context: that would cost two calls more
             try:
                 return func(*args, **kwargs) if kwargs else func(*args)
@@ -93,20 +113,3 @@ def _is_basic_index(index: object) -> bool:
     if type(index) is tuple:
         return all(type(item) in _BASIC for item in index)
     return type(index) in _BASIC
-
-
-def _meta_attention(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *rest: Any, **options: Any
-) -> torch.Tensor:
-    """Output of attention on meta, without the reference path that writes the whole score matrix.
-
-    Flash kernels write [B, S, H, D] and show it transposed, so that joining the heads afterwards is a view.
-    """
-    if torch.is_grad_enabled():
-        output = functional.scaled_dot_product_attention(query, key, value, *rest, **options)
-        return output.transpose(-3, -2).contiguous().transpose(-3, -2)
-    *batch, heads, queries, _ = query.shape
-    return torch.empty((*batch, queries, heads, value.shape[-1]), dtype=query.dtype, device="meta").transpose(-3, -2)
-
-
-_META: dict[Any, Any] = {functional.scaled_dot_product_attention: _meta_attention}

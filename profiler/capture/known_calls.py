@@ -31,6 +31,8 @@ class KnownCall:
         output_roles: the same of every output.
         cached_positions: inputs now known to be a KV cache.
         replay: how to make the outputs on meta without running the operation, None where it must run.
+        replay_at: where the tensors stand among the arguments (`arguments_with_tensors`) of an operation whose replay
+            gives one tensor and asks for no more than its record; None for any other.
         returns_tuple: whether the outputs come as a tuple.
         on_meta: whether nothing was computed, so that there is no time to keep.
         shaped_by_values: the values of the inputs decide the outputs' shapes, so each call is looked at anew.
@@ -46,6 +48,7 @@ class KnownCall:
     output_roles: tuple[Role | None, ...]
     cached_positions: tuple[int, ...]
     replay: ReplayPlan | None
+    replay_at: tuple[int, ...] | None
     returns_tuple: bool
     on_meta: bool
     shaped_by_values: bool
@@ -124,15 +127,18 @@ def _work_out(name: str, new: NewCall, outputs: Sequence[torch.Tensor], aliases:
     on_meta = bool(outputs) and outputs[0].is_meta
     shaped_by_values = torch.Tag.dynamic_output_shape in getattr(new.identity, "tags", ())
     is_single = type(new.result) in _PLAIN_TYPES and new.result.layout is torch.strided
+    is_simple = is_single and not (shaped_by_values or cached_positions)
+    replay_plan = _replay_plan(new.result, outputs, new.tensors, aliases)
     return KnownCall(
-        is_plain=is_single and not (on_meta or shaped_by_values or cached_positions),
+        is_plain=is_simple and not on_meta,
         op=op,
         inputs=len(new.tensors),
         read_positions=_read_positions(op, [(tuple(t.shape), DTYPE_NAMES[t.dtype]) for t in new.tensors]),
         role=output_roles[0] if output_roles else None,
         output_roles=output_roles,
         cached_positions=cached_positions,
-        replay=_replay_plan(new.result, outputs, new.tensors, aliases),
+        replay=replay_plan,
+        replay_at=_tensor_places(new) if is_simple and replay_plan is not None else None,
         returns_tuple=isinstance(new.result, tuple),
         on_meta=on_meta,
         shaped_by_values=shaped_by_values,
@@ -205,6 +211,24 @@ def _replay_plan(
         else:
             plan.append((tuple(output.shape), output.stride(), output.dtype))
     return tuple(plan)
+
+
+def arguments_with_tensors(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Sequence[Any]:
+    """The arguments of an operation, with those of a list where it comes first, as of `cat`.
+
+    >>> arguments_with_tensors(([1, 2],), {"dim": 3})
+    (1, 2, 3)
+    """
+    first = args[0] if args else None
+    arguments = first if type(first) is list or type(first) is tuple else args
+    return (*arguments, *kwargs.values()) if kwargs else arguments
+
+
+def _tensor_places(new: NewCall) -> tuple[int, ...] | None:
+    """Where all the tensors stand in `arguments_with_tensors`; None where one of them is elsewhere."""
+    arguments = arguments_with_tensors(new.args, new.kwargs)
+    places = tuple(i for i, value in enumerate(arguments) if isinstance(value, torch.Tensor))
+    return places if len(places) == len(new.tensors) else None
 
 
 def replay(known: KnownCall, tensors: list[torch.Tensor]) -> Any:

@@ -9,7 +9,7 @@ the end of the recording is left to `CallLog`.
 """
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from time import perf_counter_ns
 from typing import Any
 
@@ -17,7 +17,15 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from profiler.capture.call_log import CallLog
-from profiler.capture.known_calls import KnownCall, NewCall, learn, replay, strides_of, tensors_in
+from profiler.capture.known_calls import (
+    KnownCall,
+    NewCall,
+    arguments_with_tensors,
+    learn,
+    replay,
+    strides_of,
+    tensors_in,
+)
 from profiler.capture.metadata import schema_name
 from profiler.capture.module_paths import ModulePaths
 from profiler.capture.nvtx_ranges import NvtxRanges
@@ -36,6 +44,9 @@ _TENSOR = torch.Tensor
 _PARAMETER = torch.nn.Parameter
 _DROPOUT = torch.ops.aten.dropout.default  # (input, p, train)
 _DisableTorchDispatch = torch._C._DisableTorchDispatch
+_is_grad_enabled = torch.is_grad_enabled
+_empty_strided = torch.empty_strided
+_META = torch.device("meta")
 _NO_KWARGS: dict[str, Any] = {}
 # Free, but what they return is a new storage, at an address that may have been another's.
 _ALLOCATING = frozenset({"empty", "empty_like", "empty_strided", "empty_permuted", "new_empty", "new_empty_strided"})
@@ -60,6 +71,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         self.log = CallLog()
         self.modules = ModulePaths()
         self.storages = Storages()
+        self._entries = self.storages.entries
         self.flush: Callable[[], None] = _no_flush
         self.flush_at = NEVER  # the number of versions from which `flush` is called after a call; see `Stream`
         self._known: dict[tuple[object, ...], KnownCall] = {}
@@ -67,8 +79,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         self._strict = strict
         self._vocab_size = vocab_size
         self._vocab_given = vocab_size is not None
-        self._stamp: Callable[[], Stamp] = (
-            _no_stamp if not timing else perf_counter_ns if events is None else events.mark
+        self._stamp: Callable[[], Stamp] | None = (
+            None if not timing else perf_counter_ns if events is None else events.mark
         )
         self._nvtx = nvtx
         self._marker = Marker("", None)
@@ -127,16 +139,25 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         whole_key = tuple(key)
         known = self._known.get(whole_key)
         if known is None or not known.is_plain:
-            return self._observe_slowly(whole_key, versions, identity, func, args, kwargs)
+            if known is None or known.replay_at is None or _is_grad_enabled():
+                return self._observe_slowly(whole_key, versions, identity, func, args, kwargs)
+            arguments = arguments_with_tensors(args, kwargs)
+            if _any_elsewhere(arguments, known.replay_at):
+                return self._observe_slowly(whole_key, versions, identity, func, args, kwargs)
+            return self._replay_plainly(known, versions, arguments)
         marker = current_marker()
         if self._nvtx is not None:
             self._change_marker(marker)
         stamp = self._stamp
+        start = end = None
         guard = _DisableTorchDispatch()  # not as a context: that would cost two calls more; below dispatch it is off
         try:
-            start = stamp()
-            result = func(*args, **kwargs) if kwargs else func(*args)
-            end = stamp()
+            if stamp is None:
+                result = func(*args, **kwargs) if kwargs else func(*args)
+            else:
+                start = stamp()
+                result = func(*args, **kwargs) if kwargs else func(*args)
+                end = stamp()
         finally:
             del guard
         storages = self.storages
@@ -145,10 +166,41 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         role = known.role
         before = 0
         if role is None:
-            role, before = storages.entries[address]
-        storages.entries[address] = (role, version)
+            role, before = self._entries[address]
+        self._entries[address] = (role, version)
         log = self.log
         log.add_call((known, marker, self.modules.current, start, end))
+        log.add_reads(versions)
+        log.add_writes((version, before))
+        if version >= self.flush_at:
+            self.flush()
+        return result
+
+    def _replay_plainly(self, known: KnownCall, versions: list[int], arguments: Sequence[Any]) -> Any:
+        """The same on meta for an operation seen before that gives one tensor, new or written in place."""
+        marker = current_marker()
+        if self._nvtx is not None:
+            self._change_marker(marker)
+        assert known.replay is not None and known.replay_at is not None
+        (made,) = known.replay
+        if isinstance(made, int):
+            result = arguments[known.replay_at[made]]
+        else:
+            guard = _DisableTorchDispatch()  # making an output is no operation of the program
+            try:
+                result = _empty_strided(made[0], made[1], dtype=made[2], device=_META)
+            finally:
+                del guard
+        storages = self.storages
+        address = result.untyped_storage()._cdata
+        role = known.role
+        before = 0
+        if role is None:
+            role, before = self._entries[address]
+        storages.versions = version = storages.versions + 1
+        self._entries[address] = (role, version)
+        log = self.log
+        log.add_call((known, marker, self.modules.current, None, None))
         log.add_reads(versions)
         log.add_writes((version, before))
         if version >= self.flush_at:
@@ -176,7 +228,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         if known is not None and known.replay is not None and not torch.is_grad_enabled() and _on_meta(tensors):
             result = replay(known, tensors)
         else:
-            stamp = self._stamp
+            stamp = self._stamp or _no_stamp
             with _DisableTorchDispatch():
                 start = stamp()
                 result = func(*args, **kwargs)
@@ -201,11 +253,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
 
     def _add_tokens(self, values: Iterable[Any], key: list[object], versions: list[int]) -> None:
         """Append what tells one distinct operation from another, and the versions of the tensors."""
+        entries = self._entries
         for value in values:
             kind = type(value)
             if kind is _TENSOR or kind is _PARAMETER:
                 try:
-                    entry = self.storages.entries.get(value.untyped_storage()._cdata)
+                    entry = entries.get(value.untyped_storage()._cdata)
                     if entry is None or (kind is _PARAMETER and entry[0] != "weights"):
                         entry = self.storages.read(value)
                     key += (value.shape, value.stride(), value.dtype, entry[0])
@@ -274,6 +327,14 @@ def _collect_tensors(values: Iterable[Any], tensors: list[torch.Tensor]) -> None
             tensors.append(value)
         elif type(value) is list or type(value) is tuple:
             _collect_tensors(value, tensors)
+
+
+def _any_elsewhere(arguments: Sequence[Any], places: tuple[int, ...]) -> bool:
+    """Whether any tensor among the arguments is not on meta: what is known of an operation does not tell where."""
+    for place in places:  # noqa: SIM110 - any() would cost a generator at every operation
+        if not arguments[place].is_meta:
+            return True
+    return False
 
 
 def _on_meta(tensors: list[torch.Tensor]) -> bool:

@@ -50,8 +50,8 @@ def import_trace(
     from profiler.importers.summary import summarize_kernels
     from profiler.storage import load_trace, save_trace
     from reports import formatting
-    from reports.commands.capture import show, trace_json
     from reports.console import print_json, print_line, progress, remark
+    from reports.trace_summary import show, trace_json
 
     importer = find_importer(format_name)
     with progress(f"reading {file}"):

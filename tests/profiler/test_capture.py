@@ -1,5 +1,7 @@
 """Capture of real PyTorch code on CPU and meta: what is recorded, with answers worked out by hand."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -178,6 +180,39 @@ def test_expanded_tensor_moves_its_distinct_bytes():
         row.expand(4, 8).exp()
     (op,) = recording.trace.ops
     assert (op.read_bytes(), op.write_bytes()) == (32, 128)
+
+
+def every_way_of_replay(device):
+    """Repeated operations that give a new tensor, write in place, and take a list or tensors by name."""
+    x, y, weight = (torch.ones(4, 8, device=device) for _ in range(3))
+    with torch.no_grad(), capture() as recording:
+        for _ in range(3):
+            z = x.exp()
+            assert z.add_(y) is z
+            joined = torch.cat([z, y], dim=-1)
+            normed = torch.rms_norm(joined[:, :8], (8,), weight=weight[0])
+            x = torch.nn.functional.silu(normed)
+    return recording.trace, x
+
+
+def test_replayed_operations_are_recorded_as_those_that_ran():
+    (cpu, on_cpu), (meta, on_meta) = every_way_of_replay("cpu"), every_way_of_replay("meta")
+    assert [cpu.ops[op].name for op in cpu.calls.op] == [
+        "aten::exp", "aten::add_", "aten::cat", "aten::rms_norm", "aten::silu"
+    ] * 3  # fmt: skip
+    assert meta.ops == cpu.ops
+    for column in ("op", "reads", "writes", "replaces"):
+        assert np.array_equal(getattr(meta.calls, column), getattr(cpu.calls, column))
+    assert on_meta.is_meta and (on_meta.shape, on_meta.stride()) == (on_cpu.shape, on_cpu.stride())
+
+
+def test_operation_known_from_meta_still_computes_elsewhere():
+    x, y = torch.full((4, 8), 2.0), torch.empty(4, 8, device="meta")
+    with torch.no_grad(), capture():
+        for _ in range(3):
+            assert torch.nn.functional.silu(y).is_meta
+        found = torch.nn.functional.silu(x)
+    assert found[0, 0].item() == pytest.approx(2 / (1 + math.exp(-2)), rel=1e-6)
 
 
 def test_views_and_metadata_are_dropped():
