@@ -4,6 +4,7 @@ from collections.abc import Callable
 from math import prod
 
 from profiler.costs.call import AtenCall, TensorMeta, base_name
+from profiler.costs.layout import is_contiguous, single_accesses
 from profiler.op import Kind, Op, Operand, dtype_bits
 
 _COPIES = """clone _to_copy contiguous cat concat concatenate stack constant_pad_nd reflection_pad2d replication_pad2d
@@ -33,14 +34,27 @@ def _op(
 
 def _copy(call: AtenCall) -> Op:
     """Every source is read once and the result written once."""
-    inputs = tuple(tensor.operand() for tensor in call.tensors())
-    return _op(call, "copy", inputs, _outputs(call), (("elements", _elements(call)),))
+    tensors = list(call.tensors())
+    inputs = tuple(tensor.operand() for tensor in tensors)
+    return _op(call, "copy", inputs, _outputs(call), (("elements", _elements(call)), *_single_accesses(call, tensors)))
+
+
+def _single_accesses(call: AtenCall, sources: list[TensorMeta]) -> tuple[tuple[str, int], ...]:
+    """The size of that name, where a copy moves its elements one by one."""
+    if not call.outputs or not sources:
+        return ()
+    if len(sources) == 1 and sources[0].shape == call.output.shape:
+        count = single_accesses(sources, call.output, is_copy=True)
+    else:  # joined, cut or repeated: read and written once each, alone where a source does not lie row by row
+        count = 0 if all(is_contiguous(source) for source in sources) else 2 * _elements(call)
+    return (("single_accesses", count),) if count else ()
 
 
 def _copy_into(call: AtenCall) -> Op:
     """`copy_(target, source)`: the target is written and not read."""
-    sources = tuple(tensor.operand() for tensor in list(call.tensors())[1:])
-    return _op(call, "copy", sources, _outputs(call), (("elements", _elements(call)),))
+    tensors = list(call.tensors())[1:]
+    sources = tuple(tensor.operand() for tensor in tensors)
+    return _op(call, "copy", sources, _outputs(call), (("elements", _elements(call)), *_single_accesses(call, tensors)))
 
 
 def _fill(call: AtenCall) -> Op:

@@ -1,5 +1,7 @@
 """Pointwise operations, copies, fills and random numbers: every element once, bound by memory unless there are few."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from profiler.op import Kind
@@ -34,4 +36,8 @@ def plan(ops: OpColumns, chips: ChipColumns) -> PlanColumns:
         vector_flops=ops.vector_flops + generated,
         special_flops=ops.special_flops,
     )
-    return with_setup(streamed, ops, chips, _SCOPE)
+    planned = with_setup(streamed, ops, chips, _SCOPE)
+    # Kernels of eager programs that find each element's place on their own; compiled ones go along memory.
+    per_second = chips.constant("accesses_per_clock_per_core", _SCOPE, default=np.inf) * chips.clock_hz
+    share = np.ceil(planned.tiles / chips.cores) / planned.tiles
+    return replace(planned, core_s=np.maximum(planned.core_s, share * ops.size("single_accesses") / per_second))

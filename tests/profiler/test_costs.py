@@ -154,3 +154,38 @@ def test_strict_mode_refuses_unknown_operations():
 
 def test_no_operation_is_both_free_and_costed():
     assert not [name for name in RULES if is_free(f"aten::{name}") and name not in ("reshape", "to", "contiguous")]
+
+
+def singles(call):
+    return dict(call.sizes).get("single_accesses", 0)
+
+
+def test_elements_move_one_by_one_where_layouts_or_types_differ():
+    """Layouts and what PyTorch did with them in a profile of an H100 (vectorized kernels, and those that index)."""
+    half = TensorMeta(shape=(4, 8, 2), dtype="bfloat16")
+    swapped = TensorMeta(shape=(4, 8, 2), dtype="bfloat16", strides=(16, 2, 1))
+    transposed = TensorMeta(shape=(4, 8, 2), dtype="bfloat16", strides=(16, 1, 8))
+    both = {"dtype": "bfloat16", "strides": (16, 1, 8)}
+    repeated = TensorMeta(shape=(1, 8, 2), dtype="bfloat16")
+    single = f32(4, 8, 2)
+    assert singles(op("add", half, swapped, out=half)) == 0
+    assert singles(op("add", half, 2.0, out=half)) == 0
+    assert singles(op("add", transposed, transposed, out=TensorMeta(shape=(4, 8, 2), **both))) == 0
+    assert singles(op("add", half, transposed, out=half)) == 3 * 64
+    assert singles(op("mul", half, repeated, out=half)) == 3 * 64
+    assert singles(op("mul", half, single, out=single)) == 3 * 64
+    assert singles(op("neg", transposed, out=half)) == 2 * 64
+    assert singles(op("eq", half, half, out=TensorMeta(shape=(4, 8, 2), dtype="bool"))) == 0
+
+
+def test_copies_move_elements_one_by_one_unless_they_narrow():
+    half = TensorMeta(shape=(4, 8), dtype="bfloat16")
+    transposed = TensorMeta(shape=(4, 8), dtype="bfloat16", strides=(1, 4))
+    assert singles(op("copy_", half, half, out=half)) == 0
+    assert singles(op("copy_", half, transposed, out=half)) == 2 * 32
+    assert singles(op("copy_", half, f32(4, 8), out=half)) == 0
+    assert singles(op("copy_", f32(4, 8), half, out=f32(4, 8))) == 2 * 32
+    joined = TensorMeta(shape=(8, 8), dtype="bfloat16")
+    assert singles(op("cat", (half, half), out=joined)) == 0
+    assert singles(op("cat", (half, transposed), out=joined)) == 2 * 64
+    assert singles(op("clone", transposed, out=half)) == 2 * 32

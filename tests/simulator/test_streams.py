@@ -6,10 +6,12 @@ import pytest
 
 from roofline.chipfile import load_chip
 from simulator.bands import op_bands
+from simulator.eager_kernels import eager_chip
 from simulator.op_frame import ops_from_frame
 from simulator.plans import plan_columns, plan_ops
 from simulator.validation.scores import predict_s, score
 from simulator.validation.silicon import package_folder, silicon_backends, silicon_table
+from simulator.validation.tables import held_out_rows
 
 needs_tables = pytest.mark.skipif(
     package_folder() is None, reason="the extra `silicon` (aiconfigurator-core) is not installed"
@@ -133,3 +135,42 @@ def test_tables_of_single_kernels_only():
     row = np.flatnonzero((table.ops.size("rows")[:, 0] == 32768) & (table.ops.size("columns")[:, 0] == 16384))
     assert table.measured_s[row].item() == pytest.approx(0.5244e-3 + 0.1771e-3, rel=1e-3)
     assert table.ops.moved_bytes[row].item() == 3 * 32768 * 16384
+
+
+def test_elements_that_move_one_by_one_take_their_cores_time(build):
+    """1,000 tiles of 1,024 elements on 100 cores, 3 accesses an element at 2 a clock of 1 GHz: 10 x 1,536 ns."""
+    chip = build.chip(calibration=(("elementwise.setup_s", 0.0), ("elementwise.accesses_per_clock_per_core", 2.0)))
+    ops = columns(kind="pointwise", elements=1_024_000, inputs=2, single_accesses=3 * 1_024_000)
+    assert plan_columns(ops, [chip]).columns.core_s.item() == pytest.approx(15.36e-6)
+    together = columns(kind="pointwise", elements=1_024_000, inputs=2)
+    assert plan_columns(together, [chip]).columns.core_s.item() < 5e-6
+
+
+@needs_tables
+@pytest.mark.parametrize(("chip", "system"), [("h100-sxm", "h100_sxm"), ("b200-sxm", "b200_sxm")])
+def test_four_eager_kernels_of_pytorch_take_what_was_measured(chip, system):
+    """Scale, clamp, convert and copy of bfloat16 to 8 bits; the first converts and repeats its scale. Rows held out."""
+    path = package_folder() / system / "quantize/sglang/0.5.14/scale_matrix_perf.parquet"
+    frame = pd.read_parquet(path)
+    frame = frame[held_out_rows(frame, ("m", "k")) & (frame["m"] * frame["k"] * 21 > 4e8)]
+    elements = frame["m"] * frame["k"]
+    common = {"elements": elements, "weight_copies": 1}
+    kernels = (
+        {"kind": "pointwise", "name": "div", "dtype": "bfloat16", "output_dtype": "float32"},
+        {"kind": "pointwise", "name": "clamp", "dtype": "float32"},
+        {"kind": "copy", "dtype": "float32", "output_dtype": "float8_e4m3fn"},
+        {"kind": "copy", "dtype": "float8_e4m3fn"},
+    )
+    singles = (3 * elements, 0 * elements, 0 * elements, 0 * elements)
+
+    def seconds(loaded):
+        planned = [
+            plan_columns(ops_from_frame(pd.DataFrame({**common, **kernel, "single_accesses": single})), [loaded])
+            for kernel, single in zip(kernels, singles, strict=True)
+        ]
+        return sum(table.duration_s[:, 0] for table in planned)
+
+    measured_s = frame["latency"].to_numpy() * 1e-3
+    assert len(frame) > 100
+    assert np.abs(seconds(eager_chip(load_chip(chip))) / measured_s - 1).mean() < 0.03
+    assert np.mean(seconds(load_chip(chip)) / measured_s - 1) < -0.15  # bytes alone are not what takes the time
