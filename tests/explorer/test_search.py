@@ -6,10 +6,15 @@ from explorer_samples import CHIPS, SPHERE, chips, sphere
 
 from explorer.archive import Archive
 from explorer.errors import ExplorationError
+from explorer.evaluator import Evaluator, Job, constants_of
+from explorer.objectives import Goals
 from explorer.parameters import Parameter, ParameterSpace
 from explorer.pareto import find_bounds, front
 from explorer.result import Result
 from explorer.search import explore, propose
+from explorer.technology import load_technology
+from explorer.templates.template import load_template
+from explorer.workload import workload_from_trace
 
 SMALL = ParameterSpace(parameters=(Parameter.range("x", 0, 9, steps=10), Parameter.range("y", 0, 9, steps=10)))
 
@@ -140,3 +145,47 @@ def test_an_evaluation_that_loses_rows_is_named():
 
     with pytest.raises(ExplorationError, match="the evaluation of 100 designs gave 1 rows"):
         list(explore(SMALL, evaluate, propose("grid", SMALL)))
+
+
+@pytest.mark.slow
+def test_nsga2_finds_98_percent_on_a_space_of_real_chips(build):
+    """Time, energy and dollars of decoding and of denoising on 9,600 GPU-like designs, simulated, under real limits."""
+    pytest.importorskip("pymoo", reason="pymoo comes with roofscape[explore]")
+    template = load_template("gpu")
+    jobs = []
+    for name, rows, keys in (("decode", 1, 1), ("denoise", 512, 512)):
+        layer = [build.gemm(rows, 6144, 4096), build.attention(1, 32, 8, keys, 1024, 128, False)]
+        layer += [build.gemm(rows, 4096, 4096), build.gemm(rows, 28672, 4096), build.gemm(rows, 4096, 14336)]
+        layer += [build.rows("norm", rows, 4096), build.pointwise(rows * 14336)]
+        trace = build.trace(layer, list(range(len(layer))) * 32)
+        workload = workload_from_trace(trace, name=name, units=rows, needed_bytes=20e9, fused=False)
+        jobs.append(Job(name=name, points=(("default", workload),)))
+    evaluate = Evaluator(
+        template=template,
+        technology=load_technology(),
+        jobs=tuple(jobs),
+        goals=Goals(
+            objectives=("seconds_per_unit", "joules_per_unit", "usd_per_million_units"),
+            limits=(("max_die_mm2", 858.0), ("max_tdp_w", 1000.0)),
+        ),
+        calibration=constants_of(template),
+    )
+    space = ParameterSpace(
+        parameters=(
+            Parameter.range("cores", 64, 208, step=16),
+            Parameter.range("clock_ghz", 1.0, 2.4, steps=8),
+            Parameter(name="matrix_macs", values=(1024, 2048, 4096, 8192)),
+            Parameter(name="vector_lanes", values=(64, 128)),
+            Parameter(name="l2_mib", values=(16, 50, 100)),
+            Parameter(name="stacks", values=(3, 4, 5, 6, 8)),
+        )
+    )
+    assert space.size == 9600
+    whole = evaluate(space.decode(np.arange(space.size)))
+    bounds = find_bounds(whole.feasible_costs)
+    best = bounds.normalized_hypervolume(whole.feasible_costs)
+    assert (~whole.feasible).sum() > 100 and front(whole.feasible_costs).sum() > 10
+    for seed in range(3):
+        archive, order = run(space, evaluate, "nsga2", designs=480, seed=seed)
+        assert len(np.unique(order)) == 480
+        assert archive.hypervolume_curve(bounds)[-1, 1] >= 0.98 * best
