@@ -31,6 +31,9 @@ class MeasuredModel:
         steps: denoising steps of an image.
         sampling: how a token is presumed to be chosen: options of `FilterOptions`.
         state_dtype: of recurrent states, where it is not that of the weights.
+        sampler: that denoises text.
+        options: of that sampler, without its steps.
+        forwards: network evaluations of the whole answer, where steps differ in cost.
     """
 
     model: str
@@ -47,6 +50,9 @@ class MeasuredModel:
     steps: int = 0
     sampling: tuple[tuple[str, float], ...] = field(default=())
     state_dtype: str | None = None
+    sampler: str = ""
+    options: tuple[tuple[str, object], ...] = field(default=())
+    forwards: int = 0
 
     def __post_init__(self) -> None:
         where = f"measured model {self.model!r}"
@@ -56,6 +62,8 @@ class MeasuredModel:
         for name in ("batch", "latency_s", *needed[self.program]):
             if not getattr(self, name) > 0:
                 raise ReportError(f"{where}: {name} must be > 0, got {getattr(self, name)}")
+        if self.program == "text_step" and not self.sampler:
+            raise ReportError(f"{where}: a text_step needs a sampler")
 
 
 def read_measured_models(text: str | None = None) -> tuple[MeasuredModel, ...]:
@@ -79,5 +87,6 @@ def _measured(entry: dict[str, Any], sources: dict[str, str]) -> MeasuredModel:
             f"{_FILE}: a measured model takes {', '.join(sorted(allowed))}; needs {', '.join(sorted(needed))} "
             f"and a source of {', '.join(sources)}; got {', '.join(sorted(entry))}"
         )
-    made = {**entry, "source": sources[entry["source"]], "sampling": tuple(entry.get("sampling", {}).items())}
+    made = {**entry, "source": sources[entry["source"]]}
+    made |= {name: tuple(entry.get(name, {}).items()) for name in ("sampling", "options")}
     return MeasuredModel(**made)

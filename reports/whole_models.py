@@ -18,11 +18,11 @@ import pandas as pd
 from profiler.capture import capture
 from profiler.fusion import fuse
 from profiler.traces import Trace
+from reports.whole_generations import predict_denoising, predict_denoising_text
 from reports.whole_model_figures import MeasuredModel
 from roofline.chipfile import load_chip
 from simulator import analytic
 from simulator.result import SimulationResult
-from simulator.timeline import DEFAULT_HOST_DISPATCH_S
 from workloads.decode_step import build_decode_step
 from workloads.mixture_of_experts import AssumedRouting
 from workloads.presets import load_preset
@@ -96,8 +96,8 @@ def predict_models(
 ) -> pd.DataFrame:
     """Every measured model with its prediction, one row each.
 
-    Columns: `model, program, chip, batch, measured_s, predicted_s, time_error_percent, residual_s`, the same of joules,
-    `measured_w, predicted_w` and `source`; the residual is measured minus predicted time of a step.
+    Columns: `model, program, detail, chip, batch, measured_s, predicted_s, time_error_percent, residual_s`, the same of
+    joules, `measured_w, predicted_w` and `source`; the residual is measured minus predicted time of a step.
     """
     rows = []
     for one in measured:
@@ -108,6 +108,7 @@ def predict_models(
             {
                 "model": one.model,
                 "program": one.program,
+                "detail": _detail(one),
                 "chip": one.chip,
                 "batch": one.batch,
                 "measured_s": one.latency_s,
@@ -123,6 +124,14 @@ def predict_models(
             }
         )
     return pd.DataFrame(rows)
+
+
+def _detail(one: MeasuredModel) -> str:
+    """What tells rows of one model and program apart, besides the batch: lengths of text, and what is cached."""
+    if one.program != "text_step":
+        return ""
+    cache = dict(one.options).get("cache", "none")
+    return f"{one.prompt:,} + {one.output:,} tokens" + ("" if cache == "none" else f", {cache} cache")
 
 
 def summarize_errors(frame: pd.DataFrame) -> pd.DataFrame:
@@ -165,36 +174,10 @@ def _serving(one: MeasuredModel) -> tuple[float, float, float]:
     return median.time_s, joules / one.batch, joules / mean.time_s
 
 
-def _denoising(one: MeasuredModel) -> tuple[float, float, float]:
-    """Time of a step, joules per image of all steps, power; eager, of which the host is slower or the chip."""
-
-    options: dict[str, object] = {"decode": False}
-    program = resolve_program(f"image:{one.model}", device="meta", batch=one.batch, steps=1, sampler_options=options)
-    trace = _capture(one.model, program.run)
-    chip = load_chip(one.chip)
-    result = analytic.simulate(trace, chip)
-    chosen = result.phase == result.phases.index("denoise")
-    cost = _cost(result, chosen)
-    time_s = max(cost.time_s, int(chosen.sum()) * (chip.host_dispatch_s or DEFAULT_HOST_DISPATCH_S))
-    joules = cost.dynamic_j + _static_w(one.chip) * time_s
-    return time_s, joules * one.steps / one.batch, joules / time_s
-
-
-def _denoising_text(one: MeasuredModel) -> tuple[float, float, float]:
-    """Time, joules per sequence and power of one eager step over prompt and answer, the choice of tokens included."""
-
-    program = resolve_program(
-        one.model, device="meta", batch=one.batch, prompt_length=one.prompt, gen_length=one.output, steps=1
-    )
-    result = analytic.simulate(_capture(one.model, program.run), load_chip(one.chip), mode="eager")
-    joules = float("nan") if result.energy_j is None else result.energy_j
-    return result.makespan_s, joules / one.batch, joules / result.makespan_s
-
-
 _PREDICTED: dict[str, Callable[[MeasuredModel], tuple[float, float, float]]] = {
     "decode_step": _serving,
-    "denoise_step": _denoising,
-    "text_step": _denoising_text,
+    "denoise_step": predict_denoising,
+    "text_step": predict_denoising_text,
 }
 
 

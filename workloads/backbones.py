@@ -13,6 +13,7 @@ from workloads.errors import WorkloadError
 from workloads.hybrid import build_block
 from workloads.kv_cache import KVCache
 from workloads.layered_cache import LayeredCache, LayerMemory
+from workloads.llada_network import LladaNetwork
 from workloads.mamba import mamba_memory
 from workloads.mixture_of_experts import AssumedRouting, MixtureOfExperts
 from workloads.presets import ModelPreset
@@ -36,6 +37,8 @@ def build_backbone(
         seed: seed of the weights.
         routing: how tokens spread over experts on `meta`; None for evenly.
     """
+    if preset.unfused:
+        return LladaNetwork(preset, dtype=dtype, device=device, seed=seed)
     if preset.is_common:
         return Transformer(preset, dtype=dtype, device=device, seed=seed)
     return Backbone(preset, dtype=dtype, device=device, seed=seed, routing=routing)

@@ -78,6 +78,7 @@ class ModelPreset:
         state_space: Mamba mixer of the layout's `S` and `M` layers.
         latent_attention: in the place of grouped-query attention.
         window: sliding-window attention.
+        unfused: whether the network runs single operations, as LLaDA's own code does without a compiler.
     """
 
     name: str
@@ -115,6 +116,7 @@ class ModelPreset:
     state_space: StateSpace | None = None
     latent_attention: LatentAttention | None = None
     window: SlidingWindow | None = None
+    unfused: bool = False
 
     def __post_init__(self) -> None:
         where = f"model preset {self.name!r}"
@@ -136,6 +138,10 @@ class ModelPreset:
             raise WorkloadError(f"{where}: source must say where the figures come from, got an empty text")
         self._check_layers(where)
         self._check_mask_id(where)
+        if self.unfused and not (self.is_common and self.kind == "masked_diffusion" and self.kv_heads == self.heads):
+            raise WorkloadError(
+                f"{where}: unfused takes LLaDA's form: masked_diffusion, one KV head a head, no options"
+            )
 
     def _check_layers(self, where: str) -> None:
         unknown = set(self.layout) - LAYER_LETTERS.keys()

@@ -64,9 +64,14 @@ def _percent(value: float) -> str:
     return f"{value:+.1f}" if isfinite(value) else ""
 
 
+def _step_title(row: "pd.Series") -> str:
+    title, detail = _TITLES[str(row["program"])], str(row["detail"])
+    return f"{title}: {detail}" if detail else title
+
+
 def _cells(row: "pd.Series[float]") -> list[str]:
     return [
-        *(str(row["model"]), _TITLES[str(row["program"])], str(row["chip"]), f"{row['batch']:,}"),
+        *(str(row["model"]), _step_title(row), str(row["chip"]), f"{row['batch']:,}"),
         *(_number(1e3 * row["measured_s"]), _number(1e3 * row["predicted_s"])),
         *(_percent(row["time_error_percent"]), _number(1e3 * row["residual_s"], 3)),
         *(_number(row["measured_j"]), _number(row["predicted_j"]), _percent(row["joules_error_percent"])),

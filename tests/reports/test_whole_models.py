@@ -14,6 +14,7 @@ from profiler.capture import capture
 from profiler.traces import Trace
 from reports.cli import app
 from reports.errors import ReportError
+from reports.whole_generations import predict_denoising, predict_denoising_text
 from reports.whole_model_figures import MeasuredModel, read_measured_models
 from reports.whole_models import median_prompt_tokens, predict_models, summarize_errors
 from workloads.decode_step import build_decode_step
@@ -139,10 +140,68 @@ def test_models_with_experts_or_states_have_a_wider_target() -> None:
     assert summary["time_target_percent"] == summary["joules_target_percent"] == 20
 
 
+def test_shipped_image_figures_are_those_of_the_published_table() -> None:
+    folder = os.environ.get("ROOFSCAPE_SHARED_DATA")
+    table = Path(folder or "missing") / "tables" / "mlenergy_v3_diffusion_h100.csv"
+    if not table.exists():
+        pytest.skip(f"{table} is not here")
+    names = {
+        "FLUX.1-dev": "flux.1-dev",
+        "stable-diffusion-3.5-medium": "sd3.5-medium",
+        "PixArt-Sigma-XL-2-1024-MS": "pixart-sigma",
+    }
+    published = {
+        (names.get(row["model_id"].split("/")[1]), int(row["batch_size"])): row for row in csv.DictReader(table.open())
+    }
+    drawing = [one for one in read_measured_models() if one.program == "denoise_step"]
+    assert {one.model for one in drawing} == set(names.values())
+    for one in drawing:
+        row = published[one.model, one.batch]
+        assert one.steps == int(row["inference_steps"])
+        assert one.latency_s == pytest.approx(float(row["batch_latency_s"]) / one.steps, rel=1e-3)
+        assert one.joules_per_output == pytest.approx(float(row["energy_per_image_joules"]), rel=1e-3)
+        assert one.power_w == pytest.approx(float(row["avg_power_watts"]), rel=1e-3)
+
+
+def _drawing(steps: int) -> MeasuredModel:
+    return MeasuredModel(
+        model="dit-xl-2", program="denoise_step", chip="h100-sxm", source="s", batch=2, latency_s=1.0, steps=steps
+    )
+
+
+def test_what_an_image_needs_once_is_spread_over_its_steps() -> None:
+    """With s steps of d and once v, a step takes d + v / s: from s = 1 and 2 follow both, and so s = 250."""
+    one, two, many = (predict_denoising(_drawing(steps)) for steps in (1, 2, 250))
+    once_s = 2 * (one[0] - two[0])
+    step_s = one[0] - once_s
+    assert once_s > 0
+    assert many[0] == pytest.approx(step_s + once_s / 250)
+    assert many[1] == pytest.approx(many[2] * many[0] * 250 / 2)  # joules of an image: power, whole time, two images
+    assert many[2] <= 700
+
+
+def _filling(forwards: int) -> MeasuredModel:
+    options = (("cache", "dual"), ("block_length", 32))
+    return MeasuredModel(
+        model="diffusion-100m", program="text_step", chip="a100-sxm-80gb", source="s", batch=1, latency_s=1.0,
+        prompt=16, output=64, sampler="fast_dllm", options=options, forwards=forwards,
+    )  # fmt: skip
+
+
+def test_cached_steps_are_weighted_by_how_often_they_came() -> None:
+    """Two blocks: n forwards take (2 full + (n - 2) short) / n."""
+    full_s, four_s, eight_s = (predict_denoising_text(_filling(forwards))[0] for forwards in (2, 4, 8))
+    short_s = 2 * four_s - full_s
+    assert eight_s == pytest.approx((2 * full_s + 6 * short_s) / 8)
+    assert short_s < full_s
+
+
 def test_figures_are_checked() -> None:
     with pytest.raises(ReportError, match="program must be one of"):
         MeasuredModel(model="m", program="guess", chip="c", source="s", batch=1, latency_s=1.0)  # type: ignore[arg-type]  # wrong on purpose
     with pytest.raises(ReportError, match="latency_s must be > 0"):
-        MeasuredModel(model="m", program="text_step", chip="c", source="s", batch=1, latency_s=0.0, output=1)
+        MeasuredModel(
+            model="m", program="text_step", chip="c", source="s", batch=1, latency_s=0.0, output=1, sampler="llada"
+        )
     with pytest.raises(ReportError, match="needs batch"):
         read_measured_models('schema = 1\n[sources]\na = "b"\n[[measured]]\nmodel = "m"\nsource = "a"\n')

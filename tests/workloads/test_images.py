@@ -56,6 +56,14 @@ DENOISERS: dict[str, dict[str, Any]] = {
     "dit-xl-2": {"num_attention_heads": 2, "attention_head_dim": 4, "num_layers": 2, "sample_size": 8},
     "sd15": SD15_BLOCKS,
     "sdxl": SDXL_BLOCKS,
+    "pixart-sigma": {
+        "num_layers": 2,
+        "num_attention_heads": 2,
+        "attention_head_dim": 4,
+        "cross_attention_dim": 8,
+        "caption_channels": 32,
+        "sample_size": 8,
+    },
     "sd3-medium": {
         "num_layers": 2,
         "num_attention_heads": 2,
@@ -65,6 +73,17 @@ DENOISERS: dict[str, dict[str, Any]] = {
         "pooled_projection_dim": 16,
         "sample_size": 8,
         "pos_embed_max_size": 8,
+    },
+    "sd3.5-medium": {
+        "num_layers": 2,
+        "num_attention_heads": 2,
+        "attention_head_dim": 4,
+        "joint_attention_dim": 32,
+        "caption_projection_dim": 8,
+        "pooled_projection_dim": 16,
+        "sample_size": 8,
+        "pos_embed_max_size": 8,
+        "dual_attention_layers": (0,),
     },
     "flux.1-dev": {
         "num_layers": 1,
@@ -118,15 +137,48 @@ def phase_frame(trace: Trace, phase: str) -> pd.DataFrame:
 
 
 # Published sizes: DiT 675M (arXiv 2212.09748, table 4), U-Net 860M (stable-diffusion-v1 model card), 2.6B (arXiv
-# 2307.01952, table 1: 2.57B by count), SD3-medium 2B and FLUX.1 12B (model cards; 11.9B by count).
+# 2307.01952, table 1: 2.57B by count), SD3-medium 2B and FLUX.1 12B (model cards; 11.9B by count), PixArt-Sigma 0.6B
+# (arXiv 2403.04692, abstract), SD3.5-medium 2.5B (model card), of which its table of 384 x 384 positions is 0.23B.
 @pytest.mark.parametrize(
-    ("name", "published"),
-    [("dit-xl-2", 675e6), ("sd15", 860e6), ("sdxl", 2.57e9), ("sd3-medium", 2.03e9), ("flux.1-dev", 11.9e9)],
+    ("name", "published", "rounded_to"),
+    [
+        ("dit-xl-2", 675e6, 0.002),
+        ("sd15", 860e6, 0.002),
+        ("sdxl", 2.57e9, 0.002),
+        ("sd3-medium", 2.03e9, 0.002),
+        ("flux.1-dev", 11.9e9, 0.002),
+        ("pixart-sigma", 0.6e9, 0.08),
+        ("sd3.5-medium", 2.5e9 - 384**2 * 1536, 0.02),
+    ],
 )
-def test_denoiser_has_its_published_size(name: str, published: float) -> None:
+def test_denoiser_has_its_published_size(name: str, published: float, rounded_to: float) -> None:
     denoiser = build_denoiser(load_image_preset(name), device="meta", dtype=torch.bfloat16)
 
-    assert parameters_count(denoiser) == pytest.approx(published, rel=0.002)
+    assert parameters_count(denoiser) == pytest.approx(published, rel=rounded_to)
+
+
+def test_pixart_has_the_blocks_that_its_dimensions_say() -> None:
+    """By hand, d = 1152, 28 blocks: two attentions 4 (d^2 + d), feed-forward 8 d^2 + 5 d, modulation 6 d. Around them
+    patches 17 d, T5's texts (4096 + d + 2) d, time (256 + 1 + d + 1) d and 6 (d^2 + d), output 32 d + 32 + 2 d."""
+    denoiser = build_denoiser(load_image_preset("pixart-sigma"), device="meta", dtype=torch.bfloat16)
+
+    d = 1152
+    block = 8 * (d * d + d) + 8 * d * d + 5 * d + 6 * d
+    around = 17 * d + (4096 + d + 2) * d + (256 + 1 + d + 1) * d + 6 * (d * d + d) + 32 * d + 32 + 2 * d
+    assert parameters_count(denoiser) == 28 * block + around
+
+
+def test_dual_attention_is_a_second_one_over_the_image_alone() -> None:
+    """By hand, d = 1536, heads of 64: SD3.5 adds to SD3's blocks RMS norms (4 x 64 each, 2 x 64 in the last but text),
+    13 attentions over the image 4 (d^2 + d) + 2 x 64, and 3 more modulations 3 (d^2 + d) of each of them."""
+    sizes = {
+        name: parameters_count(build_denoiser(load_image_preset(name), device="meta", dtype=torch.bfloat16))
+        for name in ("sd3-medium", "sd3.5-medium")
+    }
+
+    d = 1536
+    added = 24 * 4 * 64 + 13 * (4 * (d * d + d) + 2 * 64 + 3 * (d * d + d))
+    assert sizes["sd3.5-medium"] - sizes["sd3-medium"] == added
 
 
 # Text towers: CLIP ViT-L/14 123M and OpenCLIP bigG 694.7M (arXiv 2307.01952: 817M together); T5-XXL encoder 4.76B.
@@ -224,7 +276,7 @@ def test_same_seed_gives_the_same_image(name: str) -> None:
 def pipeline_inputs(preset: ImagePreset, networks: ImageNetworks, prompts: Prompts) -> dict[str, Any]:
     """Texts as the pipelines take them when they are already encoded."""
     names = {"encoder_hidden_states": "prompt_embeds", "pooled_projections": "pooled_prompt_embeds"}
-    names["text_embeds"] = "pooled_prompt_embeds"
+    names |= {"text_embeds": "pooled_prompt_embeds", "encoder_attention_mask": "prompt_attention_mask"}
     inputs: dict[str, Any] = {}
     with torch.inference_mode():
         for prefix, unconditional in (("", False), ("negative_", True)):
@@ -260,7 +312,12 @@ def pipeline_for(preset: ImagePreset, networks: ImageNetworks) -> Any:
             pipeline.register_to_config(force_zeros_for_empty_prompt=False)
             pipeline.text_encoder_2 = networks.text_encoders[1]  # asked for the width of its pooled text
             return pipeline
-        case "sd3-medium":
+        case "pixart-sigma":
+            scheduler = diffusers.DPMSolverMultistepScheduler(
+                **preset.schedule, algorithm_type="dpmsolver++", solver_order=2
+            )
+            return diffusers.PixArtSigmaPipeline(**pieces, transformer=networks.denoiser, scheduler=scheduler)
+        case "sd3-medium" | "sd3.5-medium":
             scheduler = diffusers.FlowMatchEulerDiscreteScheduler(**shift)
             more = {**two, "tokenizer_3": None, "text_encoder_3": None}
             return diffusers.StableDiffusion3Pipeline(
@@ -282,6 +339,8 @@ def test_agrees_with_the_pipeline_of_diffusers(name: str) -> None:
         given: dict[str, Any] = {"class_labels": prompts.classes.tolist()}
     else:
         given = {**pipeline_inputs(preset, networks, prompts), "height": 16, "width": 16}
+        if name == "pixart-sigma":  # else it would take the size of the nearest picture that it was trained on
+            given |= {"use_resolution_binning": False, "negative_prompt": None}
 
     expected = pipeline(
         **given, num_inference_steps=4, guidance_scale=preset.cfg_scale, generator=noise, output_type="np"
@@ -365,7 +424,7 @@ def test_options_are_read_as_texts(tiny_file: Path) -> None:
 @pytest.mark.parametrize(
     ("spec", "arguments", "reason"),
     [
-        ("image:nothing", {}, "unknown image preset 'nothing'; known: dit-xl-2, flux.1-dev, sd15, sd3-medium, sdxl"),
+        ("image:nothing", {}, "unknown image preset 'nothing'; known: dit-xl-2, flux.1-dev, pixart-sigma, sd15, "),
         ("image:sd15@flow_match", {}, "must be one of ddpm, ddim, euler, dpmpp_2m, heun .* got 'flow_match'"),
         ("image:sd15@ddim", {"sampler": "euler"}, "names 'ddim', but sampler says 'euler'"),
         ("image:sd15@ddim", {"gen_length": 5}, "'ddim' has no option 'gen_length'; it takes: steps, cfg_scale"),

@@ -52,6 +52,8 @@ def encode(preset: ImagePreset, networks: ImageNetworks, prompts: Prompts, *, un
             return _stable_diffusion_3(networks, tokens)
         if name == "FluxTransformer2DModel":
             return _flux(networks, tokens)
+        if name == "PixArtTransformer2DModel":
+            return _pixart(networks, tokens[0])
         if networks.denoiser.config.addition_embed_type == "text_time":
             return _stable_diffusion_xl(networks, tokens, image_px=preset.image_px)
         return {"encoder_hidden_states": networks.text_encoders[0](tokens[0]).last_hidden_state}
@@ -94,6 +96,12 @@ def _flux(networks: ImageNetworks, tokens: tuple[torch.Tensor, ...]) -> Inputs:
     }
 
 
+def _pixart(networks: ImageNetworks, ids_BN: torch.Tensor) -> Inputs:
+    """T5's hidden states, and which tokens are text: here all, but the pipeline always gives the denoiser a mask."""
+    text_BND = networks.text_encoders[0](ids_BN).last_hidden_state
+    return {"encoder_hidden_states": text_BND, "encoder_attention_mask": torch.ones_like(ids_BN)}
+
+
 def ask(
     preset: ImagePreset,
     networks: ImageNetworks,
@@ -118,7 +126,7 @@ def ask(
         text_BND = inputs["encoder_hidden_states"]
         return _first(network(shown, timestep, text_BND, added_cond_kwargs=added or None, return_dict=False))
     timestep_B = timestep.expand(shown.shape[0])
-    if name == "DiTTransformer2DModel":
+    if name in ("DiTTransformer2DModel", "PixArtTransformer2DModel"):
         predicted = _first(network(shown, timestep=timestep_B, **inputs, return_dict=False))
         return predicted[:, : shown.shape[1]]  # the learned variance behind it is not used, as in the pipeline
     if name == "SD3Transformer2DModel":

@@ -13,12 +13,19 @@ Guidance = Literal["doubled", "distilled"]
 Config = Mapping[str, Any]
 SCHEMA_VERSION = 1
 PRESETS_FOLDER = Path(__file__).with_name("presets")
-DENOISER_CLASSES = ("DiTTransformer2DModel", "UNet2DConditionModel", "SD3Transformer2DModel", "FluxTransformer2DModel")
+DENOISER_CLASSES = (
+    "DiTTransformer2DModel",
+    "UNet2DConditionModel",
+    "PixArtTransformer2DModel",
+    "SD3Transformer2DModel",
+    "FluxTransformer2DModel",
+)
 TEXT_ENCODER_CLASSES = ("CLIPTextModel", "CLIPTextModelWithProjection", "T5EncoderModel")
 # Arguments that are read before the network is built, so a preset must not leave them to the library's defaults.
 _REQUIRED = {
     "DiTTransformer2DModel": ("patch_size", "num_embeds_ada_norm"),
     "SD3Transformer2DModel": ("patch_size",),
+    "PixArtTransformer2DModel": ("patch_size",),
     "UNet2DConditionModel": ("block_out_channels",),
     "AutoencoderKL": ("block_out_channels", "latent_channels"),
     **dict.fromkeys(TEXT_ENCODER_CLASSES, ("vocab_size",)),

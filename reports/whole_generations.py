@@ -1,0 +1,90 @@
+"""Steps of image models and of diffusion language models in eager PyTorch, predicted as others measured them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from profiler.capture import capture
+from profiler.traces import Trace
+from reports.whole_model_figures import MeasuredModel
+from roofline.chip import Chip
+from roofline.chipfile import load_chip
+from simulator import analytic
+from workloads.programs import resolve_program
+
+# Phases of drawing an image that happen once, whatever the number of steps.
+_ONCE = ("text_encode", "vae_decode")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """A part of a program: its time, and its energy, NaN where the chip has no constants."""
+
+    time_s: float
+    energy_j: float
+
+
+def predict_denoising(one: MeasuredModel) -> tuple[float, float, float]:
+    """Time of a step, joules of an image, mean power.
+
+    What was measured is a whole batch, from texts to pictures: text encoders and VAE are run once and spread over the
+    steps. Each phase is held to the power limit by itself.
+    """
+    program = resolve_program(f"image:{one.model}", device="meta", batch=one.batch, steps=1)
+    trace, chip = _capture(one.model, program.run), load_chip(one.chip)
+    parts = {name: _play(_phase(trace, name), chip) for name in ("denoise", *_ONCE)}
+    counts = {"denoise": one.steps, **dict.fromkeys(_ONCE, 1)}
+    time_s = sum(counts[name] * part.time_s for name, part in parts.items())
+    energy_j = sum(counts[name] * part.energy_j for name, part in parts.items())
+    return time_s / one.steps, energy_j / one.batch, energy_j / time_s
+
+
+def predict_denoising_text(one: MeasuredModel) -> tuple[float, float, float]:
+    """Mean time of a step over prompt and answer, choice of tokens included, joules of a step per sequence, power.
+
+    With a cache, a block's first step shows all positions and the others show few: both are captured and weighted by
+    how often each came in the measured run (`forwards` in all, one full one a block).
+    """
+    options = dict(one.options)
+    block = int(str(options.get("block_length", one.output)))
+    blocks, is_cached = one.output // block, options.get("cache", "none") != "none"
+    given: Mapping[str, object] = {**options, "steps": (2 if is_cached else 1) * blocks}
+    program = resolve_program(
+        f"{one.model}@{one.sampler}",
+        device="meta",
+        batch=one.batch,
+        prompt_length=one.prompt,
+        gen_length=one.output,
+        sampler_options={name: str(value) for name, value in given.items()},
+    )
+    trace, chip = _capture(one.model, program.run), load_chip(one.chip)
+    result = analytic.simulate(trace, chip, mode="eager")
+    end_s = result.start_s + result.duration_s
+    steps = np.array([end_s[result.step == step].max() for step in range(int(result.step.max()) + 1)])
+    lasts_s = np.diff(steps, prepend=0.0)
+    if is_cached:
+        full_s, short_s = lasts_s[::2].mean(), lasts_s[1::2].mean()
+        time_s = float((blocks * full_s + (one.forwards - blocks) * short_s) / one.forwards)
+    else:
+        time_s = float(lasts_s.mean())
+    power_w = float("nan") if result.energy_j is None else result.energy_j / result.makespan_s
+    return time_s, power_w * time_s / one.batch, power_w
+
+
+def _play(trace: Trace, chip: Chip) -> Stretch:
+    if not len(trace.calls):
+        return Stretch(time_s=0.0, energy_j=0.0)
+    result = analytic.simulate(trace, chip, mode="eager")
+    energy_j = float("nan") if result.energy_j is None else result.energy_j
+    return Stretch(time_s=result.makespan_s, energy_j=energy_j)
+
+
+def _phase(trace: Trace, name: str) -> Trace:
+    return trace.select(np.array([phase == name for phase in trace.phases])[trace.calls.phase])
+
+
+def _capture(name: str, run: Callable[[], object]) -> Trace:
+    with capture(name=name) as recording:
+        run()
+    return recording.trace
