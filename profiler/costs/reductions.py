@@ -103,6 +103,10 @@ def _norm(call: AtenCall) -> Op:
     if "layer" in name or "rms" in name:
         lengths = [n for n in shape if isinstance(n, int)] if isinstance(shape, tuple) else []
         columns = prod(lengths) or source.shape[-1]
+    elif "group" in name:  # one mean and variance for each group of channels
+        given = call.argument(6, "group") if name.startswith("native") else call.argument(1, "num_groups")
+        groups = given if isinstance(given, int) else 1
+        columns = source.elements // max(1, source.shape[0] * groups)
     else:
         columns = source.elements // max(1, source.shape[0])
     return row_op(call, "norm", columns=columns, flops=_NORM_FLOPS[name] * source.elements)

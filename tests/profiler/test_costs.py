@@ -189,3 +189,16 @@ def test_copies_move_elements_one_by_one_unless_they_narrow():
     assert singles(op("cat", (half, half), out=joined)) == 0
     assert singles(op("cat", (half, transposed), out=joined)) == 2 * 64
     assert singles(op("clone", transposed, out=half)) == 2 * 32
+
+
+@pytest.mark.parametrize(
+    "built",
+    [
+        op("native_group_norm", f32(2, 8, 4, 4), f32(8), f32(8), 2, 8, 16, 4, 1e-5, out=f32(2, 8, 4, 4)),
+        op("group_norm", f32(2, 8, 4, 4), 4, f32(8), f32(8), 1e-5, out=f32(2, 8, 4, 4)),
+    ],
+    ids=["native", "function"],
+)
+def test_group_norm_has_a_row_for_every_group(built):
+    """Two images of four groups: two channels of 4 x 4 each."""
+    assert (built.size("rows"), built.size("columns")) == (8, 32)
