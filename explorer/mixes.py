@@ -119,29 +119,45 @@ def best_row(values: FloatArray) -> int:
     return int(np.nanargmin(values))
 
 
-def mix_row(
-    table: DesignTable,
-    autoregressive: Sequence[str],
-    denoising: Sequence[str],
-    part: float,
-    objective: str = OBJECTIVES[0],
-) -> dict[str, object]:
-    """The best design for a mix: `part` autoregression, the rest denoising, and what it loses on either.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Work:
+    """What both kinds of work take on each design, [D]: geometric means over their workloads."""
 
-    A mix is the weighted geometric mean of both kinds of work, as objectives over several workloads are everywhere: a
-    design that is 10 % faster on the one gains as much as one that is 10 % faster on the other, by their shares. Of
-    designs that are equal for the mix, such as those that differ in an operating point that it does not run, the best
-    for both kinds alike is taken.
-    """
-    ar, other = table.mean(autoregressive, objective), table.mean(denoising, objective)
-    score = part * np.log(ar) + (1.0 - part) * np.log(other)
-    tied = score <= np.nanmin(score) + _TIED
-    row = best_row(np.where(tied, np.log(ar) + np.log(other), np.nan))
+    autoregression: FloatArray
+    denoising: FloatArray
+
+    def best_for(self, part: float) -> int:
+        """The row of the best design for a mix of `part` autoregression and the rest denoising.
+
+        A mix is the weighted geometric mean of both kinds of work, as objectives over several workloads are everywhere:
+        a design that is 10 % faster on the one gains as much as one that is 10 % faster on the other, by their shares.
+        Of designs that are equal for the mix, such as those that differ in an operating point that it does not run, the
+        best for both kinds alike is taken.
+        """
+        ar, other = np.log(self.autoregression), np.log(self.denoising)
+        score = part * ar + (1.0 - part) * other
+        tied = score <= np.nanmin(score) + _TIED
+        return best_row(np.where(tied, ar + other, np.nan))
+
+
+def work_of(
+    table: DesignTable, autoregressive: Sequence[str], denoising: Sequence[str], objective: str = OBJECTIVES[0]
+) -> Work:
+    """Both means of all designs, once for all mixes."""
+    return Work(
+        autoregression=table.mean(autoregressive, objective),
+        denoising=table.mean(denoising, objective),
+    )
+
+
+def mix_row(table: DesignTable, work: Work, part: float) -> dict[str, object]:
+    """The best design for a mix: `part` autoregression, the rest denoising, and what it loses on either."""
+    row = work.best_for(part)
     return {
         "autoregression": part,
         "ridge": table.ridge(row),
-        "loss_autoregression": float(ar[row] / np.nanmin(ar) - 1.0),
-        "loss_denoising": float(other[row] / np.nanmin(other) - 1.0),
+        "loss_autoregression": float(work.autoregression[row] / np.nanmin(work.autoregression) - 1.0),
+        "loss_denoising": float(work.denoising[row] / np.nanmin(work.denoising) - 1.0),
         **table.design(row),
     }
 
@@ -153,12 +169,11 @@ def mix_rows(table: DesignTable, *, objective: str, parts: int) -> list[dict[str
         ExplorationError: an objective that is not of a workload, or fewer parts than one.
     """
     check_mix(objective, parts)
-    autoregressive, denoising = table.group(AUTOREGRESSIVE), table.group("")
+    work = work_of(table, table.group(AUTOREGRESSIVE), table.group(""), objective)
     rows = []
     for part in range(parts + 1):
-        row = mix_row(table, autoregressive, denoising, part / parts, objective)
-        at = int(np.flatnonzero(table.index == row["design"])[0])
+        at = work.best_for(part / parts)
         taken = {name: float(table.figures[name][at]) for name in ("area_mm2", "tdp_w", "bill_usd")}
-        kinds = (("mean_autoregression", autoregressive), ("mean_denoising", denoising))
-        rows.append({**row, **taken, **{name: float(table.mean(jobs, objective)[at]) for name, jobs in kinds}})
+        means = {"mean_autoregression": float(work.autoregression[at]), "mean_denoising": float(work.denoising[at])}
+        rows.append({**mix_row(table, work, part / parts), **taken, **means})
     return rows

@@ -11,7 +11,7 @@ from explorer.evaluate import run_costs
 from explorer.evaluator import Evaluator
 from explorer.hardware import Hardware
 from explorer.known import known_chips
-from explorer.mixes import OBJECTIVES, DesignTable, best_row, mix_row
+from explorer.mixes import OBJECTIVES, DesignTable, best_row, mix_row, work_of
 from explorer.power import chip_power
 
 FloatArray = NDArray[np.float64]
@@ -43,6 +43,7 @@ def answer(table: DesignTable, evaluate: Evaluator, *, designs: int) -> Answers:
     """Work out all answers."""
     autoregressive, denoising = table.group("autoregressive"), table.group("diffusion")
     best = best_designs(table, autoregressive, denoising)
+    work = work_of(table, autoregressive, denoising)
     return Answers(
         designs=designs,
         feasible=len(table.index),
@@ -50,7 +51,7 @@ def answer(table: DesignTable, evaluate: Evaluator, *, designs: int) -> Answers:
         bound=[bound_row(table, job) for job in table.jobs],
         best=best,
         regrets=regrets(table, autoregressive, denoising),
-        mixes=[mix_row(table, autoregressive, denoising, part) for part in MIXES],
+        mixes=[mix_row(table, work, part) for part in MIXES],
         gpus=real_gpus(table, evaluate, autoregressive, denoising),
         units=unit_worth(table, autoregressive, denoising),
         quality=quality_rows(table, evaluate, denoising),
