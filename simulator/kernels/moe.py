@@ -28,6 +28,9 @@ CONSTANTS: tuple[Constant, ...] = (
     ),
     Constant(name="routing_s", low=1e-7, high=1e-4, start=2e-5, unit="s", meaning="kernels that sort, permute and sum"),
     Constant(name="pick_s", low=1e-11, high=1e-7, start=2e-9, unit="s", meaning="picking top-k, per pick and expert"),
+    Constant(
+        name="sort_s", low=1e-13, high=1e-8, start=1e-11, unit="s", meaning="sorting, per token and pick of all ranks"
+    ),
     Constant(name="permute_efficiency", low=0.1, high=3.0, start=0.7, unit="", meaning="bandwidth of moving rows"),
     Constant(name="smooth_max_p", low=1.0, high=10.0, start=2.0, unit="", meaning="exponent of the smooth maximum"),
     Constant(name="wave_s", low=1e-8, high=5e-6, start=5e-7, unit="s", meaning="exposed latency of a wave"),
@@ -35,12 +38,21 @@ CONSTANTS: tuple[Constant, ...] = (
         name="ingest_bytes_per_clock_per_core", low=5, high=400, start=40, unit="B/clock", meaning="operands of a core"
     ),
     Constant(
+        name="default_tile_ratio",
+        low=1.0,
+        high=5.0,
+        start=1.2,
+        unit="",
+        meaning="time of a default tile, 1 as a tuned one's",
+        condition="untuned",
+    ),
+    Constant(
         name="partial_tile_ratio",
         low=1.0,
         high=5.0,
         start=1.5,
         unit="",
-        meaning="cost of a default tile's empty rows, 1 as full ones",
+        meaning="cost of a default tile's empty rows, 1 as filled ones",
         condition="untuned",
     ),
 )
@@ -67,7 +79,8 @@ def _plan_dtype(ops: OpColumns, chips: ChipColumns, dtype: str) -> PlanColumns:
     # Permuted input, both projections' outputs, the activation, and the sum over each token's experts.
     hidden, inter, gates = ops.size("hidden"), ops.size("inter"), 1.0 + (ops.size("gated") > 0)
     moved = layers.rows * (hidden * 4.0 + inter * (2.0 + gates)) * 2.0
-    pick_s = ops.size("topk") * ops.size("experts") * constants.pick_s
+    # Every rank picks and sorts for all tokens, whatever falls to it.
+    picking_s = ops.size("topk") * (ops.size("experts") * constants.pick_s + ops.size("tokens") * constants.sort_s)
     vector_s = ops.vector_flops / (chips.vector_flops[ops.dtype[:, 0]] * chips.cores * chips.clock_hz)
     special_s = ops.special_flops / (chips.special_flops * chips.cores * chips.clock_hz)
     traffic = level_traffic(chips, compulsory=layers.taken_bytes, repeated=zero, far_repeated=zero, working_set=zero)
@@ -90,7 +103,7 @@ def _plan_dtype(ops: OpColumns, chips: ChipColumns, dtype: str) -> PlanColumns:
         link_s=shape,
         prologue_s=chips.first_access_s + best["waves"] * constants.wave_s,
         epilogue_s=shape + moved / (constants.permute_efficiency * chips.level_peak_bandwidth[0]),
-        reduction_s=shape + constants.routing_s + pick_s,
+        reduction_s=shape + constants.routing_s + picking_s,
         level_efficiency=np.broadcast_to(efficiency, traffic.shape),
         smooth_max_p=shape + constants.smooth_max_p,
     )
@@ -105,6 +118,8 @@ class _Constants:
     held_ratio: FloatArray
     routing_s: FloatArray
     pick_s: FloatArray
+    sort_s: FloatArray
+    default_tile_ratio: FloatArray
     permute_efficiency: FloatArray
     smooth_max_p: FloatArray
     wave_s: FloatArray
@@ -118,8 +133,8 @@ class _Constants:
         """Those of the type, else those of all."""
         defaults: dict[str, float | FloatArray] = {
             **dict.fromkeys(("matrix_efficiency", "memory_efficiency", "permute_efficiency"), 1.0),
-            **dict.fromkeys(("held_ratio", "partial_tile_ratio"), 1.0),
-            **dict.fromkeys(("pick_s", "wave_s", "untuned_tile_rows", "untuned_tile_columns"), 0.0),
+            **dict.fromkeys(("held_ratio", "partial_tile_ratio", "default_tile_ratio"), 1.0),
+            **dict.fromkeys(("pick_s", "sort_s", "wave_s", "untuned_tile_rows", "untuned_tile_columns"), 0.0),
             "routing_s": 4.0 * chips.launch_s,
             "smooth_max_p": np.inf,
             "ingest_bytes_per_clock_per_core": chips.ingest,
@@ -197,7 +212,8 @@ def _with_default_tiles(
 ) -> dict[str, FloatArray]:
     """Where a library had not been tuned for the layer (`untuned`), the tile that it then takes, if the chip names one.
 
-    In such a tile the rows that stay empty cost `partial_tile_ratio` - 1 times what the full ones do.
+    A full one takes `default_tile_ratio` times what the rates of tuned tiles say; rows that stay empty cost
+    `partial_tile_ratio` times what filled ones do.
     """
     untuned = ops.size("untuned") > 0
     if not untuned.any():
@@ -209,6 +225,7 @@ def _with_default_tiles(
         row_tiles = layers.row_tiles(tile_m)
         empty = np.maximum(0.0, row_tiles - layers.rows / tile_m)
         made = _tiled(ops, chips, constants, row_tiles + (constants.partial_tile_ratio - 1.0) * empty, tile_m, tile_n)
+        made["core_s"] = made["core_s"] * constants.default_tile_ratio
         takes = untuned & (all_rows == tile_m) & (all_columns == tile_n)
         best = {name: np.where(takes, made[name], best[name]) for name in best}
     return best

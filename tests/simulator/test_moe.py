@@ -143,3 +143,12 @@ def test_constants_of_a_type_count_for_that_type_alone():
     for dtype, more_s in (("bfloat16", 0.0), ("float8_e4m3fn", 1e-3 - dict(chip.calibration)["moe.routing_s"])):
         times = [plan_columns(columns(dtype=dtype), [each]).duration_s.item() for each in (chip, slow)]
         assert times[1] - times[0] == pytest.approx(more_s, abs=1e-9)
+
+
+def test_a_rank_picks_and_sorts_for_all_tokens(build):
+    """8 picks of 64 tokens among 128 experts: 8 x (128 x 2 ns + 64 x 3 ns) = 3.584 us, on one rank as on many."""
+    chip = build.chip()
+    counted = replace(chip, calibration=(*chip.calibration, ("moe.pick_s", 2e-9), ("moe.sort_s", 3e-9)))
+    for ranks in (1, 16):
+        times = [plan_columns(columns(expert_ranks=ranks), [each]).duration_s.item() for each in (chip, counted)]
+        assert times[1] - times[0] == pytest.approx(3.584e-6)
