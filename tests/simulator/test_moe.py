@@ -92,9 +92,9 @@ def test_skewed_loads_are_those_of_many_draws(tokens, ranks):
 
 @pytest.mark.parametrize("name", ["h100-sxm", "a100-sxm-80gb", "b200-sxm", "l40s", "mi300x", "tpu-v5e"])
 def test_more_tokens_are_never_faster_and_nothing_is_below_the_roofline(name):
-    """A block of B tokens touches min(B k, E) experts. Drawn loads are whole rows, so skewed layers dip by 3 %."""
+    """A block of B tokens touches min(B k, E) experts. Drawn loads are whole rows, so skewed layers dip by 4 %."""
     tokens = np.unique(np.geomspace(1, 20_000, 120).astype(int))
-    for skew, least in ((0.0, 1.0 - 1e-12), (1.2, 0.97)):
+    for skew, least in ((0.0, 1.0 - 1e-12), (1.2, 0.96)):
         rows = [{**LAYER, "tokens": count, "skew": skew} for count in tokens]
         table = plan_columns(ops_from_frame(pd.DataFrame(rows)), [load_chip(name)])
         times_s = table.duration_s[:, 0]
