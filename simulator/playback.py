@@ -1,12 +1,14 @@
 """`Playback`: host, launch queues and streams as SimPy processes that play a trace's calls."""
 
 from collections.abc import Generator
+from dataclasses import replace
 from typing import Literal
 
 import simpy
 
 from roofline.chip import Chip
-from simulator.kernel_process import Device, KernelWork, isolated_ps, play_kernel
+from simulator.handover import Handover, busy_ps
+from simulator.kernel_process import Device, KernelWork, play_kernel
 
 _Events = Generator[simpy.Event, object, None]
 _State = Literal["ready", "running", "starved", "blocked", "finished"]
@@ -18,14 +20,16 @@ class Playback:
     The host issues calls in order, each after its dispatch time, into the queue of the call's stream, and stops while
     that queue is full. A stream runs its calls in order, each as soon as it is issued and the calls on other streams
     that it depends on are done. A kernel that nothing can meet takes its known time alone; otherwise it is played wave
-    by wave against the others. Stream states: `starved` waits for the host, `blocked` for another stream.
+    by wave against the others. What a kernel finds done when it begins (its launch, its weights) is the `Handover`'s
+    part. Stream states: `starved` waits for the host, `blocked` for another stream.
     """
 
     def __init__(
         self,
         *,
         chip: Chip,
-        works: list[KernelWork],
+        handover: Handover,
+        joins: list[bool],
         op: list[int],
         stream: list[int],
         dependencies: dict[int, tuple[int, ...]],
@@ -34,8 +38,8 @@ class Playback:
     ) -> None:
         self._env = simpy.Environment()
         self._device = Device(self._env, chip)
-        self._works, self._op, self._stream = works, op, stream
-        self._alone_ps = [isolated_ps(work, chip) for work in works]
+        self._handover, self._joins = handover, joins
+        self._op, self._stream = op, stream
         self._dependencies = dependencies
         self._dispatch_ps, self._queue_depth = dispatch_ps, queue_depth
         self._issued = 0 if dispatch_ps > 0 else len(op)
@@ -75,9 +79,9 @@ class Playback:
                 self._wake_stream.pop(stream).succeed()
 
     def _run_stream(self, stream: int, calls: list[int]) -> _Events:
-        env, works, ops = self._env, self._works, self._op
-        has_host = self._dispatch_ps > 0
-        for call in calls:
+        env, ops = self._env, self._op
+        has_host, done_ps = self._dispatch_ps > 0, 0
+        for call, following in zip(calls, [*calls[1:], -1], strict=True):
             if call >= self._issued:
                 self._state[stream] = "starved"
                 self._wake_stream[stream] = env.event()
@@ -93,12 +97,26 @@ class Playback:
             self._state[stream] = "running"
             self.start_ps[call] = int(env.now)
             op = ops[call]
-            if self._is_alone(stream, self._alone_ps[op]):
-                yield env.timeout(self._alone_ps[op])
+            work, alone_ps = self._handover.work(op, joins=self._joins[call], done_ps=done_ps)
+            wanted_ps = self._handover.wanted_ps(op, ops[following]) if following >= 0 else 0
+            if self._is_alone(stream, alone_ps):
+                yield env.timeout(alone_ps)
+                idle_ps = alone_ps - work.launch_ps - busy_ps(work, self._handover.main_memory)
+                done_ps = min(wanted_ps, max(0, idle_ps))
+            elif wanted_ps:
+                done_ps = yield from self._play_and_load(work, wanted_ps)
             else:
-                yield from play_kernel(self._device, works[op])
+                yield from play_kernel(self._device, work)
+                done_ps = 0
             self._finish(call, stream)
         self._state[stream] = "finished"
+
+    def _play_and_load(self, work: KernelWork, wanted_ps: int) -> Generator[simpy.Event, object, int]:
+        """Play a kernel, and load for the next one in what it and all others leave of main memory's time."""
+        yield self._env.timeout(work.launch_ps)
+        stop = self._device.resources[self._handover.main_memory].run_behind(wanted_ps)
+        yield from play_kernel(self._device, replace(work, launch_ps=0))
+        return stop()
 
     def _take(self, stream: int) -> None:
         """Take a call from a stream's queue, and let the host go on if it waits for that."""

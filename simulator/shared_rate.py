@@ -1,5 +1,6 @@
 """`SharedRate`: a SimPy resource whose rate is shared fairly among the jobs on it, such as a memory's bandwidth."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
 
@@ -7,6 +8,7 @@ import simpy
 
 # A job whose rest is below this part of a picosecond is done: what float rounding leaves over.
 _REST_PS = 1e-3
+_REST_RATE = 1e-9  # and a rate below this is none
 
 
 @dataclass(slots=True)
@@ -17,6 +19,7 @@ class _Job:
     demand: float
     done: simpy.Event
     rate: float = 0.0
+    waits: bool = False  # takes only what all others leave
 
 
 class SharedRate:
@@ -45,10 +48,33 @@ class SharedRate:
         done = self._env.event()
         if duration_ps <= 0:
             return done.succeed()
-        self._advance()
-        self._jobs.append(_Job(remaining_ps=duration_ps * demand, demand=demand, done=done))
-        self._reschedule()
+        self._start(_Job(remaining_ps=duration_ps * demand, demand=demand, done=done))
         return done
+
+    def run_behind(self, duration_ps: int) -> Callable[[], int]:
+        """Start a job that takes only what all others leave of the rate.
+
+        Args:
+            duration_ps: how long it takes where nothing else runs.
+
+        Returns:
+            A function that ends the job and says how much of it was done, in whole picoseconds.
+        """
+        job = _Job(remaining_ps=duration_ps, demand=1.0, done=self._env.event(), waits=True)
+        self._start(job)
+
+        def stop() -> int:
+            self._advance()
+            self._jobs = [other for other in self._jobs if other is not job]
+            self._reschedule()
+            return min(duration_ps, int(duration_ps - max(0.0, job.remaining_ps)))
+
+        return stop
+
+    def _start(self, job: _Job) -> None:
+        self._advance()
+        self._jobs.append(job)
+        self._reschedule()
 
     def _advance(self) -> None:
         """Account for what was done since the rates last changed, and let finished jobs go."""
@@ -68,12 +94,18 @@ class SharedRate:
         self._schedule += 1
         if not self._jobs:
             return
-        free, waiting = 1.0, len(self._jobs)
-        for job in sorted(self._jobs, key=lambda waiting_job: waiting_job.demand):
-            job.rate = min(job.demand, free / waiting)
-            free -= job.rate
-            waiting -= 1
-        next_ps = min(ceil((job.remaining_ps - _REST_PS * job.demand) / job.rate) for job in self._jobs)
+        free = 1.0
+        for is_last in (False, True):
+            alike = [job for job in self._jobs if job.waits is is_last]
+            waiting = len(alike)
+            for job in sorted(alike, key=lambda waiting_job: waiting_job.demand):
+                job.rate = min(job.demand, free / waiting) if free > _REST_RATE else 0.0
+                free -= job.rate
+                waiting -= 1
+        running = [job for job in self._jobs if job.rate > 0]
+        if not running:
+            return
+        next_ps = min(ceil((job.remaining_ps - _REST_PS * job.demand) / job.rate) for job in running)
         wake = self._env.timeout(max(1, next_ps), value=self._schedule)
         wake.callbacks.append(self._wake)
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from profiler.traces import Trace, operand_offsets
+from profiler.traces import IntArray, Trace, operand_offsets
 
 
 def cross_stream_dependencies(trace: Trace) -> dict[int, tuple[int, ...]]:
@@ -19,6 +19,19 @@ def cross_stream_dependencies(trace: Trace) -> dict[int, tuple[int, ...]]:
     calls = trace.calls
     if not len(calls.reads) or not len(calls.writes) or len(np.unique(calls.stream)) < 2:
         return {}
+    reader, producer = last_writers(trace)
+    crosses = calls.stream[producer] != calls.stream[reader]
+    latest: dict[int, dict[int, int]] = {}
+    for call, source in zip(reader[crosses].tolist(), producer[crosses].tolist(), strict=True):
+        of_stream = latest.setdefault(call, {})
+        stream = int(calls.stream[source])
+        of_stream[stream] = max(of_stream.get(stream, -1), source)
+    return {call: tuple(sorted(of_stream.values())) for call, of_stream in latest.items()}
+
+
+def last_writers(trace: Trace) -> tuple[IntArray, IntArray]:
+    """(reading call, call that last wrote what it reads before), one entry an operand that the trace itself wrote."""
+    calls = trace.calls
     reads_of, writes_of = operand_offsets(trace.ops, calls.op)
     reader = np.repeat(np.arange(len(calls)), np.diff(reads_of))
     writer = np.repeat(np.arange(len(calls)), np.diff(writes_of))
@@ -29,10 +42,4 @@ def cross_stream_dependencies(trace: Trace) -> dict[int, tuple[int, ...]]:
     position = np.searchsorted(written, calls.reads * len(calls) + reader, side="left") - 1
     is_found = (position >= 0) & (versions[np.maximum(position, 0)] == calls.reads)
     producer = writers[np.maximum(position, 0)]
-    crosses = is_found & (calls.stream[producer] != calls.stream[reader])
-    latest: dict[int, dict[int, int]] = {}
-    for call, source in zip(reader[crosses].tolist(), producer[crosses].tolist(), strict=True):
-        of_stream = latest.setdefault(call, {})
-        stream = int(calls.stream[source])
-        of_stream[stream] = max(of_stream.get(stream, -1), source)
-    return {call: tuple(sorted(of_stream.values())) for call, of_stream in latest.items()}
+    return reader[is_found], producer[is_found]

@@ -1,6 +1,8 @@
 """`roofscape simulate`: what a trace costs on a chip."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from reports.commands.options import (
     AsJson,
@@ -17,6 +19,7 @@ from reports.commands.options import (
 
 if TYPE_CHECKING:
     from profiler.traces import Trace
+    from simulator.policy import Policy
     from simulator.result import SimulationResult
 
 
@@ -26,35 +29,56 @@ def simulate(
     engine: EngineOption = Engine.analytic,
     mode: ModeOption = Mode.graph,
     view: ViewOption = View.eager,
+    prefetch: Annotated[
+        bool, typer.Option("--prefetch", help="Load the next kernel's weights while one runs, where there is room.")
+    ] = False,
+    persistent: Annotated[
+        bool, typer.Option("--persistent", help="Kernels of a step as one: barriers instead of launches.")
+    ] = False,
+    streams: Annotated[int, typer.Option(min=1, help="Streams that independent branches are spread over.")] = 1,
+    microbatches: Annotated[
+        int, typer.Option(min=1, help="Independent batches of this program at once, a kernel behind one another.")
+    ] = 1,
     as_json: AsJson = False,
 ) -> None:
-    """Simulate a trace on a chip: time, energy, what each unit did; predicted, not measured."""
+    """Simulate a trace on a chip: time, energy, what each unit did; predicted, not measured.
+
+    Prefetching, persistent kernels, streams and microbatches are played by the event engine (--engine event).
+    """
     from reports.console import print_json, progress, remark
     from reports.memory_fit import trace_does_not_fit
     from roofline.chipfile import load_chip
+    from simulator.policy import Policy
 
     trace = read_trace(trace_file, view)
     misfit = trace_does_not_fit(trace if view is View.eager else read_trace(trace_file), load_chip(chip))
     if misfit:
         remark(f"note: {misfit}")
     with progress(f"simulating {trace.name} on {chip}"):
-        result = play(trace, chip, engine, mode)
+        policy = Policy(prefetch=prefetch, persistent=persistent, streams=streams, microbatches=microbatches)
+        result = play(trace, chip, engine, mode, policy)
     if as_json:
         print_json({**result.to_json(), "does_not_fit": misfit, "parts": result.summary().to_dict("records")})
         return
     _print(result)
 
 
-def play(trace: "Trace", chip: str, engine: Engine, mode: Mode) -> "SimulationResult":
+def play(trace: "Trace", chip: str, engine: Engine, mode: Mode, policy: "Policy | None" = None) -> "SimulationResult":
     """Simulate a trace on a chip, given by name or file, with one of the engines."""
     from roofline.chipfile import load_chip
     from simulator import analytic
+    from simulator.errors import SimulationError
+    from simulator.policy import PLAIN
 
     loaded_chip = load_chip(chip)
     if engine is Engine.event:
         from simulator import event
 
-        return event.simulate(trace, loaded_chip, mode=mode.value)
+        return event.simulate(trace, loaded_chip, mode=mode.value, policy=policy or PLAIN)
+    if (policy or PLAIN) != PLAIN:
+        raise SimulationError(
+            "--prefetch, --persistent, --streams and --microbatches need the event engine: add --engine event"
+        )
     return analytic.simulate(trace, loaded_chip, mode=mode.value)
 
 

@@ -166,6 +166,20 @@ def test_roofline_prints_a_table_and_json(trace_file):
     assert gemm["bytes"] == 4 * (64 * 32 + 32 * 16 + 64 * 16)
 
 
+def test_simulate_plays_what_lies_between_kernels(trace_file, capsys, monkeypatch):
+    def result(*options):
+        return json.loads(run("simulate", trace_file, "--engine", "event", *options, "--json").output)
+
+    plain, joined, twice = result(), result("--prefetch", "--persistent"), result("--microbatches", "2")
+    assert joined["makespan_s"] < plain["makespan_s"]
+    assert joined["busy_s"]["launch"] < plain["busy_s"]["launch"]
+    assert any("loaded ahead" in note for note in joined["notes"])
+    assert twice["calls"] == 2 * plain["calls"]
+    assert result("--streams", "2")["makespan_s"] <= plain["makespan_s"] * 1.001
+    line = fails(capsys, monkeypatch, "simulate", trace_file, "--persistent")
+    assert "add --engine event" in line
+
+
 @pytest.mark.parametrize("engine", ["analytic", "event"])
 def test_simulate_prints_a_table_and_json(trace_file, engine):
     assert "predicted" in run("simulate", trace_file, "--engine", engine).output
