@@ -24,7 +24,10 @@ def main() -> None:
     for _ in zip_longest(*runs):
         pass
     share = before.others_share(processor_use())
-    first, second = (chip_from_measurements(run.result).chip for run in runs)
+    calibrations = [chip_from_measurements(run.result) for run in runs]
+    first, second = (calibration.chip for calibration in calibrations)
+    for note in (note for calibration in calibrations for note in calibration.notes if "not settled" in note):
+        print(note)
     for chip in (first, second):
         print(
             f"{chip.title}: " + ", ".join(f"{m.name} {m.bandwidth_bytes_per_s / 1e9:.1f} GB/s" for m in chip.memories)

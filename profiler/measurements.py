@@ -12,6 +12,8 @@ Unit = Literal["flops_per_s", "bytes_per_s", "elements_per_s", "s"]
 
 # Above this spread a measurement is doubtful.
 DOUBTFUL_SPREAD = 0.05
+# Further apart than this, the best of two halves of the windows have not settled on one figure.
+SETTLED_WITHIN = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +27,9 @@ class Measurement:
         spread: interquartile range of the same runs over their median.
         runs: number of these runs; each may repeat the operation so that it lasts long enough for the clock.
         conditions: shapes and sizes.
+        windows: stretches of runs that were made, far apart; the value is that of the fastest. 0 where nobody tells.
+        halves_differ: how much faster the fastest window of one half is than that of the other, every other window
+            making a half; None where there is only one half.
     """
 
     name: str
@@ -33,11 +38,20 @@ class Measurement:
     spread: float
     runs: int
     conditions: str = ""
+    windows: int = 0
+    halves_differ: float | None = None
 
     @property
     def is_doubtful(self) -> bool:
         """Whether the runs differ so much that the median says little."""
         return self.spread > DOUBTFUL_SPREAD
+
+    @property
+    def is_settled(self) -> bool | None:
+        """Whether two halves of the windows found the same figure, each for itself; None where nobody tells."""
+        if self.halves_differ is None:
+            return None if self.windows == 0 else False
+        return self.halves_differ <= SETTLED_WITHIN
 
 
 def measurement_from_times(

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from profiler.measurements import DOUBTFUL_SPREAD, MachineMeasurements, Measurement
+from profiler.measurements import DOUBTFUL_SPREAD, SETTLED_WITHIN, MachineMeasurements, Measurement
 from roofline.chip import Chip, Link, Memory
 from roofline.errors import ChipError
 from roofline.memory_levels import Level, find_levels
@@ -208,16 +208,32 @@ def _sources(
 
 def _when(measured: MachineMeasurements, found: Measurement) -> str:
     date = measured.provenance.created_utc[:10]
+    windows = f", fastest of {_windows(found)}" if found.windows else ""
     return (
         f"measured on {measured.device_name} {date}: {found.name} ({found.conditions}), "
-        f"median of {found.runs}, spread {100 * found.spread:.1f} %"
+        f"median of {found.runs}, spread {100 * found.spread:.1f} %{windows}"
     )
 
 
 def _doubts(used: Sequence[Measurement]) -> list[str]:
-    return [
+    spread = [
         f"{found.name}: spread {100 * found.spread:.0f} % over {found.runs} runs is above "
         f"{100 * DOUBTFUL_SPREAD:.0f} %: measure again on a quiet machine"
         for found in used
         if found.is_doubtful
     ]
+    unsettled = [f"{found.name} ({_windows(found)})" for found in used if found.is_settled is False]
+    if unsettled:
+        spread.append(
+            f"not settled, as two halves of the windows do not agree within {100 * SETTLED_WITHIN:.0f} %: "
+            + "; ".join(dict.fromkeys(unsettled))
+        )
+    return spread
+
+
+def _windows(found: Measurement) -> str:
+    """How many windows there were, and whether their halves agree."""
+    if found.halves_differ is None:
+        return f"{found.windows} of one half, not settled"
+    settled = "" if found.is_settled else ", not settled"
+    return f"{found.windows} windows, halves differ by {100 * found.halves_differ:.1f} %{settled}"

@@ -1,7 +1,7 @@
 """Micro-benchmarks of the machine at hand: what its compute units, caches and memory reach under torch."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import get_args
@@ -9,7 +9,7 @@ from typing import get_args
 import numpy as np
 import torch
 
-from profiler.capture.bench import Bench, Mode, faster
+from profiler.capture.bench import Bench, Mode
 from profiler.capture.devices import describe_device
 from profiler.capture.kernel_benchmarks import (
     FUNCTIONS,
@@ -28,12 +28,15 @@ from profiler.provenance import record_provenance
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
 
-_PASSES = 2  # every step runs so often, far apart: a neighbor that is busy for a while disturbs one of them
-_BANDWIDTH_BUDGET_S = {"brief": 0.03, "full": 0.15}  # per working set, reading and writing each
+# Steps are visited in turn, so that the windows of each figure spread over the whole calibration: a neighbor that is
+# busy for a while disturbs some of them. What is no ceiling and takes long to prepare has fewer.
+_PASSES = 4
+_FEWER_IN = (0, 3)  # of these passes
+_BANDWIDTH_BUDGET_S = {"brief": 0.015, "full": 0.07}  # per window of a working set, reading and writing each
 _TRAFFIC_BYTES = {"cpu": 64 * MIB, "cuda": 2 * GIB}  # least that one reading call goes through
 _LATENCY_SETS = (16 * KIB, 512 * KIB, 8 * MIB, 32 * MIB, 256 * MIB)
 _DISTURBED_SHARE = 0.1  # others' share of one processor above which a step runs again at the end
-_REPEAT_UNTIL_S = {"brief": 25.0, "full": 60.0}  # no repeat starts after this long
+_REPEAT_UNTIL_S = {"brief": 25.0, "full": 60.0}  # a third visit of a step starts no later than this
 _NAMED = ("exponential", "dispatch", "launch")  # figures with fields of their own
 _HIDDEN_BY_DISPATCH = 20  # a call this many times longer than a bare dispatch shows the memory
 
@@ -85,26 +88,27 @@ class MicrobenchmarkRun:
     def __iter__(self) -> Iterator[Progress]:
         """Run step by step; each step is named before it runs."""
         bench = self._bench = Bench(self._bench.mode, self.device)
-        start = time.monotonic()
+        deadline_s = time.monotonic() + _REPEAT_UNTIL_S[bench.mode]
         before = describe_device({self.device})
         steps = dict(_steps(bench))
         shares: dict[str, float] = {}
+        plan = [(name, number) for number in range(_PASSES) for name in steps if number in _passes_of(name)]
         index = 0
-        for number in range(_PASSES):
-            for name, step in steps.items():
-                if number and time.monotonic() > start + _REPEAT_UNTIL_S[bench.mode]:
-                    break
-                again = ", again" if number else ""
-                yield Progress(name=f"{name}{again}", index=index, count=_PASSES * len(steps))
-                shares[name] = min(_run_step(step), shares.get(name, float("inf")))
-                index += 1
-        disturbed = [name for name, share in shares.items() if share > _DISTURBED_SHARE]
-        for name in disturbed:
-            if time.monotonic() > start + _REPEAT_UNTIL_S[bench.mode]:
+        for name, number in plan:
+            if number > 1 and time.monotonic() > deadline_s:  # two windows at least
                 break
-            yield Progress(name=f"{name}, once more", index=index, count=_PASSES * len(steps) + len(disturbed))
-            shares[name] = min(_run_step(steps[name]), shares[name])
+            yield Progress(name=f"{name}{', again' if number else ''}", index=index, count=len(plan))
+            shares[name] = min(_run_step(bench, name, steps[name]), shares.get(name, float("inf")))
             index += 1
+        disturbed = {name for name, share in shares.items() if share > _DISTURBED_SHARE}
+        waiting = [name for name in steps if name in disturbed or not bench.has_settled(name)]
+        while waiting and time.monotonic() < deadline_s:
+            name = waiting.pop(0)
+            yield Progress(name=f"{name}, once more", index=index, count=index + 1 + len(waiting))
+            shares[name] = min(_run_step(bench, name, steps[name]), shares[name])
+            index += 1
+            if not bench.has_settled(name):
+                waiting.append(name)
         bench.notes += _disturbance_notes(shares)
         after = describe_device({self.device})
         if before.clock_hz and after.clock_hz and abs(after.clock_hz / before.clock_hz - 1) > 0.05:
@@ -119,8 +123,14 @@ class MicrobenchmarkRun:
         return self._result
 
 
-def _run_step(step: Callable[[], None]) -> float:
-    """Run a step; returns the share of one processor that other programs used meanwhile, 0 where nobody tells."""
+def _passes_of(step: str) -> Sequence[int]:
+    """The passes in which a step is visited."""
+    return _FEWER_IN if step in KERNELS or step.startswith("latency ") else range(_PASSES)
+
+
+def _run_step(bench: Bench, name: str, step: Callable[[], None]) -> float:
+    """Visit a step; returns the share of one processor that other programs used meanwhile, 0 where nobody tells."""
+    bench.visit(name)
     before = processor_use()
     with torch.inference_mode():
         step()
@@ -189,13 +199,13 @@ def _measure_bandwidth(bench: Bench, working_set_bytes: int) -> None:
     third = working_set_bytes // 12
     left, right, out = (buffer[i * third : (i + 1) * third] for i in range(3))
     times = bench.times_s(partial(torch.add, left, right, out=out), budget_s)
-    bench.reads[working_set_bytes] = faster(bench.reads.get(working_set_bytes), read)
+    bench.keep(bench.reads, working_set_bytes, read)
     if float(np.median(times)) > _HIDDEN_BY_DISPATCH * bench.single["dispatch"].value:
         what = f"add of {third} float32"
         found = measurement_from_times(
             f"read and write {label}", times, amount=12.0 * third, unit="bytes_per_s", conditions=what
         )
-        bench.read_writes[working_set_bytes] = faster(bench.read_writes.get(working_set_bytes), found)
+        bench.keep(bench.read_writes, working_set_bytes, found)
 
 
 def _measure_latency(bench: Bench, working_set_bytes: int) -> None:
@@ -217,11 +227,12 @@ def _measure_latency(bench: Bench, working_set_bytes: int) -> None:
     name = f"latency {format_bytes(working_set_bytes)}"
     times = bench.sample(follow, 0.0) / hops
     found = measurement_from_times(name, times, conditions=f"{hops} dependent reads by one core")
-    bench.latency[working_set_bytes] = faster(bench.latency.get(working_set_bytes), found)
+    bench.keep(bench.latency, working_set_bytes, found)
 
 
 def _assemble(bench: Bench, device_name: str, clock_hz: float | None) -> MachineMeasurements:
     notes = (*bench.notes, *bench.missing.values())
+    single = {name: bench.told(found) for name, found in bench.single.items()}
     if bench.device == "cuda":
         properties = torch.cuda.get_device_properties(torch.cuda.current_device())
         cores, memory_bytes = int(properties.multi_processor_count), int(properties.total_memory)
@@ -235,13 +246,13 @@ def _assemble(bench: Bench, device_name: str, clock_hz: float | None) -> Machine
         cores=cores,
         clock_hz=clock_hz,
         main_memory_bytes=memory_bytes,
-        matmul=tuple((dtype, found) for (dtype, _), found in bench.square.items()),
-        exponential=bench.single["exponential"],
+        matmul=tuple((dtype, bench.told(found)) for (dtype, _), found in bench.square.items()),
+        exponential=single["exponential"],
         bandwidth=bench.bandwidth(),
-        latency=tuple(sorted(bench.latency.items())),
-        dispatch=bench.single["dispatch"],
-        launch=bench.single.get("launch"),
-        kernels=tuple(found for name, found in bench.single.items() if name not in _NAMED),
+        latency=tuple((size, bench.told(found)) for size, found in sorted(bench.latency.items())),
+        dispatch=single["dispatch"],
+        launch=single.get("launch"),
+        kernels=tuple(found for name, found in single.items() if name not in _NAMED),
         caches=caches,
         notes=notes,
         provenance=record_provenance("calibrate", device=device_name, clock_hz=clock_hz, notes=notes),

@@ -2,6 +2,7 @@
 
 import os
 from array import array
+from itertools import count
 
 import numpy as np
 import pytest
@@ -36,6 +37,8 @@ def small_run(monkeypatch):
     monkeypatch.setattr(bench, "waited_s", lambda: 0.0)
     for module in (bench, kernel_benchmarks):
         monkeypatch.setattr(module, "time_on_host", lambda run, calls: (run(), 2e-3 * calls)[1])
+    ticks = count()
+    monkeypatch.setattr(microbenchmarks.time, "perf_counter", lambda: float(next(ticks)))  # a chain takes 1 s
     quiet = ProcessorUse(wall_s=0.0, own_s=0.0, busy_s=None)
     monkeypatch.setattr(microbenchmarks, "processor_use", lambda: quiet)
     threads = torch.get_num_threads()
@@ -98,17 +101,18 @@ def test_missing_dtype_support_is_a_note(small_run, monkeypatch):
 
 
 def test_steps_disturbed_in_every_pass_run_once_more_at_the_end(small_run, monkeypatch):
-    """Others use half a processor whenever the first two steps run, but for the third time, and at no other step."""
+    """Others use half a processor whenever the first two steps run, but for the fifth time, and at no other step."""
     steps = [name for name, _ in microbenchmarks._steps(Bench("brief", "cpu"))]
+    planned = [name for number in range(4) for name in steps if number in microbenchmarks._passes_of(name)]
     calls = dict.fromkeys(steps, 0)
-    state = {"wall": 0.0, "busy": 0.0, "current": iter([*steps, *steps, *steps[:2]]), "begun": False}
+    state = {"wall": 0.0, "busy": 0.0, "current": iter([*planned, *steps[:2]]), "begun": False}
 
     def use():
         if state["begun"]:
             name = next(state["current"])
             calls[name] += 1
             state["wall"] += 1.0
-            state["busy"] += 0.5 if name in steps[:2] and calls[name] < 3 else 0.0
+            state["busy"] += 0.5 if name in steps[:2] and calls[name] < 5 else 0.0
         state["begun"] = not state["begun"]
         return ProcessorUse(wall_s=state["wall"], own_s=0.0, busy_s=state["busy"])
 
@@ -119,9 +123,100 @@ def test_steps_disturbed_in_every_pass_run_once_more_at_the_end(small_run, monke
     assert not any("other programs" in note for note in small_run.result.notes)
 
 
-def test_second_pass_ends_where_time_is_up(small_run, monkeypatch):
+def test_third_pass_ends_where_time_is_up(small_run, monkeypatch):
     monkeypatch.setattr(microbenchmarks, "_REPEAT_UNTIL_S", {"brief": 0.0})
-    assert not [each for each in small_run if each.name.endswith("again")]
+    names = [each.name.removesuffix(", again") for each in small_run]
+    assert names.count("matmul float64") == 2 and names.count("sort") == 1
+    by_name = {found.name: found for found in small_run.result.kernels}
+    assert by_name["tanh"].is_settled and by_name["sort"].is_settled is False
+
+
+def test_ceilings_are_visited_in_four_passes_over_the_whole_run(small_run):
+    names = [each.name.removesuffix(", again") for each in small_run]
+    assert names.count("matmul float64") == names.count("bandwidth 16 KiB") == names.count("exponential") == 4
+    assert names.count("sort") == names.count("latency 64 KiB") == 2
+    visits = [index for index, name in enumerate(names) if name == "matmul float64"]
+    assert visits[0] < len(names) / 4 and visits[-1] > len(names) / 2
+    result = small_run.result
+    product = dict(result.matmul)["float64"]
+    assert (product.windows, product.halves_differ, product.is_settled) == (4, 0.0, True)
+    assert {found.name: found.windows for found in result.kernels}["sort"] == 2
+
+
+def window(name, value):
+    return measurement_from_times(name, np.full(5, 1 / value), amount=1.0, unit="bytes_per_s")
+
+
+def test_neighbor_in_one_half_of_the_windows_is_noticed_and_the_fastest_counts():
+    """Visits 2 and 4 of a copy are slowed to 100 and 80 where 130 is possible: halves of 130 and 100."""
+    run = Bench("brief", "cpu")
+    for value in (120.0, 100.0, 130.0, 80.0):
+        run.visit("copy")
+        run.keep(run.single, "copy", window("copy", value))
+    found = run.told(run.single["copy"])
+    assert found.value == pytest.approx(130.0)
+    assert (found.windows, found.halves_differ) == (4, pytest.approx(0.3))
+    assert found.is_settled is False and not run.has_settled("copy")
+    for _ in range(2):  # the sixth visit is of the slower half
+        run.visit("copy")
+        run.keep(run.single, "copy", window("copy", 127.0))
+    assert run.has_settled("copy")
+    assert run.told(run.single["copy"]).halves_differ == pytest.approx(130 / 127 - 1)
+
+
+def test_sizes_of_one_visit_are_one_window_and_one_half_settles_nothing():
+    run = Bench("brief", "cpu")
+    run.visit("products")
+    for size, value in ((256, 90.0), (512, 100.0)):
+        run.keep(run.square, ("float32", size), window("matmul float32", value))
+    found = run.told(run.square["float32", 512])
+    assert (found.windows, found.halves_differ, found.is_settled) == (1, None, False)
+    assert run.has_settled("products")
+
+
+def test_figure_that_does_not_settle_is_measured_again_until_time_is_up(small_run, monkeypatch):
+    """Every other visit of the sine is half as fast; each visit takes a second of a clock that ends after 200."""
+    clock = [0.0]
+    visits = []
+    measure = microbenchmarks.measure_function
+
+    def unsteady(run, name):
+        if name != "sine":
+            return measure(run, name)
+        visits.append(clock[0])
+        return run.keep(run.single, "sine", window("sine", 1.0 + len(visits) % 2))
+
+    def run_step(run, name, step):
+        clock[0] += 1.0
+        return real_run_step(run, name, step)
+
+    real_run_step = microbenchmarks._run_step
+    monkeypatch.setattr(microbenchmarks, "measure_function", unsteady)
+    monkeypatch.setattr(microbenchmarks, "_run_step", run_step)
+    monkeypatch.setattr(microbenchmarks, "_REPEAT_UNTIL_S", {"brief": 200.0})
+    monkeypatch.setattr(microbenchmarks.time, "monotonic", lambda: clock[0])
+    names = [each.name for each in small_run]
+    assert names[-1] == "sine, once more" and clock[0] == 200.0
+    assert {name for name in names if name.endswith("once more")} == {"sine, once more"}
+    (sine,) = [found for found in small_run.result.kernels if found.name == "sine"]
+    assert (sine.windows, sine.halves_differ) == (len(visits), pytest.approx(1.0))
+
+
+def test_only_the_fastest_sizes_of_a_product_are_measured_again(monkeypatch):
+    """FLOP/s of sizes 32, 64 and 128 are as 1, 2 and 4 where all take equally long: only the last is near the best."""
+    monkeypatch.setattr(product_benchmarks, "SQUARE_SIZES", {"cpu": (32, 64, 128), "cuda": ()})
+    monkeypatch.setattr(product_benchmarks, "_SQUARE_BUDGET_S", {"brief": 1e9})
+    monkeypatch.setattr(bench, "time_on_host", lambda run, calls: (run(), 2e-3 * calls)[1])
+    run = Bench("brief", "cpu")
+    sizes = []
+    measure = product_benchmarks._measure_square_of
+    monkeypatch.setattr(
+        product_benchmarks, "_measure_square_of", lambda *these: sizes.append(these[2]) or measure(*these)
+    )
+    for _ in range(2):
+        run.visit("matmul float32")
+        product_benchmarks.measure_square(run, "float32")
+    assert sizes == [32, 64, 128, 128]
 
 
 def test_fastest_of_several_medians_counts():
@@ -133,16 +228,31 @@ def test_fastest_of_several_medians_counts():
 
 
 def test_runs_that_waited_for_a_processor_are_left_out(monkeypatch):
-    """Every other run waits 3 ms of its 4; three that did not wait are enough, two are not."""
+    """Every other run waits 3 ms of its 4; three that did not wait are enough."""
     times = iter([4e-3, 1e-3] * 100)
     waited = iter(np.cumsum([0.0, *[3e-3, 0.0] * 100]))
     monkeypatch.setattr(bench, "waited_s", lambda: next(waited))
     kept = Bench("brief", "cpu").sample(lambda: next(times), 0.01)
     assert kept.tolist() == [1e-3] * 3
-    times = iter([4e-3] * 1000)
+
+
+@pytest.mark.parametrize(("threads", "seconds"), [(1, 1e-3), (3, 3e-3)])
+def test_waiting_is_taken_away_where_every_run_waits(monkeypatch, threads, seconds):
+    """All but two runs wait 3 ms of their 4, as one thread does; three threads of 1 ms each wait at the same time."""
     waited = iter(np.cumsum([0.0, 0.0, 0.0, *[3e-3] * 1000]))
-    busy = Bench("brief", "cpu").sample(lambda: next(times), 0.01)
-    assert set(busy.tolist()) == {4e-3} and 0.3 <= busy.sum() <= 0.33
+    monkeypatch.setattr(bench, "waited_s", lambda: next(waited))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    times = []
+    found = Bench("brief", "cpu").sample(lambda: times.append(4e-3) or 4e-3, 0.01)
+    assert found[:2].tolist() == [4e-3] * 2
+    assert found[2:] == pytest.approx(seconds)
+    assert 0.3 <= sum(times) <= 0.33  # no longer than patience goes
+
+
+def test_waiting_of_the_host_is_not_taken_away_from_a_gpus_time(monkeypatch):
+    waited = iter(np.arange(1000.0))
+    monkeypatch.setattr(bench, "waited_s", lambda: next(waited))
+    assert set(Bench("brief", "cuda").sample(lambda: 4e-3, 0.01).tolist()) == {4e-3}
 
 
 def test_waiting_is_summed_over_threads(tmp_path):
