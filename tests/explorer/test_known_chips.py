@@ -64,6 +64,11 @@ def test_six_chips_that_hold_their_clock_draw_their_tdp_at_it_within_15_percent(
     assert all(abs(found[name]) <= 0.15 for name in near)
 
 
+@pytest.mark.parametrize("name", ["h100-sxm", "h200-sxm", "b200-sxm"])
+def test_area_tdp_and_bill_of_one_chip_are_all_within_15_percent(name):
+    assert all(abs(errors(figure)[name]) <= 0.15 for figure in ("area_mm2", "tdp_w", "bill_usd"))
+
+
 def test_bills_of_six_chips_are_within_15_percent():
     found = errors("bill_usd")
     near = ("h100-sxm", "h200-sxm", "b200-sxm", "tpu-v4i", "tpu-v4", "tpu-v6e")
