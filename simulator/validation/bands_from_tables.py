@@ -7,7 +7,7 @@ import numpy as np
 
 from roofline.chipfile import load_chip
 from simulator.bands import COVERAGE, FAMILY, FOREIGN, OWN, Band
-from simulator.op_columns import FloatArray
+from simulator.op_columns import FloatArray, IntArray
 from simulator.size_classes import in_order
 from simulator.validation.scores import predict_s
 from simulator.validation.tables import MeasuredTable
@@ -25,21 +25,29 @@ def own_bands(
     Args:
         table: measured rows.
         predicted_s: prediction of each, [rows].
-        more: further tables of the same kernels and their predictions, which count alike.
+        more: further tables of such kernels and their predictions; every table weighs alike, however many rows it has.
     """
     pairs = [(table, predicted_s), *more]
     ratio = np.concatenate([each.measured_s / seconds for each, seconds in pairs])
     held_out = np.concatenate([each.held_out for each, _ in pairs])
     classes = np.concatenate([each.size_class for each, _ in pairs])
+    source = np.repeat(np.arange(len(pairs)), [len(each) for each, _ in pairs])
     bands = []
     for name in ("all", *in_order(table.op, classes.tolist())):
         chosen = np.ones(len(ratio), dtype=np.bool_) if name == "all" else classes == name
-        seen, held = ratio[chosen & ~held_out], ratio[chosen & held_out]
-        if len(seen) >= _LEAST_ROWS:
-            band = _band(table, OWN, name, seen)
-            inside = (held >= band.low_ratio) & (held <= band.high_ratio)
-            bands.append(replace(band, coverage=round(float(inside.mean()), 4) if len(held) else None))
+        seen, held = chosen & ~held_out, chosen & held_out
+        if seen.sum() >= _LEAST_ROWS:
+            band = _band(table, OWN, name, ratio[seen], _alike(source[seen]))
+            inside = (ratio[held] >= band.low_ratio) & (ratio[held] <= band.high_ratio)
+            coverage = round(float(np.average(inside, weights=_alike(source[held]))), 4) if held.any() else None
+            bands.append(replace(band, coverage=coverage))
     return bands
+
+
+def _alike(source: IntArray) -> FloatArray:
+    """Weights of rows, [rows], by which every table counts alike."""
+    weights: FloatArray = 1.0 / np.bincount(source)[source]
+    return weights
 
 
 def moved_bands(tables: Sequence[MeasuredTable]) -> list[Band]:
@@ -60,13 +68,16 @@ def moved_bands(tables: Sequence[MeasuredTable]) -> list[Band]:
             predicted_s = predict_s(sample, replace(chip, calibration=donor.calibration))
             ratios.setdefault((basis, table.op, table.dtype), []).append(sample.measured_s / predicted_s)
     return [
-        _band(replace(tables[0], chip="*"), basis, "all", np.concatenate(found))
+        _band(replace(tables[0], chip="*"), basis, "all", np.concatenate(found), np.ones(sum(map(len, found))))
         for (basis, _, _), found in ratios.items()
     ]
 
 
-def _band(table: MeasuredTable, basis: str, size_class: str, ratio: FloatArray) -> Band:
-    low, high = np.percentile(ratio, _TAILS)
+def _band(table: MeasuredTable, basis: str, size_class: str, ratio: FloatArray, weights: FloatArray) -> Band:
+    if np.ptp(weights) > 0:
+        low, high = np.percentile(ratio, _TAILS, weights=weights, method="inverted_cdf")
+    else:
+        low, high = np.percentile(ratio, _TAILS)
     return Band(
         chip=table.chip,
         basis=basis,

@@ -13,7 +13,7 @@ from simulator.bands import Band, OpBands, combine, load_bands, op_bands, save_b
 from simulator.errors import SimulationError
 from simulator.op_frame import ops_from_frame
 from simulator.validation.bands_from_tables import own_bands
-from simulator.validation.tables import read_table
+from simulator.validation.tables import measured_table, read_table
 
 
 def band(low, high, *, chip="h100-sxm", basis="own", op="gemm", dtype="bfloat16", size_class="all"):
@@ -114,3 +114,21 @@ def test_a_simulation_carries_its_band(build, monkeypatch):
     assert result.low_s == pytest.approx(0.9 * result.makespan_s)
     assert result.high_s == pytest.approx(1.1 * result.makespan_s)
     assert (result.band_reason, result.band_basis) == ("", ("gemm measured on h100-sxm",))
+
+
+def test_every_table_of_a_pooled_band_weighs_alike():
+    """900 rows met exactly and 100 measured at twice their prediction: a tenth of all rows, but half of the tables."""
+
+    def table(count, low):
+        numbers = np.arange(low, low + count)
+        frame = pd.DataFrame({"m": numbers, "n": 1, "k": 1, "kind": "gemm", "dtype": "bfloat16", "measured_s": 1e-3})
+        return measured_table(
+            frame, chip=load_chip("h100-sxm"), op="gemm", dtype="bfloat16", backend="x", keys=("m",), source=""
+        )
+
+    many, few = table(900, 10_000), table(100, 20_000)
+    alone = own_bands(many, many.measured_s)[0]
+    assert (alone.low_ratio, alone.high_ratio) == (1.0, 1.0)
+    pooled = own_bands(many, many.measured_s, [(few, few.measured_s / 2)])[0]
+    assert (pooled.low_ratio, pooled.high_ratio) == (1.0, 2.0)
+    assert pooled.coverage == 1.0
