@@ -56,7 +56,8 @@ def test_tdp_of_a100_is_the_hand_sum():
     wire_mm = 0.418 * area.compute_mm2[0] ** 0.5
     cache = rate * 2 / (32 * 1024) ** 0.5 * (1.75e-12 + 0.64e-12 * wire_mm + 2 * 1.06e-12)
     assert power.static_w[0] == pytest.approx(static)
-    assert power.tdp_w[0] == pytest.approx(static + rate * (0.295e-12 + 9.5e-12 / 16) + cache + rate * 3 / 8192 * 56.24e-12)
+    arithmetic = rate * (0.295e-12 + 9.5e-12 / 16)
+    assert power.tdp_w[0] == pytest.approx(static + arithmetic + cache + rate * 3 / 8192 * 56.24e-12)
 
 
 def test_a_memory_machine_draws_what_streaming_takes():
