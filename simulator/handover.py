@@ -6,6 +6,7 @@ from math import ceil
 
 from profiler.op import Op
 from roofline.chip import Chip
+from simulator.chip_columns import ChipColumns
 from simulator.kernel_process import KernelWork, to_ps
 from simulator.policy import Policy
 
@@ -29,7 +30,10 @@ class Handover:
     ) -> None:
         self.main_memory = chip.main_memory.name
         self._works = works
-        self._joined = [_without_launch(work, _barrier_ps(chip)) for work in works] if policy.persistent else works
+        barrier_ps, smallest_ps = _barrier_ps(chip), _smallest_ps(chip)
+        self._joined = [_without_launch(work, smallest_ps, barrier_ps) for work in works]
+        if not policy.persistent:
+            self._joined = works
         self._alone_ps = [alone_ps(work) for work in works], [alone_ps(work) for work in self._joined]
         room = (
             chip.memories[-2].capacity_bytes / (policy.streams * policy.microbatches) if len(chip.memories) > 1 else 0.0
@@ -98,12 +102,24 @@ def _barrier_ps(chip: Chip) -> int:
     return to_ps(2.0 * shared[-1].latency_s)
 
 
-def _without_launch(work: KernelWork, barrier_ps: int) -> KernelWork:
-    """A kernel inside a persistent one: a barrier for its launch and first latencies, where that is less."""
+def _smallest_ps(chip: Chip) -> int:
+    """What the smallest kernel takes: launch and first latencies, whoever's constants hold them."""
+    columns = ChipColumns.from_chips([chip])
+    return to_ps(float((columns.launch_s + columns.first_access_s + columns.wave_s)[0]))
+
+
+def _without_launch(work: KernelWork, smallest_ps: int, barrier_ps: int) -> KernelWork:
+    """A kernel inside a persistent one: a barrier for the launch and first latencies of a smallest kernel.
+
+    What a kernel's fixed cost holds beyond that is work, such as routing, and stays.
+    """
     first_ps = work.prologue_ps * work.groups
-    if work.launch_ps + first_ps <= barrier_ps:
+    saved_ps = min(work.launch_ps + first_ps, smallest_ps)
+    if saved_ps <= barrier_ps:
         return work
-    return replace(work, launch_ps=barrier_ps, prologue_ps=0)
+    rest_ps = max(0, first_ps - max(0, saved_ps - work.launch_ps))
+    launch_ps = max(0, work.launch_ps - saved_ps) + barrier_ps
+    return replace(work, launch_ps=launch_ps, prologue_ps=ceil(rest_ps / work.groups))
 
 
 def _with_prefetched(work: KernelWork, memory: str, done_ps: int) -> KernelWork:

@@ -14,7 +14,8 @@ class Policy:
             memory next to it, as far as the operands of the running one leave room there. Routed weights (experts,
             rows of a table) are not known ahead and stay.
         persistent: kernels of a stream within one step of a phase run as one (a persistent or mega-kernel): instead of
-            a launch and first latencies each waits for the one before at a barrier in the last shared memory.
+            a launch and first latencies each waits for the one before at a barrier in the last shared memory. Fixed
+            cost beyond that of a smallest kernel is work, and stays.
         streams: streams that independent branches of a trace are spread over; 1 leaves calls where they were.
         microbatches: independent batches of the traced program at once, each on streams of its own and one kernel
             behind the one before it, so that unlike kernels meet.

@@ -90,7 +90,7 @@ def test_weights_that_depend_on_routing_are_not_loaded_ahead(build):
 def test_persistent_kernels_pay_one_launch_and_barriers(build):
     """Ten kernels of 5 us launch and 6 us of bytes; a barrier is written and read at 1 us each."""
     memories = build.memories(latency_s=3e-6)  # the last cache answers in 1 us, main memory in 3 us
-    chip = toy(build, setup_s=5e-6, memories=memories)
+    chip = toy(build, setup_s=5e-6, launch_s=5e-6, memories=memories)
     op = vector_op(build, read=3_000_000, written=3_000_000)
     trace = build.trace([op], [0] * 10)
     first_s = 3e-6 - 1e-6  # main memory's first access, beyond that of the cache
@@ -102,11 +102,19 @@ def test_persistent_kernels_pay_one_launch_and_barriers(build):
 
 
 def test_a_step_is_launched_once(build):
-    chip = toy(build, setup_s=5e-6)
+    chip = toy(build, setup_s=5e-6, launch_s=5e-6)
     op = vector_op(build, read=3_000_000, written=3_000_000)
     trace = build.trace([op], [0] * 4)
     steps = replace(trace, calls=replace(trace.calls, step=np.array([0, 0, 1, 1])))
     assert seconds(steps, chip, Policy(persistent=True)) == pytest.approx(2 * 5e-6 + 4 * 6e-6, rel=0.01)
+
+
+def test_fixed_cost_that_is_work_stays(build):
+    """A setup of 20 us where a smallest kernel takes 5: 15 us are something else."""
+    chip = toy(build, setup_s=20e-6, launch_s=5e-6)
+    op = vector_op(build, read=3_000_000, written=3_000_000)
+    trace = build.trace([op], [0] * 3)
+    assert seconds(trace, chip, Policy(persistent=True)) == pytest.approx(20e-6 + 2 * 15e-6 + 3 * 6e-6, rel=0.01)
 
 
 def test_persistent_kernels_are_never_dispatched_one_by_one(build):

@@ -52,3 +52,38 @@ def test_an_empty_job_ends_at_once():
 def test_work_is_conserved(count):
     ends = finish_times([(0, 1000 * (i + 1), 1.0) for i in range(count)])
     assert max(ends) == sum(1000 * (i + 1) for i in range(count))
+
+
+def loaded_behind(jobs, wanted_ps: int, stop_ps: int) -> tuple[int, list[int]]:
+    """(how much of a job behind the others, begun at 0, is done when it is stopped, when the others end)."""
+    env = simpy.Environment()
+    shared = SharedRate(env)
+    ends = [0] * len(jobs)
+    done = []
+
+    def play(index, start_ps, duration_ps, demand):
+        yield env.timeout(start_ps)
+        yield shared.run(duration_ps, demand)
+        ends[index] = env.now
+
+    def load():
+        stop = shared.run_behind(wanted_ps)
+        yield env.timeout(stop_ps)
+        done.append(stop())
+
+    env.process(load())
+    for index, job in enumerate(jobs):
+        env.process(play(index, *job))
+    env.run()
+    return done[0], ends
+
+
+def test_a_job_behind_takes_what_is_left_and_slows_nobody():
+    # Nothing while a full job runs from 100 to 600; half the rate beside one of demand 0.5 from 700 to 900.
+    jobs = [(100, 500, 1.0), (700, 200, 0.5)]
+    assert loaded_behind(jobs, wanted_ps=10_000, stop_ps=1000) == (100 + 100 + 100 + 100, [600, 900])
+
+
+def test_a_job_behind_ends_when_it_is_done():
+    assert loaded_behind([], wanted_ps=300, stop_ps=1000) == (300, [])
+    assert loaded_behind([(0, 1000, 1.0)], wanted_ps=300, stop_ps=1000) == (0, [1000])
