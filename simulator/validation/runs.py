@@ -21,8 +21,11 @@ from simulator.validation.tables import MeasuredTable, read_table
 
 # The types that are validated where nothing is asked for, by family of kernels; every other type on request.
 _DTYPES: dict[str, tuple[str, ...]] = {
-    "gemm": ("bfloat16", "float8_e4m3fn"),
+    **dict.fromkeys(("gemm", "moe"), ("bfloat16", "float8_e4m3fn")),
     "topk": ("float32",),
+}
+_LACKING: dict[tuple[str, str], frozenset[str]] = {  # backends whose tables of a family do not hold a type
+    ("moe", "float8_e4m3fn"): frozenset({"sglang"}),
 }
 _WITHOUT: dict[str, frozenset[str]] = {  # chips that the package has no such table of, or whose units lack the type
     "float8_e4m3fn": frozenset({"a100-sxm-80gb"}),
@@ -87,7 +90,9 @@ def _tables(chip: str, op: str, dtype: str, backend: str, file: Path | None) -> 
             for each_dtype in [dtype] if dtype else _DTYPES.get(each_op, ("bfloat16",)):
                 if not (dtype and op) and loaded.name in _WITHOUT.get(each_dtype, frozenset()):
                     continue
-                backends = (backend,) if backend else silicon_backends(loaded.name, each_op)
+                lacking = _LACKING.get((each_op, each_dtype), frozenset())
+                there = [each for each in silicon_backends(loaded.name, each_op) if each not in lacking]
+                backends = [backend] if backend else there
                 found += [(silicon_table(loaded, each_op, each_dtype, each), loaded) for each in backends]
     if not found:
         raise SimulationError(f"no measured table of op {op or 'any'!r} on {chip or 'any chip'}")

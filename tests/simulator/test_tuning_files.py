@@ -43,6 +43,12 @@ def test_other_benchmarks_have_no_such_rows(changes):
     assert not ran_untuned(table((ONE, "balanced"), (SAME_NAME, "balanced"), **changes)).any()
 
 
+def test_the_same_kernels_in_other_libraries_are_untuned_on_hopper():
+    layers = ((ONE, "balanced"), (SAME_NAME, "balanced"))
+    assert ran_untuned(table(*layers, framework="VLLM", kernel_source="vllm_fp8_flashinfer_cutlass_experts")).all()
+    assert not ran_untuned(table(*layers, framework="VLLM", kernel_source="vllm_triton_experts")).any()
+
+
 @pytest.mark.skipif(package_folder() is None, reason="the extra `silicon` (aiconfigurator-core) is not installed")
 def test_what_the_order_of_rows_tells_is_what_was_slow():
     """Where another routing of a layer was tuned, an untuned one takes twice as long and more; two tuned are alike."""
