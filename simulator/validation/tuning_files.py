@@ -1,6 +1,6 @@
 """Which layers of experts ran untuned in the package's tables, told from the order of rows and the names of kernels.
 
-TensorRT-LLM's benchmark (aiconfigurator, `collector/trtllm/collect_moe.py`) keeps tuned tiles in one file a layer, named
+TensorRT-LLM's benchmark (aiconfigurator, `collector/trtllm/collect_moe.py`) keeps tuned tiles in a file a layer, named
 by type, hidden size, inner size and experts of a rank. Before a sweep over tokens it loads the first file whose name
 begins with its own and then does not tune again. The library looks a tile up by top-k and the numbers of ranks as well,
 so what another layer left there is not found, and the library falls back to the first tile of its list, silently. The

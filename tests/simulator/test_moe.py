@@ -139,8 +139,8 @@ def test_a_repeated_layer_is_found_in_a_cache_that_holds_it():
 
 def test_constants_of_a_type_count_for_that_type_alone():
     chip = load_chip("h100-sxm")
-    slow = replace(chip, calibration=(*chip.calibration, ("moe.float8_e4m3fn.routing_s", 1e-3)))
-    for dtype, more_s in (("bfloat16", 0.0), ("float8_e4m3fn", 1e-3 - dict(chip.calibration)["moe.routing_s"])):
+    slow = replace(chip, calibration=(*chip.calibration, ("moe.int8.routing_s", 1e-3)))
+    for dtype, more_s in (("bfloat16", 0.0), ("int8", 1e-3 - dict(chip.calibration)["moe.routing_s"])):
         times = [plan_columns(columns(dtype=dtype), [each]).duration_s.item() for each in (chip, slow)]
         assert times[1] - times[0] == pytest.approx(more_s, abs=1e-9)
 
