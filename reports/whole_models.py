@@ -7,7 +7,7 @@ mixing of a prompt.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from math import exp
 
@@ -22,6 +22,7 @@ from reports.whole_generations import predict_denoising, predict_denoising_text
 from reports.whole_model_figures import MeasuredModel
 from roofline.chipfile import load_chip
 from simulator import analytic
+from simulator.energy import holds_its_limit
 from simulator.result import SimulationResult
 from workloads.decode_step import build_decode_step
 from workloads.mixture_of_experts import AssumedRouting
@@ -170,7 +171,7 @@ def _serving(one: MeasuredModel) -> tuple[float, float, float]:
         return decoding["mixing"] + decoding["vocabulary"] + rows + prompt.times(tokens / one.prompt)
 
     median, mean = step(median_prompt_tokens(arriving, one.prompt)), step(arriving * one.prompt)
-    joules = mean.dynamic_j + _static_w(one.chip) * mean.time_s
+    joules = _drawn_j(mean, one.chip)
     return median.time_s, joules / one.batch, joules / mean.time_s
 
 
@@ -219,7 +220,7 @@ def _split(trace: Trace, model: str, chip: str, phase: str | None = None) -> dic
     for op in trace.ops:
         wide = op.kind != "gather" and any(vocab in operand.shape for operand in (*op.inputs, *op.outputs))
         parts.append("mixing" if op.kind in _MIXING_KINDS else "vocabulary" if wide else "rows")
-    result = analytic.simulate(trace, load_chip(chip))
+    result = analytic.simulate(trace, replace(load_chip(chip), tdp_w=None))  # the limit holds for the step as a whole
     part_of_call = np.array(parts)[result.op]
     counted = np.ones(len(result.op), dtype=bool) if phase is None else result.phase == result.phases.index(phase)
     return {part: _cost(result, counted & (part_of_call == part)) for part in ("mixing", "vocabulary", "rows")}
@@ -229,6 +230,15 @@ def _cost(result: SimulationResult, chosen: BoolArray) -> Cost:
     """Cost of the chosen calls, [calls], back to back; NaN joules on a chip without energy constants."""
     joules = np.full(len(result.op_names), np.nan) if result.op_energy_j is None else result.op_energy_j
     return Cost(time_s=float(result.duration_s[chosen].sum()), dynamic_j=float(joules[result.op[chosen]].sum()))
+
+
+def _drawn_j(cost: Cost, chip: str) -> float:
+    """Joules of the cost, static power counted; clocks and voltage keep the mean power at the limit."""
+    described = load_chip(chip)
+    wanted_j = cost.dynamic_j + _static_w(chip) * cost.time_s
+    if described.tdp_w is None or not holds_its_limit(described):
+        return wanted_j
+    return min(wanted_j, described.tdp_w * cost.time_s)
 
 
 def _static_w(chip: str) -> float:

@@ -49,12 +49,15 @@ class Energy:
         matrix_j_per_flop: (dtype, joules) of one FLOP on the matrix units, operand delivery inside the core included.
         vector_j_per_flop: joules of one 32-bit vector FLOP.
         memory_j_per_byte: (memory name, joules) of one byte through that level.
+        core_w: power of one core while a kernel is on it, beyond all others: instruction issue, registers, clocks that
+            stop when it has nothing to do.
     """
 
     static_w: float
     matrix_j_per_flop: tuple[tuple[str, float], ...]
     vector_j_per_flop: float
     memory_j_per_byte: tuple[tuple[str, float], ...]
+    core_w: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -159,11 +159,12 @@ def _energy(root: Table, memory_names: tuple[str, ...]) -> Energy | None:
     if "energy" not in root:
         return None
     table = root.table("energy")
-    table.allow(["static_w", "vector_j_per_flop", "matrix_j_per_flop", "memory_j_per_byte"])
+    table.allow(["static_w", "core_w", "vector_j_per_flop", "matrix_j_per_flop", "memory_j_per_byte"])
     memory = table.table("memory_j_per_byte").allow(list(memory_names))
     return Energy(
         static_w=table.number("static_w", zero=True),
         matrix_j_per_flop=table.table("matrix_j_per_flop", required=False).dtype_numbers(),
         vector_j_per_flop=table.number("vector_j_per_flop"),
         memory_j_per_byte=memory.numbers(),
+        core_w=table.optional_number("core_w", zero=True) or 0.0,
     )

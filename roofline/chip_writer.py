@@ -38,7 +38,8 @@ def chip_toml(chip: Chip) -> str:
     sections.append(("power", (("tdp_w", chip.tdp_w), ("idle_w", chip.idle_w))))
     if chip.energy is not None:
         energy = chip.energy
-        sections.append(("energy", (("static_w", energy.static_w), ("vector_j_per_flop", energy.vector_j_per_flop))))
+        power = (("static_w", energy.static_w), ("core_w", energy.core_w or None))
+        sections.append(("energy", (*power, ("vector_j_per_flop", energy.vector_j_per_flop))))
         sections.append(("energy.matrix_j_per_flop", energy.matrix_j_per_flop))
         sections.append(("energy.memory_j_per_byte", energy.memory_j_per_byte))
     sections.append(("area", (("die_mm2", chip.die_area_mm2), ("process_node", chip.process_node or None))))

@@ -1,21 +1,22 @@
-"""Energy of plans: joules per FLOP and per byte of each memory level, and static power over the makespan.
+"""Energy of plans: joules per FLOP and per byte of each memory level, power of busy cores, and static power.
 
-Left out: what clocks and voltage do to these constants, and the energy of instruction issue beyond them.
-
-A board that would draw more than its limit lowers its clocks until it does not. With constant joules of the same work,
-the limit leaves the dynamic energy (limit - static) watts, so a run takes at least their ratio.
+A board that would draw more than its limit lowers its clocks until it does not, and voltage falls with them. Kernel
+models that were fitted to long kernels hold the lower clocks already; then joules alone fall. Otherwise the run takes
+longer and joules stay, which is the upper end.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from roofline.chip import Chip, Energy
+from roofline.chip_families import has_own_constants
 from simulator.op_columns import DTYPES, FloatArray, OpColumns, kind_code
 from simulator.plans import PlanTable
 
 # Running maximum, subtraction, exponential, sum, division; as profiler.costs.reductions counts a softmax.
 _SOFTMAX_FLOPS_PER_PAIR = 5.0
+_LEAST_VOLTAGE = 0.6  # of that at full clocks; assumed
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -23,13 +24,15 @@ class OpEnergy:
     """Dynamic energy of one call of each op on one chip.
 
     Attributes:
-        parts: (part, joules [O]): `matrix`, `vector` and each memory level by name.
+        parts: (part, joules [O]): `matrix`, `vector`, `cores` and each memory level by name.
         static_w: power that is drawn all the time.
+        far: the part that does not follow the cores' voltage, main memory's.
         notes: constants that the chip lacks and that leave a part out.
     """
 
     parts: tuple[tuple[str, FloatArray], ...]
     static_w: float
+    far: str = ""
     notes: tuple[str, ...] = ()
 
     @property
@@ -37,6 +40,11 @@ class OpEnergy:
         """Dynamic joules of one call, [O]."""
         total: FloatArray = np.sum([joules for _, joules in self.parts], axis=0)
         return total
+
+    def at_core_ratio(self, ratio: float) -> "OpEnergy":
+        """The same with the joules of everything but main memory times a factor."""
+        parts = tuple((name, joules if name == self.far else ratio * joules) for name, joules in self.parts)
+        return replace(self, parts=parts)
 
 
 def op_energy(table: PlanTable, chip: int = 0) -> OpEnergy | str:
@@ -63,6 +71,9 @@ def op_energy(table: PlanTable, chip: int = 0) -> OpEnergy | str:
     ops = table.op_columns
     vector = ops.vector_flops[:, 0] + softmax_flops(ops)
     parts = [("matrix", matrix_j), ("vector", vector * constants.vector_j_per_flop)]
+    if constants.core_w:
+        running_s = table.duration_s[:, chip] - table.launch_s[:, chip]
+        parts.append(("cores", constants.core_w * table.columns.cores_used[:, chip] * running_s))
     per_byte = dict(constants.memory_j_per_byte)
     notes = []
     for level, memory in enumerate(reversed(described.memories)):
@@ -72,32 +83,65 @@ def op_energy(table: PlanTable, chip: int = 0) -> OpEnergy | str:
             return f"chip {described.name} has no energy per byte of its main memory {memory.name}"
         else:
             notes.append(f"energy leaves out {memory.name}: chip {described.name} has no constant for it")
-    return OpEnergy(parts=tuple(parts), static_w=constants.static_w, notes=tuple(notes))
+    far = described.main_memory.name
+    return OpEnergy(parts=tuple(parts), static_w=constants.static_w, far=far, notes=tuple(notes))
 
 
-def limited_slowdown(dynamic_j: float, makespan_s: float, static_w: float, limit_w: float | None) -> float:
-    """Factor, at least 1, by which a run is stretched so that its mean power keeps the limit.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PowerHold:
+    """What keeping a power limit does to a run.
+
+    Attributes:
+        slowdown: factor on all times, at least 1.
+        core_ratio: factor on the joules of everything but main memory, at most 1.
+    """
+
+    slowdown: float = 1.0
+    core_ratio: float = 1.0
+
+
+def hold_to_limit(
+    *, core_j: float, far_j: float, makespan_s: float, static_w: float, limit_w: float | None, times_hold_it: bool
+) -> PowerHold:
+    """How a run keeps the limit, so that its mean power does not exceed it.
 
     Regulators average over milliseconds, so the mean of the whole run counts: a short trace stands for one that is
-    repeated. Voltage falls with the clock on silicon, which saves joules; that is left out, so this is the upper end.
+    repeated. Where the times hold the limit already (they were measured on kernels long enough to reach it), joules of
+    the cores fall with the square of the voltage, to at most 0.36 of those at full clocks: voltage is taken to fall as
+    the clock does, down to 0.6 of it. What is still too much makes the run longer.
 
-    >>> limited_slowdown(dynamic_j=8.0, makespan_s=0.01, static_w=200.0, limit_w=700.0)
-    1.6
-    >>> limited_slowdown(dynamic_j=4.0, makespan_s=0.01, static_w=200.0, limit_w=700.0)
-    1.0
+    >>> hold_to_limit(core_j=8.0, far_j=0.0, makespan_s=0.01, static_w=200.0, limit_w=700.0, times_hold_it=False)
+    PowerHold(slowdown=1.6, core_ratio=1.0)
+    >>> hold_to_limit(core_j=8.0, far_j=1.0, makespan_s=0.01, static_w=200.0, limit_w=700.0, times_hold_it=True)
+    PowerHold(slowdown=1.0, core_ratio=0.5)
 
     Args:
-        dynamic_j: dynamic energy of the run.
-        makespan_s: its time at full clocks.
+        core_j: dynamic energy of the run at full clocks, main memory's left out.
+        far_j: that of main memory.
+        makespan_s: its time, as the kernel models have it.
         static_w: power that is drawn all the time.
         limit_w: limit of board or package; None where nobody knows it.
+        times_hold_it: whether the times hold lower clocks already.
 
     Returns:
-        The factor; 1 without a limit, and where static power alone exceeds it, so that no clock would keep it.
+        Both factors; 1 without a limit, and where static power alone exceeds it, so that no clock would keep it.
     """
     if limit_w is None or limit_w <= static_w or makespan_s <= 0:
-        return 1.0
-    return max(1.0, dynamic_j / ((limit_w - static_w) * makespan_s))
+        return PowerHold()
+    room_j = (limit_w - static_w) * makespan_s
+    if core_j + far_j <= room_j:
+        return PowerHold()
+    if not times_hold_it or core_j <= 0:
+        return PowerHold(slowdown=(core_j + far_j) / room_j)
+    ratio = (room_j - far_j) / core_j
+    if ratio >= _LEAST_VOLTAGE**2:
+        return PowerHold(core_ratio=ratio)
+    return PowerHold(slowdown=(_LEAST_VOLTAGE**2 * core_j + far_j) / room_j, core_ratio=_LEAST_VOLTAGE**2)
+
+
+def holds_its_limit(chip: Chip) -> bool:
+    """Whether the chip's kernel times were fitted to kernels long enough to reach its power limit."""
+    return has_own_constants(chip, "gemm") and "gemm.sustained_clock_ratio" in dict(chip.calibration)
 
 
 def softmax_flops(ops: OpColumns) -> FloatArray:

@@ -10,7 +10,7 @@ from profiler.traces import Trace
 from roofline.chip import Chip
 from simulator.bands import combine, op_bands
 from simulator.eager_kernels import eager_chip
-from simulator.energy import OpEnergy, limited_slowdown, op_energy
+from simulator.energy import OpEnergy, PowerHold, hold_to_limit, holds_its_limit, op_energy
 from simulator.errors import SimulationError
 from simulator.op_columns import FloatArray
 from simulator.plans import PlanTable, op_notes, plan_ops
@@ -82,8 +82,10 @@ def build_result(
     trace, table, calls = setting.trace, setting.table, setting.trace.calls
     counts = trace.call_counts.astype(np.float64)
     energy = op_energy(table)
-    slowdown, limit_notes = _power_limit(setting, energy, counts, float((start_s + duration_s).max(initial=0.0)))
-    start_s, duration_s = start_s * slowdown, duration_s * slowdown
+    held, limit_notes = _power_limit(setting, energy, counts, float((start_s + duration_s).max(initial=0.0)))
+    start_s, duration_s = start_s * held.slowdown, duration_s * held.slowdown
+    if isinstance(energy, OpEnergy):
+        energy = energy.at_core_ratio(held.core_ratio)
     makespan_s = float((start_s + duration_s).max(initial=0.0))
     parts, total, reason = _energy(energy, counts, makespan_s)
     low_s, high_s, basis = _band(setting, counts, makespan_s)
@@ -122,18 +124,27 @@ def build_result(
 
 def _power_limit(
     setting: Setting, energy: OpEnergy | str, counts: FloatArray, makespan_s: float
-) -> tuple[float, tuple[str, ...]]:
-    """(factor on all times, what is said of it): the chip's power limit slows all calls alike."""
+) -> tuple[PowerHold, tuple[str, ...]]:
+    """(what the chip's power limit does to all calls alike, what is said of it)."""
     if isinstance(energy, str):
-        return 1.0, ()
-    limit_w, dynamic_j = setting.chip.tdp_w, float(energy.total_j @ counts)
-    slowdown = limited_slowdown(dynamic_j, makespan_s, energy.static_w, limit_w)
-    if slowdown <= 1.0:
-        return 1.0, ()
-    wanted_w = dynamic_j / makespan_s + energy.static_w
-    return slowdown, (
-        f"slowed {slowdown:.2f}x by the power limit of {limit_w:g} W: full clocks would draw {wanted_w:.0f} W",
+        return PowerHold(), ()
+    limit_w, far_j = setting.chip.tdp_w, float(dict(energy.parts)[energy.far] @ counts)
+    dynamic_j = float(energy.total_j @ counts)
+    held = hold_to_limit(
+        core_j=dynamic_j - far_j,
+        far_j=far_j,
+        makespan_s=makespan_s,
+        static_w=energy.static_w,
+        limit_w=limit_w,
+        times_hold_it=holds_its_limit(setting.chip),
     )
+    if held == PowerHold():
+        return held, ()
+    wanted = f"full clocks would draw {dynamic_j / makespan_s + energy.static_w:.0f} W"
+    said = [f"slowed {held.slowdown:.2f}x by the power limit of {limit_w:g} W: {wanted}"] if held.slowdown > 1 else []
+    if held.core_ratio < 1:
+        said.append(f"joules of the cores x {held.core_ratio:.2f} at the power limit of {limit_w:g} W: {wanted}")
+    return held, tuple(said)
 
 
 def _band(
