@@ -13,7 +13,6 @@ import pages
 from explorer.evaluator import Evaluator, constants_of
 from explorer.jobs import build_jobs
 from explorer.mixes import design_table
-from explorer.objectives import Goals
 from explorer.parallel import evaluator as workers
 from explorer.result import join
 from explorer.space_file import load_space
@@ -41,7 +40,7 @@ def main() -> None:
         template=asked.template,
         technology=load_technology(),
         jobs=tuple(jobs),
-        goals=Goals(limits=asked.goals.limits, holds_models=False),
+        goals=asked.goals,
         fixed=asked.fixed,
         calibration=constants_of(asked.template),
     )
