@@ -1,4 +1,4 @@
-"""Steps of image models and of diffusion language models in eager PyTorch, predicted as others measured them."""
+"""Steps of image models, diffusion language models and others in eager PyTorch, predicted as others measured them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from reports.whole_model_figures import MeasuredModel
 from roofline.chip import Chip
 from roofline.chipfile import load_chip
 from simulator import analytic
+from workloads.huggingface import build_llama_step
 from workloads.programs import resolve_program
 
 # Phases of drawing an image that happen once, whatever the number of steps.
@@ -70,6 +71,13 @@ def predict_denoising_text(one: MeasuredModel) -> tuple[float, float, float]:
         time_s = float(lasts_s.mean())
     power_w = float("nan") if result.energy_j is None else result.energy_j / result.makespan_s
     return time_s, power_w * time_s / one.batch, power_w
+
+
+def predict_forward(one: MeasuredModel) -> tuple[float, float, float]:
+    """Time, joules per sequence and power of one forward of `transformers`' Llama: a prompt, or what follows it."""
+    trace = _capture(one.model, build_llama_step(one.model, tokens=one.prompt, context=one.context, batch=one.batch))
+    part = _play(trace, load_chip(one.chip))
+    return part.time_s, part.energy_j / one.batch, part.energy_j / part.time_s
 
 
 def _play(trace: Trace, chip: Chip) -> Stretch:

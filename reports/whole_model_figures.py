@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from reports.errors import ReportError
 
-ProgramKind = Literal["decode_step", "denoise_step", "text_step"]
+ProgramKind = Literal["decode_step", "denoise_step", "text_step", "forward"]
 SCHEMA_VERSION = 1
 _FILE = "whole_models.toml"
 
@@ -58,7 +58,12 @@ class MeasuredModel:
         where = f"measured model {self.model!r}"
         if self.program not in get_args(ProgramKind):
             raise ReportError(f"{where}: program must be one of {', '.join(get_args(ProgramKind))}: {self.program!r}")
-        needed = {"decode_step": ("context", "prompt", "output"), "denoise_step": ("steps",), "text_step": ("output",)}
+        needed = {
+            "decode_step": ("context", "prompt", "output"),
+            "denoise_step": ("steps",),
+            "text_step": ("output",),
+            "forward": ("prompt",),
+        }
         for name in ("batch", "latency_s", *needed[self.program]):
             if not getattr(self, name) > 0:
                 raise ReportError(f"{where}: {name} must be > 0, got {getattr(self, name)}")

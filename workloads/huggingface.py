@@ -1,6 +1,7 @@
 """Brings in models of the `transformers` package, built from a local configuration file; nothing is downloaded."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 
 from workloads.errors import WorkloadError
 from workloads.memory import check_fits
+from workloads.presets import ModelPreset, load_preset
 
 
 def build_from_config(
@@ -44,6 +46,62 @@ def build_from_config(
     weights_bytes = sum(weight.numel() * weight.element_size() for weight in model.parameters())
     check_fits(str(file), weights_bytes, torch.device(device))
     return _build(builder, config, file, device, dtype)
+
+
+def build_llama_step(model: str, *, tokens: int, context: int = 0, batch: int = 1) -> Callable[[], torch.Tensor]:
+    """One forward of a preset's dimensions as the Llama of `transformers`, on `meta`, in bfloat16, with its KV cache.
+
+    Args:
+        model: preset of Llama's form.
+        tokens: shown to the network in this step.
+        context: tokens before them, whose keys and values are cached already; that is done here and not in the step.
+        batch: sequences side by side.
+
+    Raises:
+        WorkloadError: the preset has another form, or `transformers` is not installed.
+    """
+    try:
+        import huggingface_hub.errors  # noqa: PLC0415 - both are optional dependencies
+        import transformers  # noqa: PLC0415
+    except ImportError:
+        raise WorkloadError("this step needs the transformers package: pip install 'roofscape[models]'") from None
+    file = Path(f"{model}.json")  # what errors name; nothing is read
+    config = _build_config(llama_configuration(load_preset(model)), file, transformers, huggingface_hub.errors)
+    network = _build(transformers.AutoModelForCausalLM, config, file, "meta", torch.bfloat16)
+
+    @torch.inference_mode()
+    def forward(length: int, past: object) -> Any:
+        tokens_BS = torch.zeros(batch, length, dtype=torch.int64, device="meta")
+        return network(tokens_BS, past_key_values=past, use_cache=True)
+
+    past = forward(context, None).past_key_values if context else None
+
+    def step() -> torch.Tensor:
+        logits_BSV: torch.Tensor = forward(tokens, past).logits
+        return logits_BSV
+
+    return step
+
+
+def llama_configuration(preset: ModelPreset) -> dict[str, Any]:
+    """A preset's dimensions under the names that `transformers` gives them in a Llama's `config.json`."""
+    if not (preset.is_common and preset.kind == "ar" and preset.norm == "rmsnorm" and not preset.qk_norm):
+        raise WorkloadError(f"model preset {preset.name!r} is no Llama: causal, RMSNorm, SwiGLU, no further parts")
+    return {
+        "model_type": "llama",
+        "hidden_size": preset.d_model,
+        "intermediate_size": preset.ffn,
+        "num_hidden_layers": preset.layers,
+        "num_attention_heads": preset.heads,
+        "num_key_value_heads": preset.kv_heads,
+        "head_dim": preset.head_dim,
+        "vocab_size": preset.vocab,
+        "max_position_embeddings": preset.max_length,
+        "rope_theta": preset.rope_theta,
+        "rms_norm_eps": preset.norm_eps,
+        "tie_word_embeddings": preset.tied,
+        "attention_bias": preset.qkv_bias,
+    }
 
 
 def _build(builder: Any, config: Any, file: Path, device: torch.device | str, dtype: torch.dtype) -> torch.nn.Module:

@@ -15,7 +15,12 @@ HEADINGS = (
     *("model", "step", "chip", "batch", "measured, ms", "predicted, ms", "error %", "residual, ms"),
     *("measured, J", "predicted, J", "error %", "measured, W", "predicted, W"),
 )
-_TITLES = {"decode_step": "decode, J/token", "denoise_step": "denoise, J/image", "text_step": "denoise text, J/step"}
+_TITLES = {
+    "decode_step": "decode, J/token",
+    "denoise_step": "denoise, J/image",
+    "text_step": "denoise text, J/step",
+    "forward": "eager forward, J/step",
+}
 
 
 def validate_models(
@@ -86,10 +91,12 @@ def _print(frame: "pd.DataFrame", summary: "pd.DataFrame") -> None:
     print_table(title, HEADINGS, [_cells(row) for _, row in frame.iterrows()], left=3)
     print_table(
         "mean absolute error in percent",
-        ("model", "rows", "time", "must reach", "joules", "must reach"),
+        ("model", "step", "chip", "rows", "time", "must reach", "joules", "must reach"),
         [
             (
                 str(row["model"]),
+                _TITLES[str(row["program"])].partition(",")[0],
+                str(row["chip"]),
                 str(row["rows"]),
                 f"{row['time_mape_percent']:.1f}",
                 f"{row['time_target_percent']:.0f}",
@@ -98,4 +105,5 @@ def _print(frame: "pd.DataFrame", summary: "pd.DataFrame") -> None:
             )
             for _, row in summary.iterrows()
         ],
+        left=3,
     )

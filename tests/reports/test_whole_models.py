@@ -14,7 +14,7 @@ from profiler.capture import capture
 from profiler.traces import Trace
 from reports.cli import app
 from reports.errors import ReportError
-from reports.whole_generations import predict_denoising, predict_denoising_text
+from reports.whole_generations import predict_denoising, predict_denoising_text, predict_forward
 from reports.whole_model_figures import MeasuredModel, read_measured_models
 from reports.whole_models import median_prompt_tokens, predict_models, summarize_errors
 from workloads.decode_step import build_decode_step
@@ -109,7 +109,7 @@ def test_command_prints_measured_beside_predicted() -> None:
     done = CliRunner().invoke(app, ["validate-models", "--model", "llama-3.1-8b", "--json"])
     assert done.exit_code == 0
     printed = json.loads(done.stdout)
-    assert {row["chip"] for row in printed["rows"]} == {"h100-sxm"}
+    assert {row["chip"] for row in printed["rows"]} == {"h100-sxm", "rtx-a6000"}
     assert printed["summary"][0]["time_target_percent"] == 12
 
 
@@ -194,6 +194,42 @@ def test_cached_steps_are_weighted_by_how_often_they_came() -> None:
     short_s = 2 * four_s - full_s
     assert eight_s == pytest.approx((2 * full_s + 6 * short_s) / 8)
     assert short_s < full_s
+
+
+def test_shipped_figures_of_the_author_log_are_those_of_the_published_table() -> None:
+    folder = os.environ.get("ROOFSCAPE_SHARED_DATA")
+    table = Path(folder or "missing") / "tables" / "published_dllm.csv"
+    if not table.exists():
+        pytest.skip(f"{table} is not here")
+    rows = [row for row in csv.DictReader(table.open()) if row["source"] == "2510.04146 author log"]
+    steps, forwards = ([m for m in read_measured_models() if m.chip == "rtx-a6000" and m.program == program]
+                       for program in ("text_step", "forward"))  # fmt: skip
+    per_step = {
+        (int(row["prompt_len"]), int(float(row["gen_len"]))): float(row["value"])
+        for row in rows
+        if row["metric"] == "time per step"
+    }
+    prefills = {int(row["prompt_len"]): float(row["value"]) for row in rows if row["method"] == "AR prefill"}
+    tokens = {
+        int(row["prompt_len"]): float(row["value"])
+        for row in rows
+        if row["metric"] == "time per token" and float(row["gen_len"]) == 128
+    }
+    assert steps
+    assert forwards
+    for one in steps:
+        assert 1e3 * one.latency_s == pytest.approx(per_step[one.prompt, one.output])
+    for one in forwards:
+        published = tokens[one.context] if one.context else prefills[one.prompt]
+        assert 1e3 * one.latency_s == pytest.approx(published, rel=1e-4)
+
+
+def test_a_token_after_a_prompt_reads_all_weights_and_its_prompt_multiplies_with_them() -> None:
+    """By hand: 7.50e9 weights in bfloat16 at 768 GB/s, and 2 x 7.50e9 FLOPs a token at 154.8 TFLOP/s."""
+    forward = {m.prompt: m for m in read_measured_models() if m.program == "forward"}
+    one_s, many_s = (predict_forward(forward[tokens])[0] for tokens in (1, 2048))
+    assert 2 * 7.50e9 / 768e9 < one_s < 2 * 2 * 7.50e9 / 768e9
+    assert 2 * 7.50e9 * 2048 / 154.8e12 < many_s < 2 * 2 * 7.50e9 * 2048 / 154.8e12
 
 
 def test_figures_are_checked() -> None:

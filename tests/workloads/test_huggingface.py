@@ -4,8 +4,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from profiler.capture import capture
+from workloads.backbones import build_backbone
 from workloads.errors import WorkloadError
-from workloads.huggingface import build_from_config
+from workloads.huggingface import build_from_config, build_llama_step
+from workloads.presets import load_preset
 
 LLAMA = {
     "model_type": "llama",
@@ -77,3 +80,25 @@ def test_missing_transformers_says_what_to_install(tmp_path: Path, monkeypatch: 
     monkeypatch.setitem(__import__("sys").modules, "transformers", None)
     with pytest.raises(WorkloadError, match=r"pip install 'roofscape\[models\]'"):
         build_from_config(write(tmp_path, LLAMA))
+
+
+def test_llama_step_is_the_network_of_the_preset() -> None:
+    """By hand, of a step over cached tokens: all matrices once, and keys of the context and of the step."""
+    preset = load_preset("smollm2-135m")
+    step = build_llama_step("smollm2-135m", tokens=2, context=5, batch=3)
+    with capture(name="step") as recording:
+        assert step().shape == (3, 2, preset.vocab)
+    trace = recording.trace
+    kinds = [trace.ops[op].kind for op in trace.calls.op]
+    products = [trace.ops[op] for op in trace.calls.op if trace.ops[op].kind == "gemm"]
+    matrices = sum(parameter.numel() for parameter in build_backbone(preset, device="meta").parameters())
+    matrices -= (2 * preset.layers + 1) * preset.d_model  # norms; the embedding is the output projection
+    assert sum(op.matrix_flops for op in products) == 2 * 3 * 2 * matrices
+    assert kinds.count("attention") == preset.layers
+    [attention] = {op.size("keys") for op in trace.ops if op.kind == "attention"}
+    assert attention == 7
+
+
+def test_llama_step_refuses_other_networks() -> None:
+    with pytest.raises(WorkloadError, match="'llada-8b' is no Llama"):
+        build_llama_step("llada-8b", tokens=2)
