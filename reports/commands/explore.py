@@ -49,7 +49,6 @@ def explore(
 
       roofscape explore space.toml --sampling nsga2 --designs 5000 --json
     """
-    from explorer.evaluator import without_limits
     from explorer.parallel import evaluator as workers
     from explorer.pareto import require_hypervolume
     from explorer.run_key import code_version, run_key
@@ -58,7 +57,7 @@ def explore(
     from explorer.sensitivity import check_samples
     from explorer.space_file import load_space
     from explorer.store import Store
-    from reports.console import print_json, print_line, progress
+    from reports.console import print_json, print_line
     from reports.exploration import Exploration, describe
     from reports.exploration_page import build_exploration_page, print_exploration
     from reports.html import write_report
@@ -84,11 +83,7 @@ def explore(
             exploration.add(batch)
         exploration.finish(kept=run)
     if sensitivity:
-        with (
-            progress("sensitivity over the space"),
-            workers(without_limits(evaluate), engine=engine, processes=processes) as whole,
-        ):
-            exploration.weigh_space(whole, sensitivity)
+        _weigh_space(exploration, sensitivity, engine=engine, processes=processes)
     if finalists:
         _replay(exploration, folder / "traces")
     write_report((build_exploration_page(exploration),), output, title=asked.title)
@@ -119,6 +114,16 @@ def _watched(batches: "Iterator[Batch]", total: int) -> "Iterator[Batch]":
         for batch in batches:
             yield batch
             bar.update(task, completed=min(batch.evaluations, total))
+
+
+def _weigh_space(exploration: "Exploration", samples: int, *, engine: str, processes: int | None) -> None:
+    from explorer.evaluator import without_limits
+    from explorer.parallel import evaluator as workers
+    from reports.console import progress
+
+    everywhere = without_limits(exploration.evaluator)
+    with progress("sensitivity over the space"), workers(everywhere, engine=engine, processes=processes) as whole:
+        exploration.weigh_space(whole, samples)
 
 
 def _replay(exploration: "Exploration", folder: Path) -> None:
