@@ -139,6 +139,27 @@ def hold_to_limit(
     return PowerHold(slowdown=(_LEAST_VOLTAGE**2 * core_j + far_j) / room_j, core_ratio=_LEAST_VOLTAGE**2)
 
 
+def repeated_j(energy: OpEnergy, duration_s: FloatArray, chip: Chip) -> FloatArray:
+    """Joules of each op by itself, [O], static power counted, as if it were repeated until the power limit holds.
+
+    Only where times hold the limit already, see `hold_to_limit`; else nothing is said of the limit here.
+
+    Args:
+        energy: of one call of each op.
+        duration_s: time of each, [O].
+        chip: whose limit it is.
+    """
+    static_j = energy.static_w * duration_s
+    if chip.tdp_w is None or not holds_its_limit(chip):
+        return energy.total_j + static_j
+    far_j = dict(energy.parts)[energy.far]
+    core_j = energy.total_j - far_j
+    room_j = chip.tdp_w * duration_s - static_j - far_j
+    ratio = np.divide(room_j, core_j, out=np.ones_like(core_j), where=core_j > 0)
+    held: FloatArray = np.clip(ratio, _LEAST_VOLTAGE**2, 1.0) * core_j + far_j + static_j
+    return held
+
+
 def holds_its_limit(chip: Chip) -> bool:
     """Whether the chip's kernel times were fitted to kernels long enough to reach its power limit."""
     return has_own_constants(chip, "gemm") and "gemm.sustained_clock_ratio" in dict(chip.calibration)

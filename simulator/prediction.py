@@ -7,7 +7,7 @@ import pandas as pd
 
 from roofline.chip import Chip
 from simulator.bands import op_bands
-from simulator.energy import op_energy
+from simulator.energy import op_energy, repeated_j
 from simulator.op_columns import IntArray, OpColumns
 from simulator.op_frame import ops_from_frame
 from simulator.plans import PlanTable, plan_columns
@@ -52,8 +52,7 @@ def _predicted(table: PlanTable, chip: Chip) -> pd.DataFrame:
     duration_s = table.duration_s[:, 0]
     bands = op_bands(table.op_columns, chip)
     energy = op_energy(table)
-    joules = np.full(len(duration_s), np.nan) if isinstance(energy, str) else energy.total_j
-    static_w = 0.0 if isinstance(energy, str) else energy.static_w
+    joules = np.full(len(duration_s), np.nan) if isinstance(energy, str) else repeated_j(energy, duration_s, chip)
     return pd.DataFrame(
         {
             "predicted_s": duration_s,
@@ -61,7 +60,7 @@ def _predicted(table: PlanTable, chip: Chip) -> pd.DataFrame:
             "high_s": np.nan if bands is None else duration_s * bands.high_ratio,
             "bound_by": bound_by(table, chip),
             "bound_s": table.bound_s[:, 0],
-            "joules": joules + static_w * duration_s,
+            "joules": joules,
         }
     )
 

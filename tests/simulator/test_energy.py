@@ -14,7 +14,7 @@ from roofline.chip import Energy
 from roofline.chipfile import load_chip
 from simulator import analytic, event
 from simulator.analytic import simulate
-from simulator.energy import OpEnergy, PowerHold, hold_to_limit, op_energy
+from simulator.energy import OpEnergy, PowerHold, hold_to_limit, op_energy, repeated_j
 from simulator.plans import plan_ops
 
 ENERGY = Energy(
@@ -90,6 +90,19 @@ def test_limit_takes_joules_of_the_cores_before_it_takes_time():
     # Voltage falls to 0.6, joules to 0.36: 20 x 0.36 + 1 = 8.2 J need 16.4 ms at 500 W.
     assert held(core_j=20.0, times_hold_it=True) == PowerHold(slowdown=pytest.approx(1.64), core_ratio=0.36)
     assert held(core_j=5.0, times_hold_it=False) == PowerHold(slowdown=1.2)
+
+
+def test_joules_of_a_kernel_by_itself_keep_the_limit(build):
+    chip = load_chip("h100-sxm")
+    table = plan_ops([build.gemm(8192, 8192, 8192), build.gemm(1, 14336, 4096)], [chip])
+    energy, seconds = op_energy(table), table.duration_s[:, 0]
+    assert isinstance(energy, OpEnergy)
+    large, small = repeated_j(energy, seconds, chip)
+    assert large == pytest.approx(700 * seconds[0])
+    assert small == pytest.approx(energy.total_j[1] + 228 * seconds[1])
+    free = repeated_j(energy, seconds, replace(chip, tdp_w=None))
+    assert free[0] > large
+    assert free[1] == small
 
 
 @pytest.fixture
