@@ -12,7 +12,7 @@ from reports.traffic_table import show_traffic, traffic_json
 _SHOWN_OPS = 10
 
 
-def count_on_gpu(program: str, options: Mapping[str, Any], warmup: int, *, strict: bool) -> Trace:
+def count_on_gpu(program: str, options: Mapping[str, Any], warmup: int, *, strict: bool, compiled: bool) -> Trace:
     """What Nsight Compute counts in a run of the program in a process of its own.
 
     It goes before the plain run, so that the device never holds two models, and what cannot be counted is told at once.
@@ -22,6 +22,7 @@ def count_on_gpu(program: str, options: Mapping[str, Any], warmup: int, *, stric
         options: its further arguments.
         warmup: runs before the counted one.
         strict: fail at the first op without a cost rule.
+        compiled: let compiled functions run compiled, as in the plain run.
 
     Raises:
         WorkloadError: this machine has no such device.
@@ -35,7 +36,9 @@ def count_on_gpu(program: str, options: Mapping[str, Any], warmup: int, *, stric
     weights = options["weights"]
     plain = {**options, "weights": None if weights is None else str(weights)}
     with progress(f"counting {program} under Nsight Compute, kernel by kernel; this takes many times the plain run"):
-        return count_kernels(CountedRun(program=program, options=plain, warmup=warmup, strict=strict))
+        return count_kernels(
+            CountedRun(program=program, options=plain, warmup=warmup, strict=strict, compiled=compiled)
+        )
 
 
 def print_counters(trace: Trace, match: LaunchMatch) -> None:

@@ -34,6 +34,7 @@ class CaptureRequest:
         energy: measure energy.
         counters: measure bytes, at main memory on a CPU, of each kernel on a GPU.
         kernels: attach the device's kernels to their calls.
+        compiled: let compiled functions run compiled.
         timing: take the times of calls.
         stream: write calls to disk while the program runs.
         strict: fail at the first op without a cost rule.
@@ -51,6 +52,7 @@ class CaptureRequest:
     energy: bool = False
     counters: bool = False
     kernels: bool = False
+    compiled: bool = False
     timing: bool = True
     stream: bool = False
     strict: bool = False
@@ -131,7 +133,13 @@ def capture_program(request: CaptureRequest, chip: Chip) -> Captured:
         chip: whose main memory the program is held against before it runs.
     """
     counted = (
-        count_on_gpu(request.program, request.options, request.warmup_count, strict=request.strict)
+        count_on_gpu(
+            request.program,
+            request.options,
+            request.warmup_count,
+            strict=request.strict,
+            compiled=request.compiled,
+        )
         if request.counts_kernels
         else None
     )
@@ -175,6 +183,7 @@ def _record(request: CaptureRequest, ready: Program, path: Path) -> tuple[Trace,
             energy=request.energy,
             stream_to=path if request.stream else None,
             kernels=request.kernels or request.counts_kernels,
+            compiled=request.compiled,
         ) as recording,
         measure_dram() if request.counters and not request.counts_kernels else nullcontext() as dram,
     ):

@@ -16,7 +16,7 @@ from profiler.measurements import SETTLED_WITHIN, BandwidthPoint, Measurement
 Mode = Literal["brief", "full"]
 _Key = TypeVar("_Key")
 
-_RUNS = {"brief": (5, 15), "full": (5, 30)}  # least and most timed runs of one window
+_RUNS = {"brief": (4, 15), "full": (5, 30)}  # least and most timed runs of one window
 _LEAST_RUN_S = 1e-3  # a timed run repeats its operation until it lasts this long
 _PATIENCE_S = 0.3  # beyond its budget that a measurement may take where others keep the processors busy
 _WAITING_RATIO = 0.02  # of a run's time that its threads may wait for a processor
@@ -103,10 +103,10 @@ class Bench:
     def times_s(self, run: Callable[[], object], budget_s: float, timer: Timer | None = None) -> NDArray[np.float64]:
         """Seconds per call of the timed runs, [runs], after a warm-up."""
         clock = timer or (time_on_cuda if self.device == "cuda" else time_on_host)
-        clock(run, 2)
-        once_s = max(min(clock(run, 1) for _ in range(2)), 1e-9)
-        calls = ceil(_LEAST_RUN_S / once_s)
-        clock(run, calls)
+        clock(run, 1)
+        calls = ceil(_LEAST_RUN_S / max(clock(run, 1), 1e-9))
+        if calls > 1:  # else two calls have warmed it up
+            clock(run, calls)
         return self.sample(lambda: clock(run, calls), budget_s) / calls
 
     def sample(self, timed_run: Callable[[], float], budget_s: float) -> NDArray[np.float64]:

@@ -33,12 +33,14 @@ class CountedRun:
         options: its further arguments by name; all are JSON values, `weights` a path as text.
         warmup: runs before the counted one.
         strict: fail at the first op without a cost rule.
+        compiled: let compiled functions run compiled.
     """
 
     program: str
     options: dict[str, Any]
     warmup: int
     strict: bool = False
+    compiled: bool = False
 
 
 def write_request(request: CountedRun, folder: Path) -> None:
@@ -55,7 +57,10 @@ def run_request(folder: Path) -> None:
     with made_current(ready.device):
         for _ in range(request.warmup):
             ready.run()
-        with capture(strict=request.strict, vocab_size=ready.vocab, timing=False), profiler_marks():
+        with (
+            capture(strict=request.strict, vocab_size=ready.vocab, timing=False, compiled=request.compiled),
+            profiler_marks(),
+        ):
             ready.run()
     (folder / FINISHED_FILE).touch()
 

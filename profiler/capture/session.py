@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -20,6 +21,9 @@ from profiler.energy_calls import with_energy
 from profiler.errors import TraceError
 from profiler.storage import save_trace
 from profiler.traces import Trace
+
+if TYPE_CHECKING:
+    from profiler.capture.compiled_graphs import CompiledGraphs
 
 
 @dataclass(slots=True)
@@ -50,6 +54,7 @@ def capture(
     timing: bool = True,
     energy: bool | EnergyMeter = False,
     kernels: bool = False,
+    compiled: bool = False,
     stream_to: Path | None = None,
 ) -> Iterator[Recording]:
     """Record every PyTorch operation that runs inside this block, on CPU, CUDA or meta tensors.
@@ -63,6 +68,8 @@ def capture(
             NaN.
         energy: measure energy with the sources that this machine has, or with a meter of your own.
         kernels: run torch.profiler too and attach the device's kernels to their calls, whose times are theirs then.
+        compiled: let functions of `torch.compile` run compiled: each graph is one call of kind `unknown`. Without it
+            they run uncompiled, operation by operation.
         stream_to: save the trace to this file, and until then write calls to a folder beside it, `<name>.parts`, every
             two seconds, instead of keeping them in memory. `load_trace` reads that folder where the program was killed.
 
@@ -99,10 +106,14 @@ def capture(
             stack.enter_context(stream)
         recorder.modules.start()
         stack.callback(recorder.modules.stop)
-        stack.enter_context(FunctionLevel(recorder))
+        functions = stack.enter_context(FunctionLevel(recorder))
         stack.enter_context(recorder)
+        graphs = stack.enter_context(_compiled_graphs(recorder, functions)) if compiled else None
         yield recording
     trace = stretches.take() if stream is None else stream.finish()
+    if graphs is not None and graphs.note():
+        notes = (*trace.provenance.notes, graphs.note())
+        trace = replace(trace, provenance=replace(trace.provenance, notes=notes))
     if profiler is not None:
         trace = profiler.attach(trace, stretches.columns.origin_s)
     if meter is not None:
@@ -112,3 +123,9 @@ def capture(
     if stream is not None and stream_to is not None:
         save_trace(trace, stream_to)
         stream.remove_parts()
+
+
+def _compiled_graphs(recorder: Recorder, functions: FunctionLevel) -> "CompiledGraphs":
+    from profiler.capture.compiled_graphs import CompiledGraphs  # loads the compiler, which takes seconds
+
+    return CompiledGraphs(recorder, (recorder, functions))

@@ -1,6 +1,7 @@
 """The table of cost rules and `build_op`, which applies them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from profiler.costs import data_movement, matrix, reductions
 from profiler.costs.attention import attention_op
@@ -56,6 +57,11 @@ def has_rule(name: str) -> bool:
     return base_name(name) in RULES
 
 
+# A graph that a compiler made of many operations: nothing tells which parts of its inputs it reads, what it writes into
+# them, or what it computes.
+COMPILED_GRAPH = "inductor::graph_"
+
+
 def build_op(call: AtenCall, *, strict: bool = False) -> Op:
     """Turn a recorded call into an `Op`.
 
@@ -75,9 +81,12 @@ def build_op(call: AtenCall, *, strict: bool = False) -> Op:
 
 
 def unknown_op(call: AtenCall) -> Op:
-    """An op of which only the tensors are known."""
+    """An op of which only the tensors are known, and of a compiled graph not even how much of them moves."""
     outputs = tuple(tensor.operand() for tensor in call.outputs)
     inputs = tuple(tensor.operand() for tensor in call.tensors())
+    if call.name.startswith(COMPILED_GRAPH):
+        outputs = tuple(replace(operand, moved_bytes=None) for operand in outputs)
+        inputs = tuple(replace(operand, moved_bytes=None) for operand in inputs)
     dtype = (outputs or inputs)[0].dtype if outputs or inputs else "float32"
     return Op(
         kind="unknown",

@@ -64,6 +64,14 @@ def capture(
         bool,
         typer.Option("--kernels", help="Attach the device's kernels to their calls (torch.profiler; only on cuda)."),
     ] = False,
+    compiled: Annotated[
+        bool,
+        typer.Option(
+            "--compiled",
+            help="Let functions of torch.compile run compiled, each graph as one call of unknown FLOPs and bytes; else "
+            "they run operation by operation.",
+        ),
+    ] = False,
     chip: ChipName = "h100-sxm",
     timing: Annotated[
         bool, typer.Option("--timing/--no-timing", help="Take the times of calls, or only count.")
@@ -130,6 +138,7 @@ def capture(
         energy=energy,
         counters=counters,
         kernels=kernels,
+        compiled=compiled,
         timing=timing,
         stream=stream,
         strict=strict,

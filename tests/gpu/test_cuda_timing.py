@@ -128,8 +128,25 @@ def test_kernels_of_a_graph_replay_stay_visible():
     assert trace.calls.duration_s.sum() > 5 * 2 * 2048**3 / 5e15
 
 
+def test_kernels_of_a_compiled_graph_are_attached_to_its_call():
+    x = product()
+    compiled = torch.compile(lambda y: (y @ y).exp() * 2 + 1)
+    with torch.no_grad():
+        for _ in range(3):
+            compiled(x)
+        with capture(kernels=True, compiled=True) as recording:
+            for _ in range(5):
+                compiled(x)
+    trace = recording.trace
+    frame = trace.to_frame()
+    assert frame.name.tolist() == ["inductor::graph_0"] * 5
+    assert attributions(trace) == {"correlation"}
+    assert any("triton" in name for name in trace.kernel_names)  # what is fused behind the product
+    assert (frame.duration_s > 2 * 2048**3 / 5e15).all()
+
+
 def test_kernels_of_a_compiled_program_stay_visible(tmp_path):
-    """Imported, as watching with `capture` makes a compiled program run uncompiled."""
+    """The same program under torch.profiler alone, imported."""
     x = product()
     compiled = torch.compile(lambda y: (y @ y).exp() * 2 + 1)
     with torch.no_grad():

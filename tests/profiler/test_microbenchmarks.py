@@ -207,6 +207,7 @@ def test_only_the_fastest_sizes_of_a_product_are_measured_again(monkeypatch):
     monkeypatch.setattr(product_benchmarks, "SQUARE_SIZES", {"cpu": (32, 64, 128), "cuda": ()})
     monkeypatch.setattr(product_benchmarks, "_SQUARE_BUDGET_S", {"brief": 1e9})
     monkeypatch.setattr(bench, "time_on_host", lambda run, calls: (run(), 2e-3 * calls)[1])
+    monkeypatch.setattr(bench, "waited_s", lambda: 0.0)
     run = Bench("brief", "cpu")
     sizes = []
     measure = product_benchmarks._measure_square_of

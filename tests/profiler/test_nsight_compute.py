@@ -98,7 +98,7 @@ def test_ncu_is_asked_for_the_least_metrics_of_the_marked_window_only(ncu):
     assert words[11:14] == [sys.executable, "-m", "profiler.capture.counted_run"]
     assert not log.parent.exists()  # nothing is left behind
     assert json.loads((folder / "request").read_text()) == {
-        "program": "py:script.py", "options": {"device": "cpu"}, "warmup": 0, "strict": False,
+        "program": "py:script.py", "options": {"device": "cpu"}, "warmup": 0, "strict": False, "compiled": False,
     }  # fmt: skip
 
 
