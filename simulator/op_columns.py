@@ -22,6 +22,7 @@ CONDITIONS: tuple[str, ...] = ("weight_copies", "quantizes_input", "stores_kv", 
 _OPTIONAL_SIZES = (
     *("window", "gated", "skew", "expert_ranks"),
     "single_accesses",  # elements of all operands, where a pointwise op or a copy moves them one by one
+    "weight_element_bytes",  # of a layer of experts whose weights are of another type than its rows
     "direct",  # a collective whose ranks all send to one another at once
     *("sequences", "update", "state", "groups", "chunk", "delta"),  # of convolutions and scans along sequences
 )

@@ -98,6 +98,13 @@ def _moe(v: Rows) -> dict[str, FloatArray]:
     A rank has its share of the rows, one at least; as many experts as it has rows, at most its own, are read once.
     """
     ranks = np.maximum(1.0, v["expert_ranks"])
+    for wrong, what, other in (
+        (v["topk"] > v["experts"], "topk must be at most experts", "topk"),
+        (v["experts"] % ranks != 0, "experts must be a multiple of expert_ranks", "expert_ranks"),
+    ):
+        if wrong.any():
+            first = int(np.flatnonzero(wrong)[0])
+            raise SimulationError(f"{what}, got {v[other][first]:g} with {v['experts'][first]:g} experts")
     rows = np.maximum(1.0, v["tokens"] * v["topk"] / ranks)
     touched = np.minimum(rows, np.maximum(1.0, v["experts"] / ranks))
     per_expert = (2.0 + (v["gated"] > 0)) * v["hidden"] * v["inter"]

@@ -74,6 +74,8 @@ def _values(frame: pd.DataFrame, kind: str, rows: Any, dtype: Any) -> Rows:
             codes = _codes(frame.iloc[rows], column, DTYPES, may_be_empty=True)
             key = "output_bytes" if column == "output_dtype" else "second_bytes"
             values[key] = np.where(codes >= 0, widths[codes], values[key])
+    if kind == "moe":
+        values["weight_element_bytes"] = np.where(values["second_bytes"] == own, 0.0, values["second_bytes"])
     values["name"] = (
         frame["name"].iloc[rows].fillna(_NAMES.get(kind, "")).to_numpy(dtype=str)
         if "name" in frame

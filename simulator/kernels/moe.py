@@ -167,7 +167,9 @@ class _Layers:
         rows, local = expert_rows(ops), local_experts(ops)
         touched = np.maximum(1.0, np.minimum(1.0, rows).mean(axis=1, keepdims=True) * local)
         hidden, inter, gates = ops.size("hidden"), ops.size("inter"), 1.0 + (ops.size("gated") > 0)
-        weights = touched * hidden * inter * (gates + 1.0) * ops.input_element_bytes
+        given = ops.size("weight_element_bytes")
+        element_bytes = np.where(given > 0, given, ops.input_element_bytes)
+        weights = touched * hidden * inter * (gates + 1.0) * element_bytes
         tokens = ops.size("tokens") * hidden * (ops.input_element_bytes + ops.output_element_bytes)
         taken = np.maximum(ops.moved_bytes, weights + tokens)
         found = np.where(ops.size("weight_copies") > 0, held_part(chips, constants.held_ratio, taken), 0.0)

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from roofline.chipfile import load_chip
+from simulator.errors import SimulationError
 from simulator.kernels.expert_loads import expert_rows
 from simulator.op_frame import ops_from_frame
 from simulator.plans import plan_columns
@@ -28,6 +29,30 @@ def test_flops_and_bytes_are_those_of_the_touched_experts():
     assert ops.read_bytes.item() == 32 * 3 * 2048 * 768 * 2 + 4 * 2048 * 2  # 32 of 128 experts
     assert columns(tokens=1000).read_bytes.item() == 128 * 3 * 2048 * 768 * 2 + 1000 * 2048 * 2
     assert columns(tokens=4, gated=0).matrix_flops.item() == 2 * 4 * 8 * 2 * 2048 * 768
+
+
+def test_weights_of_another_type_are_what_is_read():
+    """One token on 2 experts of 4-bit weights reads a quarter of what it reads of bfloat16 ones."""
+    layer = {"tokens": 1, "hidden": 4096, "inter": 14336, "experts": 8, "topk": 2}
+    wide, narrow = (
+        plan_columns(columns(**layer, weight_dtype=dtype), [load_chip("h100-sxm")]) for dtype in (None, "int4")
+    )
+    read = [table.columns.traffic_bytes[0, 0, 0] for table in (wide, narrow)]
+    assert read[1] == pytest.approx(2 * 3 * 4096 * 14336 / 2, rel=1e-3)
+    assert read[0] == pytest.approx(4 * read[1], rel=1e-3)
+    assert narrow.duration_s.item() < 0.5 * wide.duration_s.item()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"topk": 16, "experts": 8}, "topk must be at most experts, got 16 with 8 experts"),
+        ({"expert_ranks": 3}, "experts must be a multiple of expert_ranks, got 3 with 128 experts"),
+    ],
+)
+def test_layers_that_cannot_be_are_refused(sizes, message):
+    with pytest.raises(SimulationError, match=message):
+        columns(**sizes)
 
 
 def test_rows_are_conserved_and_no_expert_has_more_than_the_tokens():
