@@ -26,7 +26,14 @@ class Handover:
     """The works of a trace's ops under a policy; a pure function of ops, chip and policy."""
 
     def __init__(
-        self, ops: Sequence[Op], works: list[KernelWork], main_bytes: Sequence[float], chip: Chip, policy: Policy
+        self,
+        ops: Sequence[Op],
+        works: list[KernelWork],
+        main_bytes: Sequence[float],
+        chip: Chip,
+        policy: Policy,
+        *,
+        streams: int,
     ) -> None:
         self.main_memory = chip.main_memory.name
         self._works = works
@@ -35,9 +42,7 @@ class Handover:
         if not policy.persistent:
             self._joined = works
         self._alone_ps = [alone_ps(work) for work in works], [alone_ps(work) for work in self._joined]
-        room = (
-            chip.memories[-2].capacity_bytes / (policy.streams * policy.microbatches) if len(chip.memories) > 1 else 0.0
-        )
+        room = chip.memories[-2].capacity_bytes / streams if len(chip.memories) > 1 else 0.0
         self._ahead = [_ahead(op, each, room) for op, each in zip(ops, main_bytes, strict=True)]
         self._prefetches = policy.prefetch
 

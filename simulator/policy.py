@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from simulator.errors import SimulationError
 
+# Kernels that a CUDA device runs at once from compute capability 7.0 on (resident grids, CUDA programming guide).
+MOST_AT_ONCE = 128
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
@@ -18,7 +21,7 @@ class Policy:
             cost beyond that of a smallest kernel is work, and stays.
         streams: streams that independent branches of a trace are spread over; 1 leaves calls where they were.
         microbatches: independent batches of the traced program at once, each on streams of its own and one kernel
-            behind the one before it, so that unlike kernels meet.
+            behind the one before it, so that unlike kernels meet. Either these or `streams` may be more than 1.
     """
 
     prefetch: bool = False
@@ -28,8 +31,12 @@ class Policy:
 
     def __post_init__(self) -> None:
         for name in ("streams", "microbatches"):
-            if getattr(self, name) < 1:
-                raise SimulationError(f"{name} must be at least 1, got {getattr(self, name)}")
+            if not 1 <= getattr(self, name) <= MOST_AT_ONCE:
+                raise SimulationError(f"{name} must be from 1 to {MOST_AT_ONCE}, got {getattr(self, name)}")
+        if self.streams > 1 and self.microbatches > 1:
+            raise SimulationError(
+                "streams and microbatches cannot go together, as every batch has streams of its own; leave out one"
+            )
 
 
 PLAIN = Policy()

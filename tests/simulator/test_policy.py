@@ -9,7 +9,7 @@ import pytest
 from profiler.op import Op
 from simulator import analytic, event
 from simulator.errors import SimulationError
-from simulator.handover import alone_ps
+from simulator.handover import Handover, alone_ps
 from simulator.kernel_process import isolated_ps, kernel_work
 from simulator.placement import repeat, spread
 from simulator.plans import plan_ops
@@ -78,6 +78,22 @@ def test_no_more_weights_are_loaded_than_there_is_room_or_time_for(build):
     assert saved_s == pytest.approx(0.0, abs=0.1e-6)
 
 
+def test_room_is_shared_by_all_streams_of_a_trace(build):
+    """Each of two streams of the trace's own has 20 of 40 MB, of which a kernel's operands take 1."""
+    chip = toy(build)
+    ops = [vector_op(build, flops=2_560_000_000, read=500_000, written=500_000), vector_op(build, weights=30_000_000)]
+    plans = plan_ops(ops, [chip])
+    works = [kernel_work(plans.plan(op), chip) for op in range(2)]
+    for streams, loaded_s in ((1, 30e-6), (2, 19e-6)):
+        handover = Handover(ops, works, [1e6, 30e6], chip, Policy(prefetch=True), streams=streams)
+        assert handover.wanted_ps(0, 1) == pytest.approx(loaded_s * 1e12, rel=0.01)
+    one = build.trace(ops, [0, 1])
+    both = build.trace(ops, [0, 0, 1, 1], stream=[0, 1, 0, 1])
+    # Alone all 30 us are hidden but the cache's 6; of both, 11 us of each are left, one behind the other.
+    left = [seconds(trace, chip, Policy(prefetch=True)) - each for trace, each in ((one, 100e-6), (both, 200e-6))]
+    assert left == pytest.approx([6e-6, 22e-6], rel=0.1)
+
+
 def test_weights_that_depend_on_routing_are_not_loaded_ahead(build):
     chip = toy(build)
     compute = vector_op(build, flops=2_560_000_000, read=500_000)
@@ -120,6 +136,19 @@ def test_fixed_cost_that_is_work_stays(build):
 def test_persistent_kernels_are_never_dispatched_one_by_one(build):
     with pytest.raises(SimulationError, match="mode must be graph"):
         seconds(build.trace([build.pointwise(1)], [0]), build.chip(), Policy(persistent=True), mode="eager")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"streams": 0}, "streams must be from 1 to 128, got 0"),
+        ({"microbatches": 1_000_000}, "microbatches must be from 1 to 128, got 1000000"),
+        ({"streams": 2, "microbatches": 2}, "streams and microbatches cannot go together"),
+    ],
+)
+def test_policies_that_no_device_plays_are_refused(options, message):
+    with pytest.raises(SimulationError, match=message):
+        Policy(**options)
 
 
 def branches(build):
