@@ -168,7 +168,10 @@ def scale_sim(python: str, size: int) -> dict[str, float] | None:
         (Path(folder) / "product.csv").write_text(f"Layer, M, N, K,\nproduct, {size}, {size}, {size},\n")
         (Path(folder) / "layout.csv").write_text("Layer name,\n")
         program = Path(python).absolute() if "/" in python else python
-        done = subprocess.run([program, "-c", PROGRAM], cwd=folder, capture_output=True, text=True, check=False)
+        try:
+            done = subprocess.run([program, "-c", PROGRAM], cwd=folder, capture_output=True, text=True, check=False)
+        except OSError as error:
+            raise SystemExit(f"cannot run --peer-python {python}: {error.strerror}") from None
     if done.returncode == MISSING:
         return None
     if done.returncode:

@@ -130,7 +130,7 @@ def predict_models(
 def _detail(one: MeasuredModel) -> str:
     """What tells rows of one model and program apart, besides the batch: lengths of text, and what is cached."""
     if one.program == "forward":
-        return f"{one.prompt:,} tokens" + (f" after {one.context:,}" if one.context else "")
+        return f"{one.prompt:,} token{'s' * (one.prompt > 1)}" + (f" after {one.context:,}" if one.context else "")
     if one.program != "text_step":
         return ""
     cache = dict(one.options).get("cache", "none")

@@ -80,9 +80,7 @@ def play(
     trace, chip = setting.trace, setting.chip
     works = [kernel_work(setting.table.plan(op), chip) for op in range(len(trace.ops))]
     main_bytes = setting.table.columns.traffic_bytes[0, :, 0].tolist()
-    streams = max(
-        1, len(np.unique(trace.calls.stream))
-    )  # its own, or those of the policy: each has its part of the room
+    streams = max(1, len(np.unique(trace.calls.stream)))  # the trace's own or the policy's: they share the room
     handover = Handover(trace.ops, works, main_bytes, chip, policy, streams=streams)
     joins = _joins(trace) if policy.persistent else [False] * len(trace.calls)
     playback = Playback(
