@@ -36,7 +36,7 @@ _BANDWIDTH_BUDGET_S = {"brief": 0.015, "full": 0.07}  # per window of a working 
 _TRAFFIC_BYTES = {"cpu": 64 * MIB, "cuda": 2 * GIB}  # least that one reading call goes through
 _LATENCY_SETS = (16 * KIB, 512 * KIB, 8 * MIB, 32 * MIB, 256 * MIB)
 _DISTURBED_SHARE = 0.1  # others' share of one processor above which a step runs again at the end
-_REPEAT_UNTIL_S = {"brief": 25.0, "full": 60.0}  # a third visit of a step starts no later than this
+_REPEAT_UNTIL_S = {"brief": 20.0, "full": 60.0}  # a third visit of a step starts no later than this
 _NAMED = ("exponential", "dispatch", "launch")  # figures with fields of their own
 _HIDDEN_BY_DISPATCH = 20  # a call this many times longer than a bare dispatch shows the memory
 
@@ -65,7 +65,7 @@ def format_bytes(size: int) -> str:
 class MicrobenchmarkRun:
     """All micro-benchmarks of one device: iterate over it, showing each step's name, then read `result`.
 
-    `brief` takes about 15 s on a small CPU, `full` about 50 s.
+    `brief` takes up to 20 s on a small CPU, `full` a minute, less where all figures settle before.
     """
 
     def __init__(self, *, mode: Mode = "brief", device: str = "cpu") -> None:

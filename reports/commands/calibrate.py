@@ -12,7 +12,7 @@ def calibrate(
     output: Annotated[Path, typer.Option("--output", "-o", help="The chip file to write.")] = Path(
         "out/this-machine.toml"
     ),
-    brief: Annotated[bool, typer.Option("--brief", help="About 15 seconds instead of a minute.")] = False,
+    brief: Annotated[bool, typer.Option("--brief", help="About 20 seconds instead of a minute.")] = False,
     device: Annotated[str, typer.Option(help="cpu, or cuda for the current GPU.")] = "cpu",
     as_json: AsJson = False,
 ) -> None:
