@@ -7,6 +7,7 @@ from roofline.chip import Chip
 
 FOREIGN_PREFIX = "constants of"
 _SAME_FAMILY = "a chip of the same family"
+_FACTS = frozenset({"cluster_cores", "k_padding_bytes", "power_of_two_tiles"})  # of the kernels of a generation
 
 
 def with_family_constants(chip: Chip, names: Iterable[str], load: Callable[[str], Chip]) -> Chip:
@@ -37,11 +38,17 @@ def with_family_constants(chip: Chip, names: Iterable[str], load: Callable[[str]
 
 
 def with_constants_of(chip: Chip, donor: Chip) -> Chip:
-    """The chip with all constants of another one instead of its own; `sources` says so."""
+    """The chip with all constants of another one instead of its own; `sources` says so.
+
+    What its file says of the kernels that its matrix units take is no constant but a fact of the generation, and stays.
+    """
     sources = tuple((key, text) for key, text in chip.sources if key.partition(".")[0] != "calibration")
     scopes = dict.fromkeys(_scope(key) for key, _ in donor.calibration)
     moved = tuple(_moved(donor, scope, "") for scope in scopes)
-    return replace(chip, calibration=donor.calibration, sources=sources + moved)
+    own = tuple((key, value) for key, value in chip.calibration if _name(key) in _FACTS)
+    stated = {_name(key) for key, _ in own}
+    taken = tuple((key, value) for key, value in donor.calibration if _name(key) not in stated)
+    return replace(chip, calibration=taken + own, sources=sources + moved)
 
 
 def has_own_constants(chip: Chip, scope: str) -> bool:
@@ -63,3 +70,7 @@ def _moved(donor: Chip, scope: str, why: str) -> tuple[str, str]:
 
 def _scope(key: str) -> str:
     return key.rpartition(".")[0]
+
+
+def _name(key: str) -> str:
+    return key.rpartition(".")[2]

@@ -13,7 +13,7 @@ import numpy as np
 from profiler.op import Kind
 from simulator.chip_columns import ChipColumns
 from simulator.kernels.gemm_constants import CONSTANTS, GemmConstants
-from simulator.kernels.gemm_tiles import CANDIDATES, Products, best_candidates, exposed_s, tiling, working_set
+from simulator.kernels.gemm_tiles import CANDIDATES, Products, best_candidates, exposed_s, ramped_s, tiling, working_set
 from simulator.kernels.systolic import array_sides
 from simulator.op_columns import DTYPES, FloatArray, OpColumns
 from simulator.stages import PlanColumns, level_traffic
@@ -21,9 +21,6 @@ from simulator.stages import PlanColumns, level_traffic
 __all__ = ["CONSTANTS", "KINDS", "plan"]
 
 KINDS: tuple[Kind, ...] = ("gemm",)
-
-_CACHE_SHARPNESS = 5.0  # activations are used again after a stream of weights, so replacement is gradual
-_TURN_SHARPNESS = 30.0  # weights that take turns are all replaced once they do not all fit
 
 
 def plan(ops: OpColumns, chips: ChipColumns) -> PlanColumns:
@@ -62,9 +59,11 @@ def _plan_dtype(ops: OpColumns, chips: ChipColumns, dtype: str) -> PlanColumns:
     )
     traffic[0] -= np.where(chips.last_cache > 0, products.taken_bytes - products.main_bytes, 0.0)
     efficiency = _level_efficiency(constants, chips)
-    load_s = (traffic / (efficiency * chips.level_peak_bandwidth)[:, None, :]).max(axis=0)
+    level_s = traffic / (efficiency * chips.level_peak_bandwidth)[:, None, :]
+    load_s = level_s.max(axis=0)
+    ramped_load_s = np.maximum(load_s, ramped_s(constants, level_s[0]))
     stages = chosen.per_core * chosen.steps
-    beyond_s = exposed_s(products, chosen.core_s, load_s, stages)
+    beyond_s = exposed_s(products, chosen.core_s, load_s, ramped_load_s, stages)
     first_s = np.where(constants.stream_latency_s > 0, 0.0, chips.first_access_s)
     return PlanColumns(
         tile_m=tile_m,
@@ -138,14 +137,16 @@ def _main_bytes(ops: OpColumns, chips: ChipColumns, constants: GemmConstants) ->
     cache = np.maximum(chips.last_cache, 1.0)
     turn = (copies * weights + others) / (constants.weight_cache_ratio * cache)
     between = ops.moved_bytes / (constants.activation_cache_ratio * cache)
-    held = weights * _held(turn, _TURN_SHARPNESS) + others * _held(between, _CACHE_SHARPNESS)
+    held = weights * _held(turn, constants.weight_cache_sharpness) + others * _held(
+        between, constants.activation_cache_sharpness
+    )
     main: FloatArray = np.where((copies > 0) & (chips.last_cache > 0), moved - held, moved)
     return main
 
 
-def _held(fill: FloatArray, sharpness: float) -> FloatArray:
+def _held(fill: FloatArray, sharpness: FloatArray) -> FloatArray:
     """Part that a cache still holds after `fill` times its usable capacity has gone through it."""
-    held: FloatArray = 1.0 / (1.0 + np.minimum(fill, 1e6 ** (1.0 / 3.0)) ** sharpness)
+    held: FloatArray = 1.0 / (1.0 + np.minimum(fill, 1e3) ** sharpness)
     return held
 
 

@@ -1,6 +1,6 @@
 """Constants of the model of matrix products: what `[calibration.gemm]` and `[calibration.gemm.<dtype>]` may hold."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -47,6 +47,15 @@ CONSTANTS: tuple[Constant, ...] = (
     _constant("t0_s", 1e-7, 1.5e-6, 4e-6, "s", "launch of a kernel in a graph, its end included"),
     _constant("stream_latency_s", 1e-9, 1e-6, 3e-6, "s", "before bytes stream at full rate (latency)", default=0.0),
     _constant(
+        "memory_ramp_s",
+        1e-8,
+        2e-6,
+        3e-5,
+        "s",
+        "what a stream from main memory loses until it runs at full rate",
+        default=0.0,
+    ),
+    _constant(
         "k_step_clocks",
         20.0,
         200.0,
@@ -83,6 +92,24 @@ CONSTANTS: tuple[Constant, ...] = (
         "weight_cache_ratio", 0.05, 0.5, 1.3, "", "part of the shared cache that keeps weights in turn", default=0.5
     ),
     _constant(
+        "activation_cache_sharpness",
+        2.0,
+        5.0,
+        40.0,
+        "",
+        "how suddenly activations that do not fit are lost",
+        default=5.0,
+    ),
+    _constant(
+        "weight_cache_sharpness",
+        2.0,
+        30.0,
+        40.0,
+        "",
+        "how suddenly weights in turn that do not fit are lost",
+        default=30.0,
+    ),
+    _constant(
         "vector_ingest_bytes_per_clock_per_core",
         2.0,
         10.0,
@@ -100,6 +127,14 @@ CONSTANTS: tuple[Constant, ...] = (
     ),
 )
 _DEFAULTS = {constant.name: constant.default for constant in CONSTANTS}
+STEP_BYTES = 128.0  # one K step: 64 elements of 16 bits, a full row of shared-memory banks
+_FACTS = {  # what a chip's kernels are like and how its library chooses: read off, not fitted
+    "k_padding_bytes": STEP_BYTES,  # K is padded to a multiple of this
+    "power_of_two_tiles": 0.0,  # 1: no tiles of sides in between
+    "largest_tiles_first": 0.0,  # 1: products that fill the cores with the largest tiles take no others
+    "split_least_macs": 0.0,  # multiply-adds of the smallest product whose K is split
+    "skinny_split_fill": np.inf,  # small tiles over cores, beyond which K of a skinny product is not split
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -117,6 +152,7 @@ class GemmConstants:
     shared_efficiency: FloatArray
     t0_s: FloatArray
     stream_latency_s: FloatArray
+    memory_ramp_s: FloatArray
     k_step_clocks: FloatArray
     pipeline_steps: FloatArray
     ingest_bytes_per_clock_per_core: FloatArray
@@ -128,12 +164,18 @@ class GemmConstants:
     overlap_loss: FloatArray
     activation_cache_ratio: FloatArray
     weight_cache_ratio: FloatArray
+    activation_cache_sharpness: FloatArray
+    weight_cache_sharpness: FloatArray
     vector_ingest_bytes_per_clock_per_core: FloatArray
     vector_s: FloatArray
     conversion_s: FloatArray
     conversion_passes: FloatArray
     cluster_cores: FloatArray
+    k_padding_bytes: FloatArray
+    split_least_macs: FloatArray
+    skinny_split_fill: FloatArray
     has_power_of_two_tiles: BoolArray
+    has_largest_tiles_first: BoolArray
 
     @classmethod
     def from_chips(cls, chips: ChipColumns, dtype: str) -> "GemmConstants":
@@ -149,15 +191,22 @@ class GemmConstants:
             "split_k_s": chips.split_k_s,
         }
         values: dict[str, FloatArray] = {}
-        for column in fields(cls)[:-2]:
-            default = _DEFAULTS[column.name]
-            start = derived[column.name] if default is None else default
-            values[column.name] = chips.constant(column.name, *_scopes(dtype), default=start)
+        for name, default in _DEFAULTS.items():
+            start = derived[name] if default is None else default
+            values[name] = chips.constant(name, *_scopes(dtype), default=start)
         for name in ("matrix_efficiency", "sustained_clock_ratio", "memory_efficiency", "shared_efficiency"):
             values[name] = np.minimum(values[name], 1.0)
+        facts = {name: chips.constant(name, *_scopes(dtype), default=default) for name, default in _FACTS.items()}
         cluster = np.maximum(1.0, chips.constant("cluster_cores", *_scopes(dtype), default=chips.cluster_cores))
-        powers = chips.constant("power_of_two_tiles", *_scopes(dtype), default=0.0) > 0
-        return cls(cluster_cores=cluster, has_power_of_two_tiles=powers, **values)
+        return cls(
+            cluster_cores=cluster,
+            k_padding_bytes=np.clip(facts["k_padding_bytes"], 1.0, STEP_BYTES),
+            split_least_macs=facts["split_least_macs"],
+            skinny_split_fill=facts["skinny_split_fill"],
+            has_power_of_two_tiles=facts["power_of_two_tiles"] > 0,
+            has_largest_tiles_first=facts["largest_tiles_first"] > 0,
+            **values,
+        )
 
 
 def _scopes(dtype: str) -> tuple[str, str]:

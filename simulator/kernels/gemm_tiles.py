@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from simulator.chip_columns import ChipColumns
-from simulator.kernels.gemm_constants import GemmConstants
+from simulator.kernels.gemm_constants import STEP_BYTES, GemmConstants
+from simulator.kernels.gemm_rules import is_offered
 from simulator.kernels.systolic import occupied_macs
 from simulator.op_columns import BoolArray, FloatArray, IntArray
 from simulator.stages import missed_overlap_s
 
-STEP_BYTES = 128.0  # one K step: 64 elements of 16 bits, a full row of shared-memory banks
 SIDES = (16, 32, 64, 96, 128, 192, 256)
 _LARGEST_TILE = 128 * 256  # 32-bit accumulators of a larger tile do not fit the registers of a core
 _SPLITS = (1, 2, 3, 4, 6, 8, 12, 16, 32, 64)
@@ -151,7 +151,9 @@ def tiling(products: Products, chips: ChipColumns, tile_m: FloatArray, tile_n: F
     step_k = STEP_BYTES / products.element_bytes
     rows, columns = np.ceil(products.m / tile_m), np.ceil(products.n / tile_n)
     all_steps = np.ceil(products.k / step_k)
-    steps = np.ceil(all_steps / split)
+    # Whole units of padding: half steps where kernels go along K by 64 bytes.
+    padded = constants.k_padding_bytes / STEP_BYTES
+    steps = np.ceil(products.k / (step_k * padded * split)) * padded
     tiles = products.batch * rows * columns * split
     per_core = np.ceil(tiles / chips.cores)
     area = tile_m * tile_n
@@ -175,7 +177,6 @@ def tiling(products: Products, chips: ChipColumns, tile_m: FloatArray, tile_n: F
     shared_bandwidth = chips.shared_bandwidth * constants.shared_efficiency
     combined_s = constants.split_k_s + constants.reduction_passes * partial_bytes / shared_bandwidth
     is_smallest = (tile_m <= SIDES[0]) & (tile_n <= SIDES[0])
-    is_offered = ~constants.has_power_of_two_tiles | ~_is_between_powers(tile_m, tile_n)
     vector_runs = (products.m <= 1) & (constants.vector_ingest_bytes_per_clock_per_core > 0)
     return Tiling(
         tiles=tiles,
@@ -193,7 +194,8 @@ def tiling(products: Products, chips: ChipColumns, tile_m: FloatArray, tile_n: F
         # Two stages of operands must fit a core's own memory, and each part of a split must have a step.
         fits=((2.0 * step_bytes <= chips.core_memory_bytes) | is_smallest)
         & ((split <= all_steps) | (split == 1))
-        & is_offered
+        & (~constants.has_power_of_two_tiles | ~_is_between_powers(tile_m, tile_n))
+        & is_offered((products.batch, products.m, products.n, products.k), chips, constants, area, split)
         & (~is_vector | vector_runs),
     )
 
@@ -248,14 +250,27 @@ def working_set(products: Products) -> FloatArray:
     return (products.m + products.n) * products.k * products.element_bytes
 
 
-def exposed_s(products: Products, core_s: FloatArray, load_s: FloatArray, stages: FloatArray) -> FloatArray:
+def ramped_s(constants: GemmConstants, main_s: FloatArray) -> FloatArray:
+    """Time of a stream from main memory, which begins at three quarters of its rate and nears the full one.
+
+    A byte that would pass at the time t takes `1 + exp(-t / (3 ramp)) / 3` times as long: the ramp is lost in all.
+    """
+    lost = constants.memory_ramp_s
+    passed = np.expm1(-main_s / (3.0 * np.where(lost > 0, lost, 1.0)))
+    ramped: FloatArray = main_s - lost * passed
+    return ramped
+
+
+def exposed_s(
+    products: Products, core_s: FloatArray, load_s: FloatArray, ramped_load_s: FloatArray, stages: FloatArray
+) -> FloatArray:
     """What the main loop takes beyond what any plan plays, the longer of core and memory and one stage of the shorter.
 
-    Memory needs its latency before it streams, and part of the shorter side is not hidden. Both are nothing on a chip
-    without calibration.
+    Memory needs its latency before it streams and nears its full rate only then (`ramped_load_s`), and part of the
+    shorter side is not hidden. All are nothing on a chip without calibration.
     """
     constants = products.constants
-    streamed_s = load_s + constants.stream_latency_s
+    streamed_s = ramped_load_s + constants.stream_latency_s
     longer, shorter = np.maximum(core_s, streamed_s), np.minimum(core_s, streamed_s)
     part = np.divide(shorter, longer, out=np.zeros_like(longer), where=longer > 0)
     whole = longer + constants.overlap_loss * shorter * part
@@ -271,11 +286,14 @@ def cost_s(products: Products, chips: ChipColumns, candidate: Tiling) -> FloatAr
     taken = np.maximum(products.taken_bytes, candidate.tile_bytes + products.write_bytes)
     far = products.main_bytes + candidate.far_bytes * np.clip(1.0 - held, 0.0, 1.0)
     main = np.where(chips.last_cache > 0, far, taken)
-    main_bandwidth = chips.level_peak_bandwidth[0] * constants.memory_efficiency
-    load_s = np.maximum(main / main_bandwidth, taken / (chips.shared_bandwidth * constants.shared_efficiency))
+    main_s = main / (chips.level_peak_bandwidth[0] * constants.memory_efficiency)
+    shared_s = taken / (chips.shared_bandwidth * constants.shared_efficiency)
+    load_s = np.maximum(main_s, shared_s)
+    ramped_load_s = np.maximum(ramped_s(constants, main_s), shared_s)
     stages = candidate.per_core * candidate.steps
     missed = missed_overlap_s(candidate.core_s, load_s, np.array(np.inf), stages)
-    main_loop_s = np.maximum(candidate.core_s, load_s) + missed + exposed_s(products, candidate.core_s, load_s, stages)
+    beyond_s = exposed_s(products, candidate.core_s, load_s, ramped_load_s, stages)
+    main_loop_s = np.maximum(candidate.core_s, load_s) + missed + beyond_s
     total = main_loop_s + candidate.prologue_s + candidate.epilogue_s + candidate.reduction_s
     fitting: FloatArray = np.where(candidate.fits, total, np.inf)
     return fitting

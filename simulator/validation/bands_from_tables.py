@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from roofline.chip_families import with_constants_of
 from roofline.chipfile import load_chip
 from simulator.bands import COVERAGE, FAMILY, FOREIGN, OWN, Band
 from simulator.op_columns import FloatArray, IntArray
@@ -65,7 +66,7 @@ def moved_bands(tables: Sequence[MeasuredTable]) -> list[Band]:
             if donor.name == chip.name:
                 continue
             basis = FAMILY if donor.family == chip.family else FOREIGN
-            predicted_s = predict_s(sample, replace(chip, calibration=donor.calibration))
+            predicted_s = predict_s(sample, with_constants_of(chip, donor))
             ratios.setdefault((basis, table.op, table.dtype), []).append(sample.measured_s / predicted_s)
     return [
         _band(replace(tables[0], chip="*"), basis, "all", np.concatenate(found), np.ones(sum(map(len, found))))

@@ -1,7 +1,7 @@
 """Tables of the package `aiconfigurator-core` (Apache-2.0): kernel latencies measured on real GPUs, as `MeasuredTable`.
 
-Its latencies are means of CUDA-graph replays without an L2 flush; a GEMM goes through six weight copies in turn. Rows
-of narrow types hold the kernel that quantizes the activations; attention rows hold the storing of keys and values.
+Its latencies are means of CUDA-graph replays without an L2 flush; a GEMM goes through copies of its weights in turn.
+Rows of narrow types hold the kernel that quantizes the activations; attention rows hold the storing of keys and values.
 """
 
 import re
@@ -17,6 +17,7 @@ from pyarrow import parquet
 from profiler.op import DTYPE_BITS
 from roofline.chip import Chip
 from simulator.errors import SimulationError
+from simulator.op_columns import FloatArray
 from simulator.validation.sequence_tables import delta_rule, mamba2
 from simulator.validation.stream_tables import elementwise, mixing, row_scale, topk
 from simulator.validation.tables import MeasuredTable, measured_table
@@ -29,8 +30,6 @@ SYSTEMS: dict[str, str] = {
     "b200-sxm": "b200_sxm",
     "l40s": "l40s",
 }
-# Where measured times show weights found again exactly if whole copies fill the last cache, however many that takes.
-_COPIES_FILL_CACHE = {"l40s"}
 BACKENDS: tuple[str, ...] = ("trtllm", "vllm", "sglang", "nccl")
 
 _FLOAT8: dict[str, str | int] = {"dtype": "float8_e4m3fn", "quantizes_input": 1}
@@ -85,7 +84,22 @@ class TableKind:
 def _gemm(table: pd.DataFrame, dtype: str) -> pd.DataFrame:
     name, values = _GEMM_DTYPES[dtype]
     rows = table[table["gemm_dtype"] == name]
-    return rows.assign(kind="gemm", weight_copies=6, **values)
+    return rows.assign(kind="gemm", **values)
+
+
+def _weight_copies(rows: pd.DataFrame, chip: Chip, backend: str, version: str) -> FloatArray:
+    """How many copies of its weights each product of a table went through in turn.
+
+    As the package's collectors have it (ai-dynamo/aiconfigurator, collector/*/collect_gemm.py): six, or five for
+    TensorRT-LLM; since its version 1.3 only as many as fill the last cache.
+    """
+    if backend != "trtllm":
+        return np.full(len(rows), 6.0)
+    if [int(part) for part in version.split(".")[:2]] < [1, 3]:
+        return np.full(len(rows), 5.0)
+    weight_bytes = rows["n"] * rows["k"] * DTYPE_BITS[str(rows["dtype"].iloc[0])] / 8
+    filling: FloatArray = np.ceil(chip.memories[-2].capacity_bytes / weight_bytes).to_numpy()
+    return np.clip(filling, 1.0, 5.0)
 
 
 def _prefill(table: pd.DataFrame, dtype: str) -> pd.DataFrame:
@@ -314,9 +328,8 @@ def silicon_table(chip: Chip, op: str, dtype: str, backend: str) -> MeasuredTabl
     if rows.empty:
         raise SimulationError(f"no rows of dtype {dtype} in the {op} table of {backend} on {chip.name}")
     rows = rows.assign(measured_s=rows["latency"] * 1e-3)
-    if op == "gemm" and chip.name in _COPIES_FILL_CACHE:
-        weight_bytes = rows["n"] * rows["k"] * DTYPE_BITS[str(rows["dtype"].iloc[0])] / 8
-        rows = rows.assign(weight_copies=np.maximum(1.0, np.ceil(chip.memories[-2].capacity_bytes / weight_bytes)))
+    if op == "gemm":
+        rows = rows.assign(weight_copies=_weight_copies(rows, chip, backend, newest.name))
     return measured_table(
         rows[rows["measured_s"] > 0],
         chip=chip,

@@ -70,7 +70,7 @@ def test_designs_take_the_constants_that_the_space_asks_for(trace, asked, donor,
     evaluate = evaluator(trace, template=found, calibration=constants_of(found))
     values = {"clock_ghz": np.array([1.1])}
     plain = chip_of(evaluator(trace), values, "one")  # with the constants of H100
-    by_hand = with_constants_of(replace(plain, launch_s=launch_s), load_chip(donor))
+    by_hand = with_constants_of(replace(plain, launch_s=launch_s, calibration=()), load_chip(donor))
     seconds = evaluate(values).metrics["toy.seconds_per_unit"][0] * 4
     assert seconds == pytest.approx(analytic.simulate(trace, by_hand).makespan_s, rel=1e-6)
     assert seconds != pytest.approx(analytic.simulate(trace, plain).makespan_s, rel=1e-3)

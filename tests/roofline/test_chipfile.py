@@ -282,10 +282,21 @@ def test_chip_without_constants_takes_those_of_its_family(tmp_path):
 
 def test_constants_of_another_chip_are_not_taken_for_its_own():
     h200, moved = load_chip("h200-sxm"), with_constants_of(load_chip("h200-sxm"), load_chip("h100-sxm"))
-    assert moved.calibration == load_chip("h100-sxm").calibration
+    assert dict(moved.calibration) == dict(load_chip("h100-sxm").calibration)
     assert moved.memories == h200.memories
     assert dict(moved.sources)["calibration.gemm"] == "constants of h100-sxm: not fitted to this one"
     assert has_own_constants(h200, "gemm") and not has_own_constants(moved, "gemm")
+
+
+def test_what_a_generation_can_do_stays_where_constants_are_moved():
+    h100, a100 = load_chip("h100-sxm"), load_chip("a100-sxm-80gb")
+    moved = dict(with_constants_of(a100, h100).calibration)
+    assert moved["gemm.k_step_clocks"] == dict(h100.calibration)["gemm.k_step_clocks"]
+    # No clusters, and kernels of another matrix instruction: not what an H100 has.
+    assert (moved["gemm.cluster_cores"], moved["gemm.power_of_two_tiles"], moved["gemm.k_padding_bytes"]) == (1, 1, 64)
+    assert "gemm.largest_tiles_first" not in moved
+    plain = replace(a100, calibration=())
+    assert dict(with_constants_of(plain, h100).calibration) == dict(h100.calibration)
 
 
 def test_order_of_constants_does_not_keep_a_chip_from_being_saved(tmp_path):

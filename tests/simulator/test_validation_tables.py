@@ -68,3 +68,20 @@ def test_silicon_tables_are_what_the_package_holds():
     assert 0.48 < table.held_out.mean() < 0.52
     decode = silicon_table(load_chip("a100-sxm-80gb"), "attention_decode", "bfloat16", "trtllm")
     assert decode.dropped > 0  # rows above the memory's peak, which the package is known to hold for this chip
+
+
+@pytest.mark.skipif(package_folder() is None, reason="the extra `silicon` (aiconfigurator-core) is not installed")
+@pytest.mark.parametrize(
+    ("chip", "backend", "copies"),
+    [
+        # Weights of 2, 33.6 and 134 MB: as many as fill 52.4 or 100.7 MB of cache, at most five.
+        ("h100-sxm", "trtllm", (5, 2, 1)),
+        ("l40s", "trtllm", (5, 3, 1)),
+        ("a100-sxm-80gb", "trtllm", (5, 5, 5)),  # an earlier release
+        ("h100-sxm", "vllm", (6, 6, 6)),
+    ],
+)
+def test_products_go_through_as_many_weights_as_the_benchmark_did(chip, backend, copies):
+    ops = silicon_table(load_chip(chip), "gemm", "bfloat16", backend).ops
+    n, k, found = (ops.size(name)[:, 0] for name in ("n", "k", "weight_copies"))
+    assert tuple(set(found[(n == side) & (k == side)]) for side in (1024, 4096, 8192)) == tuple({c} for c in copies)
