@@ -16,7 +16,7 @@ from simulator.validation.bands_from_tables import moved_bands, own_bands
 from simulator.validation.baselines import datasheet_roofline_s, fitted_roofline_s
 from simulator.validation.families import family
 from simulator.validation.scores import predict_s, score, scores_by_class
-from simulator.validation.silicon import SYSTEMS, TABLES, silicon_backends, silicon_table
+from simulator.validation.silicon import SYSTEMS, TABLES, silicon_backends, silicon_table, table_kind
 from simulator.validation.tables import MeasuredTable, read_table
 
 # The types that are validated where nothing is asked for, by family of kernels; every other type on request.
@@ -103,9 +103,8 @@ def chosen_table(chip: Chip, op: str, dtype: str, backend: str, file: Path | Non
     """One table to fit to: a file's, or the package's of this backend (default: the family's own)."""
     if file is not None:
         return read_table(file, chip, op=op, dtype=dtype)[0]
-    if op not in TABLES:
-        raise SimulationError(f"op must be one of {', '.join(TABLES)}, got {op!r}")
-    return silicon_table(chip, op, dtype, backend or TABLES[op].fitted or silicon_backends(chip.name, op)[0])
+    chosen = backend or table_kind(op).fitted or next(iter(silicon_backends(chip.name, op)), "any")
+    return silicon_table(chip, op, dtype, chosen)
 
 
 def run_all(tables: Iterable[tuple[MeasuredTable, Chip]]) -> Iterator[Run]:

@@ -293,9 +293,20 @@ def package_folder() -> Path | None:
 
 def silicon_backends(chip: str, op: str) -> tuple[str, ...]:
     """Backends that the package has tables of, for a family of kernels on a chip."""
-    folder = _folder(chip, op)
-    allowed = TABLES[op].backends or BACKENDS
-    return tuple(each for each in BACKENDS if each in allowed and _versions(folder / each, TABLES[op].file))
+    kind, folder = table_kind(op), _folder(chip, op)
+    allowed = kind.backends or BACKENDS
+    return tuple(each for each in BACKENDS if each in allowed and _versions(folder / each, kind.file))
+
+
+def table_kind(op: str) -> TableKind:
+    """What is known of the tables of a family of kernels.
+
+    Raises:
+        SimulationError: there is no such family.
+    """
+    if op not in TABLES:
+        raise SimulationError(f"op must be one of {', '.join(TABLES)}, got {op!r}")
+    return TABLES[op]
 
 
 def silicon_table(chip: Chip, op: str, dtype: str, backend: str) -> MeasuredTable:
@@ -304,13 +315,11 @@ def silicon_table(chip: Chip, op: str, dtype: str, backend: str) -> MeasuredTabl
     Raises:
         SimulationError: the package is not installed, or has no such table.
     """
-    if op not in TABLES:
-        raise SimulationError(f"op must be one of {', '.join(TABLES)}, got {op!r}")
-    kind = TABLES[op]
+    kind = table_kind(op)
     if dtype not in kind.dtypes:
         raise SimulationError(f"dtype of {op} must be one of {', '.join(kind.dtypes)}, got {dtype!r}")
     versions = _versions(_folder(chip.name, op) / backend, kind.file)
-    if not versions:
+    if not versions or backend not in (kind.backends or (backend,)):
         there = ", ".join(silicon_backends(chip.name, op)) or "none"
         raise SimulationError(f"no measured {op} of backend {backend!r} on {chip.name}; backends with a table: {there}")
     newest = versions[-1]

@@ -7,8 +7,10 @@ import pytest
 from roofline.chipfile import load_chip
 from simulator.bands import op_bands
 from simulator.eager_kernels import eager_chip
+from simulator.errors import SimulationError
 from simulator.op_frame import ops_from_frame
 from simulator.plans import plan_columns, plan_ops
+from simulator.validation.runs import chosen_table, chosen_tables
 from simulator.validation.scores import predict_s, score
 from simulator.validation.silicon import package_folder, silicon_backends, silicon_table
 from simulator.validation.tables import held_out_rows
@@ -135,6 +137,25 @@ def test_tables_of_single_kernels_only():
     row = np.flatnonzero((table.ops.size("rows")[:, 0] == 32768) & (table.ops.size("columns")[:, 0] == 16384))
     assert table.measured_s[row].item() == pytest.approx(0.5244e-3 + 0.1771e-3, rel=1e-3)
     assert table.ops.moved_bytes[row].item() == 3 * 32768 * 16384
+
+
+@needs_tables
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"chip": "h100-sxm", "op": "row_scale", "backend": "trtllm"}, "no measured row_scale of backend 'trtllm'"),
+        ({"op": "moe_as_measured"}, r"op must be one of gemm, moe, .*, got 'moe_as_measured'"),
+    ],
+)
+def test_tables_that_there_are_not_are_one_clear_line(asked, message):
+    with pytest.raises(SimulationError, match=message):
+        chosen_tables(**asked)
+
+
+@needs_tables
+def test_a_fit_to_a_family_that_the_chip_has_no_table_of_is_one_clear_line():
+    with pytest.raises(SimulationError, match=r"no measured mixing .* a100-sxm-80gb; backends with a table: none"):
+        chosen_table(load_chip("a100-sxm-80gb"), "mixing", "bfloat16", "", None)
 
 
 def test_elements_that_move_one_by_one_take_their_cores_time(build):
