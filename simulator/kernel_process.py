@@ -101,11 +101,3 @@ def play_kernel(device: Device, work: KernelWork) -> Generator[simpy.Event, obje
             yield env.timeout(work.epilogue_ps)
     if work.reduction_ps:
         yield env.timeout(work.reduction_ps)
-
-
-def isolated_ps(work: KernelWork, chip: Chip) -> int:
-    """Picoseconds of one kernel that has the device to itself."""
-    env = simpy.Environment()
-    env.process(play_kernel(Device(env, chip), work))
-    env.run()
-    return int(env.now)

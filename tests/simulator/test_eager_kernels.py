@@ -59,6 +59,17 @@ def test_constants_are_those_of_the_a100_but_for_the_rate_of_its_instructions() 
             assert moved[key] == pytest.approx(factor * a100[key], rel=1e-3), key
 
 
+@pytest.mark.parametrize("name", ["h100-sxm", "h200-sxm", "b200-sxm"])
+def test_eager_streams_have_the_constants_of_all_streams_and_a_rate_of_accesses(name: str) -> None:
+    chip = load_chip(name)
+    streams, eager = (
+        {key.removeprefix(scope): value for key, value in chip.calibration if key.startswith(scope)}
+        for scope in ("elementwise.", "eager.elementwise.")
+    )
+    assert eager.pop("accesses_per_clock_per_core") > 0
+    assert eager == streams
+
+
 def test_chip_without_eager_constants_stays_as_it_is() -> None:
     chip = load_chip("a100-sxm-80gb")
     assert eager_chip(chip) is chip

@@ -2,12 +2,13 @@ import time
 
 import numpy as np
 import pytest
+from kernel_alone import isolated_ps
 
 from profiler.op import KINDS
 from roofline.bounds import op_bounds
 from simulator import analytic, event
 from simulator.errors import SimulationError
-from simulator.kernel_process import isolated_ps, kernel_work
+from simulator.kernel_process import kernel_work
 from simulator.plans import plan_ops
 
 SIZES = ((1, 1, 1), (1, 4096, 4096), (7, 33, 129), (128, 128, 128), (1000, 777, 3), (4096, 512, 1024), (2048, 4097, 65))

@@ -5,12 +5,13 @@ from itertools import product
 
 import numpy as np
 import pytest
+from kernel_alone import isolated_ps
 
 from profiler.op import Op
 from simulator import analytic, event
 from simulator.errors import SimulationError
 from simulator.handover import Handover, alone_ps
-from simulator.kernel_process import isolated_ps, kernel_work
+from simulator.kernel_process import kernel_work
 from simulator.placement import repeat, spread
 from simulator.plans import plan_ops
 from simulator.policy import Policy
