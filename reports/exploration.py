@@ -221,5 +221,6 @@ class Exploration:
             "finalists": self.played_frame().to_dict("records"),
             "sensitivity": self.steps_frame().to_dict("records"),
             "whole_space": self.whole_frame().to_dict("records"),
+            "whole_space_not_weighed": self.not_weighed,
             "hypervolume": self.curve_frame().to_dict("records"),
         }

@@ -79,6 +79,7 @@ def test_front_holds_constraints_and_is_beaten_by_none(explored):
 def test_what_decides_over_the_whole_space_is_told(explored):
     folder, found = explored
     rows = {(row["parameter"], row["objective"]): row for row in found["whole_space"]}
+    assert found["whole_space_not_weighed"] == ""
     assert set(rows) == {
         (name, objective)
         for name in ("cores", "stacks", "clock_ghz", "denoise")
