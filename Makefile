@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint types contracts fast bench validate samplers-table scenario-tables whole-models known-chips study clean
+.PHONY: demo test lint types contracts fast bench validate samplers-table scenario-tables whole-models known-chips constants study clean
 
 demo: $(VENV)/.demo
 	$(BIN)/roofscape demo
@@ -78,6 +78,10 @@ whole-models: $(VENV)/.demo
 # The table of docs/area-power-cost.md: area, power and cost of real chips, published and predicted.
 known-chips: $(VENV)/.demo
 	$(BIN)/roofscape known-chips --markdown docs/tables/known_chips.md
+
+# Every calibration constant of the shipped chips, with its meaning and source.
+constants: $(VENV)/.demo
+	$(BIN)/roofscape chips --constants docs/tables/constants.md
 
 clean:
 	rm -rf $(VENV) out build dist *.egg-info

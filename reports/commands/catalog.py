@@ -1,6 +1,7 @@
 """`roofscape chips`, `models` and `samplers`: what is there to choose from."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 
 def chips(
     name: Annotated[str | None, typer.Argument(help="A chip's name or TOML file, for its figures and sources.")] = None,
+    constants: Annotated[
+        Path | None, typer.Option(help="Also write the calibration constants, with meaning and source, as Markdown.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the chips, or show one chip's figures and where each comes from.
@@ -23,8 +27,12 @@ def chips(
     from reports.console import print_json, print_line, print_table
     from roofline.chipfile import list_chips, load_chip
 
+    loaded = [load_chip(each) for each in (list_chips() if name is None else [name])]
+    if constants is not None:
+        from reports.constants_table import write_constants
+
+        write_constants(loaded, constants)
     if name is None:
-        loaded = [load_chip(each) for each in list_chips()]
         if as_json:
             print_json([asdict(chip) for chip in loaded])
             return
@@ -44,7 +52,7 @@ def chips(
         columns = ("name", "chip", "cores", "bf16 peak", "memory", "bandwidth", "ridge point", "TDP")
         print_table("Published peaks, dense", columns, rows, left=2)
         return
-    chip = load_chip(name)
+    chip = loaded[0]
     if as_json:
         print_json(asdict(chip))
         return

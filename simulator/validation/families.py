@@ -47,3 +47,14 @@ def family(op: str, dtype: str) -> Family:
     if dtype in _SHARED:
         return Family(scope=scope, constants=constants)
     return Family(scope=f"{scope}.{dtype}", constants=tuple(c for c in constants if c.of_dtype) or constants)
+
+
+def constants_of_section(section: str) -> dict[str, Constant]:
+    """Constants, by name, that a section of a chip's calibration may hold; none where no model owns the section."""
+    owner = section.partition(".")[0]
+    stems = {stem for stem, scope in _MODULES.values() if scope.partition(".")[0] == owner}
+    return {
+        constant.name: constant
+        for stem in sorted(stems)
+        for constant in import_module(f"simulator.kernels.{stem}").CONSTANTS
+    }

@@ -1,0 +1,68 @@
+"""Every calibration constant of the chips, with unit, meaning and source, as one Markdown page."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from reports.markdown import markdown_table, write_text
+from roofline.chip import Chip
+from roofline.chip_table import find_source
+from simulator.validation.families import constants_of_section
+
+GENERAL = "all kernels"
+# Constants that no family's fit moves: those of every kernel without its own, and those that choose a rule.
+_UNFITTED = {
+    "matrix_efficiency": "achievable part of the matrix peak (above 1 counts as 1)",
+    "memory_efficiency": "achievable part of main memory's bandwidth",
+    "t0_s": "fixed cost of a kernel, first access included",
+    "k_step_clocks": "latency of a 128-byte step along K",
+    "ingest_bytes_per_clock_per_core": "operands that a core takes in",
+    "epilogue_bytes_per_clock_per_core": "write-back of a tile",
+    "split_k_s": "second pass of a split reduction",
+    "wave_s": "exposed latency of each wave",
+    "smooth_max_p": "exponent of the smooth maximum",
+    "power_of_two_tiles": "1: tile sides are powers of two alone",
+    "cluster_cores": "neighbors that fetch a common panel once",
+    "generation": "of FlashAttention: 2, 3; 0 for the default tiles",
+    "split_limit": "most parts into which keys are split",
+}
+
+
+def write_constants(chips: Sequence[Chip], path: Path) -> None:
+    """Write a section for each scope: a row a constant, a column for each chip that has any there, and the sources.
+
+    Raises:
+        ReportError: where the file cannot be written.
+    """
+    write_text("".join(_page(chips)), path)
+
+
+def _page(chips: Sequence[Chip]) -> Iterator[str]:
+    yield "# Calibration constants\n\nAs the chip files hold them; a chip without a column takes those of its family.\n"
+    scopes = dict.fromkeys(_scope(name) for chip in chips for name, _ in chip.calibration)
+    for scope in sorted(scopes):
+        holders = [chip for chip in chips if any(_scope(name) == scope for name, _ in chip.calibration)]
+        yield f"\n## {scope or GENERAL}\n\n{_table(scope, holders)}\n"
+        yield from (f"- {chip.name}: {'; '.join(_sources(chip, scope))}\n" for chip in holders)
+
+
+def _sources(chip: Chip, scope: str) -> list[str]:
+    found = (find_source(chip.sources, f"calibration.{name}") for name, _ in chip.calibration if _scope(name) == scope)
+    return list(dict.fromkeys(source or "no source given" for source in found))
+
+
+def _table(scope: str, chips: Sequence[Chip]) -> str:
+    known = constants_of_section(scope)
+    values = [
+        {name.rpartition(".")[2]: value for name, value in chip.calibration if _scope(name) == scope} for chip in chips
+    ]
+    rows = []
+    for name in dict.fromkeys(name for each in values for name in each):
+        constant = known.get(name)
+        unit, meaning = (constant.unit, constant.meaning) if constant else ("", _UNFITTED.get(name, ""))
+        rows.append([name, unit, meaning, *(f"{each[name]:.4g}" if name in each else "" for each in values)])
+    headings = ["constant", "unit", "stands for", *(chip.name for chip in chips)]
+    return markdown_table(headings, rows, [False] * 3 + [True] * len(chips))
+
+
+def _scope(dotted: str) -> str:
+    return dotted.rpartition(".")[0]

@@ -1,0 +1,25 @@
+"""The table of constants in the documentation is what the chip files hold today."""
+
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from reports.cli import app
+from roofline.chipfile import list_chips, load_chip
+
+TABLE = Path(__file__).resolve().parents[2] / "docs" / "tables" / "constants.md"
+
+
+def test_documented_constants_are_those_of_the_chip_files(tmp_path):
+    written = tmp_path / "constants.md"
+    result = CliRunner().invoke(app, ["chips", "--constants", str(written)])
+    assert result.exit_code == 0
+    assert written.read_text(encoding="utf-8") == TABLE.read_text(encoding="utf-8"), "run `make constants`"
+
+
+def test_every_constant_of_every_chip_is_listed_with_a_meaning():
+    rows = [line.split(" | ") for line in TABLE.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+    listed = {cells[0].removeprefix("| "): cells[2] for cells in rows}
+    names = {name.rpartition(".")[2] for chip in list_chips() for name, _ in load_chip(chip).calibration}
+    assert names <= set(listed)
+    assert all(listed[name] for name in names)
