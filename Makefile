@@ -30,7 +30,7 @@ contracts: $(VENV)/.dev
 validate: $(VENV)/.silicon
 	$(BIN)/roofscape validate --markdown docs/tables/validation.md --write-bands simulator/bands.json
 
-# The tables of docs/scenarios.md; about half an hour of CPU time.
+# The tables of docs/scenarios.md; about five minutes of CPU time.
 scenario-tables: $(VENV)/.dev
 	for name in infill edit lengths rollouts budget budget-few-shot; do \
 		$(BIN)/roofscape scenario $$name --markdown docs/tables/scenario-$$name.md || exit 1; \
