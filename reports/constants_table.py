@@ -24,6 +24,13 @@ _UNFITTED = {
     "cluster_cores": "neighbors that fetch a common panel once",
     "generation": "of FlashAttention: 2, 3; 0 for the default tiles",
     "split_limit": "most parts into which keys are split",
+    "accesses_per_clock_per_core": "elements that kernels of eager programs find one by one",
+    "k_padding_bytes": "step along K to which products are padded",
+    "largest_tiles_first": "1: products that fill every core take the largest tile, whole",
+    "split_least_macs": "multiply-adds below which K is not split",
+    "skinny_split_fill": "small tiles a core up to which a skinny product's K is split",
+    "untuned_tile_rows": "rows of the tile of a layer of experts that the library did not tune",
+    "untuned_tile_columns": "its columns",
 }
 
 

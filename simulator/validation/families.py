@@ -51,7 +51,7 @@ def family(op: str, dtype: str) -> Family:
 
 def constants_of_section(section: str) -> dict[str, Constant]:
     """Constants, by name, that a section of a chip's calibration may hold; none where no model owns the section."""
-    owner = section.partition(".")[0]
+    owner = section.removeprefix("eager.").partition(".")[0]
     stems = {stem for stem, scope in _MODULES.values() if scope.partition(".")[0] == owner}
     return {
         constant.name: constant
