@@ -5,6 +5,7 @@ from pathlib import Path
 
 from reports.markdown import markdown_table, write_text
 from roofline.chip import Chip
+from roofline.chip_families import has_own_constants
 from roofline.chip_table import find_source
 from simulator.validation.families import constants_of_section
 
@@ -22,7 +23,7 @@ _UNFITTED = {
     "smooth_max_p": "exponent of the smooth maximum",
     "power_of_two_tiles": "1: tile sides are powers of two alone",
     "cluster_cores": "neighbors that fetch a common panel once",
-    "generation": "of FlashAttention: 2, 3; 0 for the default tiles",
+    "generation": "of FlashAttention: 2, 3, 4; 0 for the default tiles",
     "split_limit": "most parts into which keys are split",
     "accesses_per_clock_per_core": "elements that kernels of eager programs find one by one",
     "k_padding_bytes": "step along K to which products are padded",
@@ -47,7 +48,7 @@ def _page(chips: Sequence[Chip]) -> Iterator[str]:
     yield "# Calibration constants\n\nAs the chip files hold them; a chip without a column takes those of its family.\n"
     scopes = dict.fromkeys(_scope(name) for chip in chips for name, _ in chip.calibration)
     for scope in sorted(scopes):
-        holders = [chip for chip in chips if any(_scope(name) == scope for name, _ in chip.calibration)]
+        holders = [chip for chip in chips if has_own_constants(chip, scope)]
         yield f"\n## {scope or GENERAL}\n\n{_table(scope, holders)}\n"
         yield from (f"- {chip.name}: {'; '.join(_sources(chip, scope))}\n" for chip in holders)
 

@@ -53,19 +53,23 @@ def with_constants_of(chip: Chip, donor: Chip) -> Chip:
 
 def has_own_constants(chip: Chip, scope: str) -> bool:
     """Whether constants of a scope stand in the chip's own file, rather than taken from another chip."""
-    source = dict(chip.sources).get(f"calibration.{scope}", "")
+    source = dict(chip.sources).get(_section(scope), "")
     return any(_scope(key) == scope for key, _ in chip.calibration) and not source.startswith(FOREIGN_PREFIX)
 
 
 def has_foreign_constants(chip: Chip, scope: str) -> bool:
     """Whether constants of a scope were fitted neither on this chip nor on one of its family."""
-    source = dict(chip.sources).get(f"calibration.{scope}", "")
+    source = dict(chip.sources).get(_section(scope), "")
     return source.startswith(FOREIGN_PREFIX) and not source.partition(":")[0].endswith(_SAME_FAMILY)
 
 
 def _moved(donor: Chip, scope: str, why: str) -> tuple[str, str]:
-    section = f"calibration.{scope}" if scope else "calibration"
-    return section, f"{FOREIGN_PREFIX} {donor.name}{why}: not fitted to this one"
+    return _section(scope), f"{FOREIGN_PREFIX} {donor.name}{why}: not fitted to this one"
+
+
+def _section(scope: str) -> str:
+    """The key of a scope among a chip's sources."""
+    return f"calibration.{scope}" if scope else "calibration"
 
 
 def _scope(key: str) -> str:
