@@ -24,6 +24,7 @@ from roofline.chipfile import list_chips, load_chip
 from simulator.errors import SimulationError
 from simulator.op_columns import DTYPES, BoolArray, FloatArray, IntArray, OpColumns
 from simulator.size_classes import CLASSES, class_names, class_numbers
+from simulator.validation.families import section_of
 
 SCHEMA_VERSION = 1
 COVERAGE = 0.90
@@ -201,7 +202,8 @@ def _look_up(bands: Sequence[Band], chip: Chip, families: _Families, dtype: str)
     own_family = [band for band in bands if band.basis == FAMILY]
     candidates: list[tuple[list[Band], str]] = []
     for op, size_class in families:
-        is_foreign = has_foreign_constants(chip, op.partition("_")[0])
+        section = section_of(RELATIVES.get(op, op))
+        is_foreign = any(has_foreign_constants(chip, scope) for scope in (section, section.partition(".")[0]))
         own = [] if is_foreign else [b for b in bands if b.basis == OWN and b.chip == chip.name]
         found = _most_specific(own, op, dtype, size_class)
         basis = f"{op} measured on {chip.name}"

@@ -49,6 +49,11 @@ def family(op: str, dtype: str) -> Family:
     return Family(scope=f"{scope}.{dtype}", constants=tuple(c for c in constants if c.of_dtype) or constants)
 
 
+def section_of(op: str) -> str:
+    """Section of a chip's calibration that predicts a family of kernels; empty where the chip's general one does."""
+    return _MODULES[op][1] if op in _MODULES else ""
+
+
 def constants_of_section(section: str) -> dict[str, Constant]:
     """Constants, by name, that a section of a chip's calibration may hold; none where no model owns the section."""
     owner = section.removeprefix("eager.").partition(".")[0]

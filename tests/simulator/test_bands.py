@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from roofline.chip_families import with_constants_of
 from roofline.chipfile import load_chip
 from simulator.analytic import simulate
 from simulator.bands import Band, OpBands, combine, load_bands, op_bands, save_bands
@@ -45,6 +46,20 @@ def test_the_most_specific_band_counts():
     assert ends({**GEMM, "m": 512, "dtype": "int8"}) == (0.8, 1.3)  # another type: the widest of this chip's
     assert ends({**GEMM, "m": 512}, "h200-sxm") == (0.7, 1.5)  # same family, no band of its own here
     assert ends({**GEMM, "m": 512}, "l40s") == (0.5, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("row", "op"),
+    [
+        ({**GEMM, "m": 8}, "gemm"),
+        ({"kind": "collective", "dtype": "bfloat16", "elements": 4096, "ranks": 8}, "all_reduce"),
+    ],
+)
+def test_a_chip_with_constants_of_another_family_has_no_band_of_its_own(row, op):
+    own, moved = load_chip("h100-sxm"), with_constants_of(load_chip("h100-sxm"), load_chip("b200-sxm"))
+    ops, bands = ops_from_frame(pd.DataFrame([row])), (*BANDS, band(0.9, 1.1, op=op, size_class="any"))
+    assert op_bands(ops, own, bands).low_ratio.item() > 0.5
+    assert op_bands(ops, moved, bands).low_ratio.item() == 0.5
 
 
 def test_a_block_against_a_cache_takes_the_wider_of_its_neighbors():
