@@ -13,6 +13,7 @@ from simulator.sequence_formulas import conv, scan
 
 Rows = dict[str, Any]
 Formula = Callable[[Rows], dict[str, FloatArray]]
+_MOST_EXPERTS = 65_536  # more than any network has; the load of each is drawn
 
 # Columns that a kind needs, and columns that it may have with the value taken where they are absent or empty. The
 # defaults None follow from other columns: see the formula of the kind.
@@ -98,6 +99,8 @@ def _moe(v: Rows) -> dict[str, FloatArray]:
     A rank has its share of the rows, one at least; as many experts as it has rows, at most its own, are read once.
     """
     ranks = np.maximum(1.0, v["expert_ranks"])
+    if v["experts"].max(initial=0.0) > _MOST_EXPERTS:
+        raise SimulationError(f"experts must be at most {_MOST_EXPERTS:,}, got {v['experts'].max():,.0f}")
     for wrong, what, other in (
         (v["topk"] > v["experts"], "topk must be at most experts", "topk"),
         (v["experts"] % ranks != 0, "experts must be a multiple of expert_ranks", "expert_ranks"),

@@ -47,6 +47,7 @@ def test_weights_of_another_type_are_what_is_read():
     ("sizes", "message"),
     [
         ({"topk": 16, "experts": 8}, "topk must be at most experts, got 16 with 8 experts"),
+        ({"experts": 1e9}, "experts must be at most 65,536, got 1,000,000,000"),
         ({"expert_ranks": 3}, "experts must be a multiple of expert_ranks, got 3 with 128 experts"),
     ],
 )
