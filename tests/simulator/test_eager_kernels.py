@@ -71,7 +71,7 @@ def test_eager_streams_have_the_constants_of_all_streams_and_a_rate_of_accesses(
 
 
 def test_chip_without_eager_constants_stays_as_it_is() -> None:
-    chip = load_chip("a100-sxm-80gb")
+    chip = load_chip("l40s")
     assert eager_chip(chip) is chip
 
 
