@@ -58,8 +58,12 @@ def has_own_constants(chip: Chip, scope: str) -> bool:
 
 
 def has_foreign_constants(chip: Chip, scope: str) -> bool:
-    """Whether constants of a scope were fitted neither on this chip nor on one of its family."""
-    source = dict(chip.sources).get(_section(scope), "")
+    """Whether constants of a scope were fitted neither on this chip nor on one of its family.
+
+    The source of the scope tells, else that of the section it is a part of (`attention` of `attention.decode`).
+    """
+    told = dict(chip.sources)
+    source = told.get(_section(scope)) or told.get(_section(scope.partition(".")[0]), "")
     return source.startswith(FOREIGN_PREFIX) and not source.partition(":")[0].endswith(_SAME_FAMILY)
 
 

@@ -202,8 +202,7 @@ def _look_up(bands: Sequence[Band], chip: Chip, families: _Families, dtype: str)
     own_family = [band for band in bands if band.basis == FAMILY]
     candidates: list[tuple[list[Band], str]] = []
     for op, size_class in families:
-        section = section_of(RELATIVES.get(op, op))
-        is_foreign = any(has_foreign_constants(chip, scope) for scope in (section, section.partition(".")[0]))
+        is_foreign = has_foreign_constants(chip, section_of(RELATIVES.get(op, op)))
         own = [] if is_foreign else [b for b in bands if b.basis == OWN and b.chip == chip.name]
         found = _most_specific(own, op, dtype, size_class)
         basis = f"{op} measured on {chip.name}"
