@@ -52,6 +52,16 @@ SDXL_BLOCKS = {
     "addition_time_embed_dim": 8,
     "projection_class_embeddings_input_dim": 6 * 8 + 8,
 }
+SD3_BLOCKS: dict[str, Any] = {
+    "num_layers": 2,
+    "num_attention_heads": 2,
+    "attention_head_dim": 4,
+    "joint_attention_dim": 32,
+    "caption_projection_dim": 8,
+    "pooled_projection_dim": 16,
+    "sample_size": 8,
+    "pos_embed_max_size": 8,
+}
 DENOISERS: dict[str, dict[str, Any]] = {
     "dit-xl-2": {"num_attention_heads": 2, "attention_head_dim": 4, "num_layers": 2, "sample_size": 8},
     "sd15": SD15_BLOCKS,
@@ -64,27 +74,8 @@ DENOISERS: dict[str, dict[str, Any]] = {
         "caption_channels": 32,
         "sample_size": 8,
     },
-    "sd3-medium": {
-        "num_layers": 2,
-        "num_attention_heads": 2,
-        "attention_head_dim": 4,
-        "joint_attention_dim": 32,
-        "caption_projection_dim": 8,
-        "pooled_projection_dim": 16,
-        "sample_size": 8,
-        "pos_embed_max_size": 8,
-    },
-    "sd3.5-medium": {
-        "num_layers": 2,
-        "num_attention_heads": 2,
-        "attention_head_dim": 4,
-        "joint_attention_dim": 32,
-        "caption_projection_dim": 8,
-        "pooled_projection_dim": 16,
-        "sample_size": 8,
-        "pos_embed_max_size": 8,
-        "dual_attention_layers": (0,),
-    },
+    "sd3-medium": SD3_BLOCKS,
+    "sd3.5-medium": {**SD3_BLOCKS, "dual_attention_layers": (0,)},
     "flux.1-dev": {
         "num_layers": 1,
         "num_single_layers": 1,
