@@ -37,10 +37,7 @@ class Handover:
     ) -> None:
         self.main_memory = chip.main_memory.name
         self._works = works
-        barrier_ps, smallest_ps = _barrier_ps(chip), _smallest_ps(chip)
-        self._joined = [_without_launch(work, smallest_ps, barrier_ps) for work in works]
-        if not policy.persistent:
-            self._joined = works
+        self._joined = _without_launches(works, chip) if policy.persistent else works
         self._alone_ps = [alone_ps(work) for work in works], [alone_ps(work) for work in self._joined]
         room = chip.memories[-2].capacity_bytes / streams if len(chip.memories) > 1 else 0.0
         self._ahead = [_ahead(op, each, room) for op, each in zip(ops, main_bytes, strict=True)]
@@ -111,6 +108,11 @@ def _smallest_ps(chip: Chip) -> int:
     """What the smallest kernel takes: launch and first latencies, whoever's constants hold them."""
     columns = ChipColumns.from_chips([chip])
     return to_ps(float((columns.launch_s + columns.first_access_s + columns.wave_s)[0]))
+
+
+def _without_launches(works: list[KernelWork], chip: Chip) -> list[KernelWork]:
+    barrier_ps, smallest_ps = _barrier_ps(chip), _smallest_ps(chip)
+    return [_without_launch(work, smallest_ps, barrier_ps) for work in works]
 
 
 def _without_launch(work: KernelWork, smallest_ps: int, barrier_ps: int) -> KernelWork:
