@@ -165,7 +165,7 @@ class Store:
                 self.database.close()
                 self.database = self._connect("mode=ro&immutable=1")
         else:
-            self.database.execute("PRAGMA journal_mode = WAL")
+            self._write_ahead()
             self.database.execute(
                 "PRAGMA synchronous = NORMAL"
             )  # safe against kill; power loss may cost the last batch
@@ -178,6 +178,18 @@ class Store:
             raise ExplorationError(
                 f"store {self.path} has schema version {version}, known is {SCHEMA_VERSION}; give another path"
             )
+
+    def _write_ahead(self) -> None:
+        """Keep a write-ahead log. SQLite does not wait for one who writes to a file that has none yet, so we do."""
+        deadline_s = time.monotonic() + _BUSY_S
+        while True:
+            try:
+                self.database.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > deadline_s:
+                    raise
+            time.sleep(_POLL_S)
 
     def _create(self) -> None:
         self.database.execute("BEGIN IMMEDIATE")

@@ -6,7 +6,9 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +129,20 @@ def test_killed_in_the_middle_it_goes_on_and_ends_with_the_same_front(tmp_path):
     assert len(lines) - 300 == evaluated - saved  # repeated: what was in flight, and nothing else
     assert resumed.index.tolist() == whole.index.tolist()
     np.testing.assert_array_equal(resumed.costs, whole.costs)
+
+
+def test_one_who_is_making_the_store_is_waited_for(tmp_path):
+    path = tmp_path / "designs.db"
+    maker = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    maker.execute("BEGIN IMMEDIATE")  # as another process is just before it turns the write-ahead log on
+    with pytest.raises(sqlite3.OperationalError, match="locked"), closing(sqlite3.connect(path)) as second:
+        second.execute("PRAGMA journal_mode = WAL")  # SQLite itself does not wait here
+    release = threading.Timer(0.2, maker.execute, ["COMMIT"])
+    release.start()
+    with Store(path) as store:
+        assert not maker.in_transaction and store.runs() == []
+    release.join()
+    maker.close()
 
 
 def test_two_processes_share_the_work_and_find_the_same(tmp_path):
