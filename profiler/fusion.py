@@ -4,7 +4,7 @@ What a good compiler would do: a chain's intermediate tensors never reach memory
 and leaves the chain. FLOPs stay as they are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from math import prod
@@ -21,6 +21,8 @@ _HEADS = frozenset(
     {"gemm", "attention", "conv", "pointwise", "reduction", "norm", "softmax", "gather", "random", "copy"}
 )
 _ROW_KINDS = frozenset({"reduction", "norm", "softmax"})
+
+_Place = tuple[int, int]  # which member of a group, and which of its inputs or outputs
 
 
 def fuse(trace: Trace) -> Trace:
@@ -127,32 +129,21 @@ def _build_fused(trace: Trace, groups: Sequence[Sequence[int]]) -> Trace:
     last_reader = {tensor: call for call, tensors in enumerate(reads) for tensor in tensors}
     known: dict[tuple[object, ...], int] = {}
     ops: list[Op] = []
-    new_op, new_reads, new_writes = [], [], []
+    new_op: list[int] = []
+    new_reads: list[int] = []
+    new_writes: list[int] = []
     for group in groups:
-        last = group[-1]
-        produced: set[int] = set()
-        kept_reads: list[tuple[int, int]] = []  # (position among all inputs of the group, tensor)
-        kept_writes: list[tuple[int, int]] = []
-        seen: set[int] = set()
-        for member, call in enumerate(group):
-            for position, tensor in enumerate(reads[call]):
-                if tensor not in produced and tensor not in seen:
-                    kept_reads.append((member * 64 + position, tensor))
-                    seen.add(tensor)
-            produced.update(writes[call])
-        for member, call in enumerate(group):
-            for position, tensor in enumerate(writes[call]):
-                if last_reader.get(tensor, last + 1) > last:
-                    kept_writes.append((member * 64 + position, tensor))
+        kept_reads = _entering(group, reads, writes)
+        kept_writes = _leaving(group, writes, last_reader)
         members = tuple(op_of[call] for call in group)
-        key = (members, tuple(p for p, _ in kept_reads), tuple(p for p, _ in kept_writes))
+        key = (members, tuple(kept_reads), tuple(kept_writes))
         index = known.get(key)
         if index is None:
             index = known[key] = len(ops)
             ops.append(_fused_op([trace.ops[i] for i in members], key[1], key[2]))
         new_op.append(index)
-        new_reads += [tensor for _, tensor in kept_reads]
-        new_writes += [tensor for _, tensor in kept_writes]
+        new_reads += kept_reads.values()
+        new_writes += kept_writes.values()
     firsts = np.array([group[0] for group in groups], dtype=np.int64)
     return replace(
         trace,
@@ -175,7 +166,31 @@ def _build_fused(trace: Trace, groups: Sequence[Sequence[int]]) -> Trace:
     )
 
 
-def _fused_op(members: Sequence[Op], reads: tuple[int, ...], writes: tuple[int, ...]) -> Op:
+def _entering(group: Sequence[int], reads: Sequence[list[int]], writes: Sequence[list[int]]) -> dict[_Place, int]:
+    """What a group reads and has not made itself, once each, by the place where it is read first."""
+    entering: dict[_Place, int] = {}
+    inside: set[int] = set()
+    for member, call in enumerate(group):
+        for position, tensor in enumerate(reads[call]):
+            if tensor not in inside:
+                entering[member, position] = tensor
+                inside.add(tensor)
+        inside.update(writes[call])
+    return entering
+
+
+def _leaving(group: Sequence[int], writes: Sequence[list[int]], last_reader: Mapping[int, int]) -> dict[_Place, int]:
+    """What a group writes and somebody reads after it, or nobody does (a result), by the place where it is written."""
+    last = group[-1]
+    return {
+        (member, position): tensor
+        for member, call in enumerate(group)
+        for position, tensor in enumerate(writes[call])
+        if last_reader.get(tensor, last + 1) > last
+    }
+
+
+def _fused_op(members: Sequence[Op], reads: Sequence[_Place], writes: Sequence[_Place]) -> Op:
     """One op of several: its head's kind and sizes, everybody's FLOPs, and the traffic that enters and leaves."""
     head = next((op for op in members if op.kind not in ("pointwise", "copy", "random")), members[0])
     if len(members) == 1:
@@ -195,9 +210,9 @@ def _fused_op(members: Sequence[Op], reads: tuple[int, ...], writes: tuple[int, 
     )
 
 
-def _pick(members: Sequence[Op], positions: tuple[int, ...], side: str) -> tuple[Operand, ...]:
+def _pick(members: Sequence[Op], places: Sequence[_Place], side: str) -> tuple[Operand, ...]:
     picked: list[Operand] = []
-    for position in positions:
-        operands: tuple[Operand, ...] = getattr(members[position // 64], side)
-        picked.append(operands[position % 64])
+    for member, position in places:
+        operands: tuple[Operand, ...] = getattr(members[member], side)
+        picked.append(operands[position])
     return tuple(picked)

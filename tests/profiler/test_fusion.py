@@ -46,6 +46,14 @@ def test_activation_joins_its_product():
     assert (op.matrix_flops, op.vector_flops) == (2 * 4 * 16 * 8, 4 * 4 * 16)
 
 
+def test_an_op_keeps_all_of_its_many_inputs():
+    parts = [torch.zeros(4) for _ in range(70)]
+    (op,) = fuse(record(lambda: torch.cat(parts).exp())).ops
+    assert op.name == "aten::cat + aten::exp"
+    assert len(op.inputs) == 70
+    assert op.read_bytes() == op.write_bytes() == 70 * 4 * 4
+
+
 def test_tensor_that_is_read_again_later_is_still_written():
     x, w = torch.zeros(4, 4), torch.zeros(4, 4)
 
