@@ -18,7 +18,8 @@ from reports.counted_capture import count_on_gpu
 from reports.memory_fit import weights_do_not_fit
 from roofline.chip import Chip
 from workloads.errors import WorkloadError
-from workloads.programs import Program, resolve_program
+from workloads.program import Program
+from workloads.programs import resolve_program
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

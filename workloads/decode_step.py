@@ -13,9 +13,9 @@ from workloads.kv_cache import KVCache
 from workloads.layered_cache import LayeredCache
 from workloads.markers import phase
 from workloads.mixture_of_experts import AssumedRouting
+from workloads.preset_programs import build_transformer
 from workloads.presets import load_preset
 from workloads.program_request import DTYPES, ProgramRequest, check_dtype, check_positive
-from workloads.programs import build_transformer
 from workloads.samplers.autoregressive import choose_next
 from workloads.samplers.choosing import FilterOptions
 from workloads.samplers.protocol import make_generator

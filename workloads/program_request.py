@@ -1,12 +1,14 @@
 """What a program is asked to be: device, dtype, sizes and sampler options, checked."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from workloads.errors import WorkloadError
+from workloads.presets import ModelPreset
+from workloads.program import Program
 
 DTYPES: dict[str, torch.dtype] = {
     "bfloat16": torch.bfloat16,
@@ -38,6 +40,30 @@ class ProgramRequest:
             given += self.sampler_options
         if given:
             raise WorkloadError(f"program {self.spec!r}: {program_kind} takes no {', '.join(given)}")
+
+    def program(
+        self,
+        description: str,
+        run: Callable[[], object],
+        *,
+        parameters_count: int | None = None,
+        vocab: int | None = None,
+        preset: ModelPreset | None = None,
+        notes: tuple[str, ...] = (),
+    ) -> Program:
+        """What was asked for, built; see `Program`."""
+        return Program(
+            name=self.spec,
+            description=description,
+            run=run,
+            device=str(self.device),
+            dtype=self.dtype,
+            parameters_count=parameters_count,
+            vocab=vocab,
+            preset=preset,
+            seed=self.seed,
+            notes=notes,
+        )
 
     def random_tokens(self, vocab: int, length: int, *, excluded: int | None = None) -> torch.Tensor:
         """Token ids `[batch, length]` on the program's device, the same on every device, without one of them."""

@@ -11,8 +11,8 @@ from reports import program_capture
 from reports.program_capture import CaptureRequest, capture_program
 from roofline.chipfile import load_chip
 from workloads.errors import WorkloadError
+from workloads.program import Program
 from workloads.program_request import check_device
-from workloads.programs import Program
 
 
 def request(device="cpu", **options):

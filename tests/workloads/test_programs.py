@@ -8,7 +8,8 @@ from workloads import memory
 from workloads.errors import WorkloadError
 from workloads.markers import current_marker
 from workloads.presets import PRESETS_FOLDER, parameter_count
-from workloads.programs import Program, resolve_program
+from workloads.program import Program
+from workloads.programs import resolve_program
 from workloads.samplers.protocol import Generation
 
 SCRIPT = """

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 
 from workloads.errors import WorkloadError
+from workloads.preset_programs import build_transformer
 from workloads.presets import load_preset
 from workloads.program_request import ProgramRequest, check_device, check_dtype
-from workloads.programs import build_transformer
 from workloads.scenarios.preparing import Outcome, longest_text, prepare
 from workloads.scenarios.scenario import (
     FIM_MARKS,
