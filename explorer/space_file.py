@@ -116,22 +116,9 @@ def _parse(document: dict[str, Any], file: Path) -> SpaceFile:
     _allow(document, _ROOT_KEYS, "the file")
     if document.get("schema") != SCHEMA_VERSION:
         raise ExplorationError(f"schema must be {SCHEMA_VERSION}, got {document.get('schema')!r}")
-    constants_of = document.get("constants_of")
-    if constants_of is not None and not isinstance(constants_of, str):
-        raise ExplorationError(f"constants_of must be the name of a chip or a family, got {constants_of!r}")
-    template = load_template(str(document.get("template", "gpu")), constants_of)
+    template = _template(document)
     workloads = tuple(_workload(table, file) for table in _tables(document, "workload"))
-    if not workloads:
-        raise ExplorationError("no [[workload]] given: there is nothing to judge designs by")
-    knobs = {knob.name for knob in template.knobs}
-    names = [workload.name for workload in workloads]
-    for name in names:
-        if name in knobs or not _NAME.fullmatch(name):
-            raise ExplorationError(
-                f"workload {name!r}: a name has letters, digits, - and _, and is not that of a parameter or a column"
-            )
-    if len(set(names)) < len(names):
-        raise ExplorationError(f"workload {next(n for n in names if names.count(n) > 1)!r} is given twice")
+    _check_names([workload.name for workload in workloads], template)
     parameters = [_parameter(name, value, template) for name, value in _table(document, "parameters").items()]
     parameters += [
         Parameter(name=workload.name, values=tuple(point.label for point in workload.points))
@@ -141,8 +128,7 @@ def _parse(document: dict[str, Any], file: Path) -> SpaceFile:
     fixed = _table(document, "fixed")
     _check_knobs(template, fixed, [parameter.name for parameter in parameters])
     goals = _goals(document)
-    scored = [point for workload in workloads for point in workload.points if isfinite(point.quality)]
-    if "quality_loss" in goals.objectives and not scored:
+    if "quality_loss" in goals.objectives and not _is_scored(workloads):
         raise ExplorationError("objective quality_loss needs a quality of at least one operating point")
     mode = document.get("mode", "graph")
     if mode not in ("graph", "eager"):
@@ -158,6 +144,32 @@ def _parse(document: dict[str, Any], file: Path) -> SpaceFile:
         mode=mode,
         technology=None if technology is None else file.parent / str(technology),
     )
+
+
+def _template(document: Mapping[str, Any]) -> Template:
+    constants_of = document.get("constants_of")
+    if constants_of is not None and not isinstance(constants_of, str):
+        raise ExplorationError(f"constants_of must be the name of a chip or a family, got {constants_of!r}")
+    return load_template(str(document.get("template", "gpu")), constants_of)
+
+
+def _check_names(names: Sequence[str], template: Template) -> None:
+    """Refuse names of workloads that are none, stand twice, or are those of a column beside them."""
+    if not names:
+        raise ExplorationError("no [[workload]] given: there is nothing to judge designs by")
+    knobs = {knob.name for knob in template.knobs}
+    for name in names:
+        if name in knobs or not _NAME.fullmatch(name):
+            raise ExplorationError(
+                f"workload {name!r}: a name has letters, digits, - and _, and is not that of a parameter or a column"
+            )
+    if len(set(names)) < len(names):
+        raise ExplorationError(f"workload {next(n for n in names if names.count(n) > 1)!r} is given twice")
+
+
+def _is_scored(workloads: Sequence[WorkloadRequest]) -> bool:
+    """Whether any operating point has a quality."""
+    return any(isfinite(point.quality) for workload in workloads for point in workload.points)
 
 
 def _goals(document: Mapping[str, Any]) -> Goals:

@@ -86,23 +86,6 @@ def placed_table(placed: pd.DataFrame) -> TableView:
 def crossover_chart(placed: pd.DataFrame) -> alt.typing.ChartType:
     """The map for a batch to choose, with chips."""
     batches = [int(batch) for batch in placed["batch"].unique()]
-    ridge, visits = np.meshgrid(_RIDGES, _VISITS, indexing="ij")
-    cells = pd.concat(
-        [
-            pd.DataFrame(
-                {
-                    "batch": batch,
-                    "ridge": ridge.ravel(),
-                    "visits": visits.ravel(),
-                    "advantage": np.log2(
-                        dense_ratio(ridge, visits, batch=batch, tokens_per_forward=_TOKENS_PER_FORWARD)
-                    ).ravel(),
-                }
-            )
-            for batch in batches
-        ],
-        ignore_index=True,
-    )
     points = placed[placed["simulated_ratio"].notna()].assign(
         advantage=lambda rows: np.log2(rows["simulated_ratio"]),
         ratio=lambda rows: [format_factor(value) for value in rows["simulated_ratio"]],
@@ -120,7 +103,7 @@ def crossover_chart(placed: pd.DataFrame) -> alt.typing.ChartType:
         .title("FLOPs of a token by diffusion, over autoregression's")
     )
     ground = (
-        alt.Chart(chart_data(cells, "crossover"))
+        alt.Chart(chart_data(_cells(batches), "crossover"))
         .transform_filter("datum.batch === chosen_batch")
         .mark_square(size=150, opacity=0.55)
         .encode(x=x, y=y, color=color)
@@ -138,3 +121,14 @@ def crossover_chart(placed: pd.DataFrame) -> alt.typing.ChartType:
     )
     chart = alt.layer(ground, chips).add_params(chosen).properties(width=WIDTH - 80, height=420)
     return themed(chart.properties(title=chart_title("Where diffusion overtakes", "choose a batch below")))
+
+
+def _cells(batches: Sequence[int]) -> pd.DataFrame:
+    """The ground of the map: the closed form at every cell, one map a batch."""
+    ridge, visits = np.meshgrid(_RIDGES, _VISITS, indexing="ij")
+    maps = []
+    for batch in batches:
+        ratio = dense_ratio(ridge, visits, batch=batch, tokens_per_forward=_TOKENS_PER_FORWARD)
+        columns = {"ridge": ridge.ravel(), "visits": visits.ravel(), "advantage": np.log2(ratio).ravel()}
+        maps.append(pd.DataFrame({"batch": batch, **columns}))
+    return pd.concat(maps, ignore_index=True)

@@ -70,17 +70,7 @@ def front_chart(
         marked: what `on_front` says of a design.
     """
     views = [(_ALL, _ANY, ""), *((*split, f"{job}.") for job, split in by_batch(jobs).items())]
-    rows = _rows(designs, views, parameters)
-    titles = [TITLES[name] for name in COSTS_PER_UNIT]
-    first = next((TITLES[name] for name in objectives if name in COSTS_PER_UNIT), titles[0])
-    choices = [_choice("workload", list(dict.fromkeys(title for title, _, _ in views)), _ALL)]
-    batches = sorted({batch for _, batch, _ in views if batch != _ANY}, key=int)
-    if batches:
-        choices.append(_choice("batch", batches, batches[0]))
-    choices.append(_choice("objective", titles, first))
-    chosen = ["datum.workload === chosen_workload", "datum.objective === chosen_objective"]
-    if batches:
-        chosen.append(f"(datum.batch === '{_ANY}' || datum.batch === chosen_batch)")
+    choices, chosen = _menus(views, objectives)
     brush = alt.selection_interval(name="brush")
     tooltip = [alt.Tooltip(f"{name}:N") for name in ("design", *parameters)]
     tooltip += [
@@ -97,8 +87,8 @@ def front_chart(
         .legend(orient="bottom")
     )
     base = (
-        alt.Chart(rows)
-        .transform_filter(" && ".join(chosen))
+        alt.Chart(_rows(designs, views, parameters))
+        .transform_filter(chosen)
         .mark_point(filled=True, size=36, opacity=0.8)
         .encode(
             y=alt.Y("value:Q").scale(type="log", nice=True).title("chosen objective"),
@@ -112,12 +102,23 @@ def front_chart(
         base.encode(x=alt.X(f"{name}:Q").scale(zero=False, nice=True).title(TITLES[name]))
         for name in ("area_mm2", "tdp_w")
     ]
-    with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", "Automatically deduplicated selection parameter"
-        )  # one brush for both is meant
+    with warnings.catch_warnings():  # one brush for both is meant
+        warnings.filterwarnings("ignore", "Automatically deduplicated selection parameter")
         charts = alt.hconcat(*across).add_params(*choices)
     return themed(charts.properties(title=chart_title("Designs", "choose below; brush one chart, the other follows")))
+
+
+def _menus(views: Sequence[tuple[str, str, str]], objectives: Sequence[str]) -> tuple[list[alt.Parameter], str]:
+    """The menus below the chart, and the filter that shows what is chosen in them."""
+    titles = [TITLES[name] for name in COSTS_PER_UNIT]
+    first = next((TITLES[name] for name in objectives if name in COSTS_PER_UNIT), titles[0])
+    menus = [_choice("workload", list(dict.fromkeys(title for title, _, _ in views)), _ALL)]
+    chosen = ["datum.workload === chosen_workload", "datum.objective === chosen_objective"]
+    batches = sorted({batch for _, batch, _ in views if batch != _ANY}, key=int)
+    if batches:
+        menus.append(_choice("batch", batches, batches[0]))
+        chosen.append(f"(datum.batch === '{_ANY}' || datum.batch === chosen_batch)")
+    return [*menus, _choice("objective", titles, first)], " && ".join(chosen)
 
 
 def _choice(what: str, options: Sequence[str], value: str) -> alt.Parameter:

@@ -10,7 +10,7 @@ from reports.commands.options import AsJson
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from explorer.search import Batch
+    from explorer.search import Batch, Proposals
     from reports.exploration import Exploration
 
 _SEARCH = "Search"
@@ -49,16 +49,12 @@ def explore(
 
       roofscape explore space.toml --sampling nsga2 --designs 5000 --json
     """
-    from explorer.parallel import evaluator as workers
     from explorer.pareto import require_hypervolume
-    from explorer.run_key import code_version, run_key
-    from explorer.search import explore as search
     from explorer.search import propose
     from explorer.sensitivity import check_samples
     from explorer.space_file import load_space
-    from explorer.store import Store
     from reports.console import print_json, print_line
-    from reports.exploration import Exploration, describe
+    from reports.exploration import Exploration
     from reports.exploration_page import build_exploration_page, print_exploration
     from reports.html import write_report
     from reports.prepared import prepare_evaluator
@@ -72,16 +68,10 @@ def explore(
     proposals = propose(strategy, asked.space, designs=count, seed=seed)
     folder = output.parent
     evaluate = prepare_evaluator(asked, folder / "traces")
-    key = run_key(asked.space, {"asked": describe(asked), "code": code_version()})
     exploration = Exploration(asked=asked, evaluator=evaluate, strategy=strategy, seed=seed)
     path = store or output.with_suffix(".sqlite")
-    path.parent.mkdir(parents=True, exist_ok=True)
     total = asked.space.size if count is None else min(count, asked.space.size)
-    with Store(path) as kept, workers(evaluate, engine=engine, processes=processes) as shared:
-        run = kept.run(key, asked.space, description=asked.title)
-        for batch in _watched(search(asked.space, shared, proposals, memory=run), total):
-            exploration.add(batch)
-        exploration.finish(kept=run)
+    _search(exploration, proposals, total, path, engine=engine, processes=processes)
     if sensitivity:
         _weigh_space(exploration, sensitivity, engine=engine, processes=processes)
     if finalists:
@@ -100,6 +90,26 @@ def explore(
 
 
 _GRID_DESIGNS = 100_000
+
+
+def _search(
+    exploration: "Exploration", proposals: "Proposals", total: int, path: Path, *, engine: str, processes: int | None
+) -> None:
+    """Evaluate what is proposed, each design kept in the store at `path` as it is found."""
+    from explorer.parallel import evaluator as workers
+    from explorer.run_key import code_version, run_key
+    from explorer.search import explore as search
+    from explorer.store import Store
+    from reports.exploration import describe
+
+    asked = exploration.asked
+    key = run_key(asked.space, {"asked": describe(asked), "code": code_version()})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with Store(path) as kept, workers(exploration.evaluator, engine=engine, processes=processes) as shared:
+        run = kept.run(key, asked.space, description=asked.title)
+        for batch in _watched(search(asked.space, shared, proposals, memory=run), total):
+            exploration.add(batch)
+        exploration.finish(kept=run)
 
 
 def _watched(batches: "Iterator[Batch]", total: int) -> "Iterator[Batch]":

@@ -1,11 +1,14 @@
 """`roofscape import`: turn another profiler's file into a trace."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from reports.commands.options import AsJson, default_output
+
+if TYPE_CHECKING:
+    from profiler.importers.summary import KernelSummary
 
 
 def import_trace(
@@ -49,8 +52,7 @@ def import_trace(
     from profiler.importers.strictness import refuse_unknown
     from profiler.importers.summary import summarize_kernels
     from profiler.storage import load_trace, save_trace
-    from reports import formatting
-    from reports.console import print_json, print_line, progress, remark
+    from reports.console import print_json, progress, remark
     from reports.trace_summary import show, trace_json
 
     importer = find_importer(format_name)
@@ -67,6 +69,17 @@ def import_trace(
         print_json({**trace_json(trace, path), "kernels": asdict(kernels)})
         return
     show(trace, path)
+    _print_kernels(kernels)
+    for note in trace.provenance.notes:
+        remark(f"note: {note}")
+    remark(f"next: roofscape roofline {path} --chip h100-sxm")
+
+
+def _print_kernels(kernels: "KernelSummary") -> None:
+    """How much the device was busy, and how much of that ops with shapes explain."""
+    from reports import formatting
+    from reports.console import print_line
+
     seconds = formatting.format_seconds
     print_line(
         f"{formatting.format_count(kernels.kernel_count)} kernels, {seconds(kernels.kernel_s)} of kernel time, "
@@ -82,6 +95,3 @@ def import_trace(
             f"matrix products: {seconds(kernels.gemm_s)} of kernel time, "
             f"{formatting.format_ratio(kernels.gemm_explained_ratio)} explained by ops with shapes and FLOPs"
         )
-    for note in trace.provenance.notes:
-        remark(f"note: {note}")
-    remark(f"next: roofscape roofline {path} --chip h100-sxm")

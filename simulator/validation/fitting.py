@@ -63,6 +63,9 @@ def fit(
         seed: of that draw.
         stay_near: fit from the chip's own values only, and leave constants that the rows do not tell where they are:
             for few rows, with constants that came from another chip.
+
+    Raises:
+        SimulationError: there are fewer than two rows for each constant.
     """
     seen = np.flatnonzero(~table.held_out)
     constants = [c for c in constants if not c.condition or bool((table.ops.size(c.condition) > 0).any())]
@@ -72,6 +75,30 @@ def fit(
         )
     drawn = np.random.default_rng(seed).permutation(seen)[:rows]
     sample = table.take(np.sort(drawn))
+    best = _best_values(sample, chip, constants, scope=scope, stay_near=stay_near)
+    rounded = np.array([float(f"{value:.4g}") for value in best])
+    held_out = table.half(held_out=True)
+    fitted = with_constants(chip, scope, constants, rounded)
+    before, after = (score(held_out, predict_s(held_out, each)) for each in (chip, fitted))
+    source = (
+        f"fitted by `roofscape fit` to {len(sample)} of {len(seen)} rows of {table.source} ({table.backend}) whose "
+        f"keys have an even CRC-32; {after.mape_percent:.1f} % mean absolute error on the {after.rows} rows held out"
+    )
+    sources = tuple(entry for entry in fitted.sources if entry[0] != f"calibration.{scope}")
+    return Fit(
+        chip=replace(fitted, sources=(*sources, (f"calibration.{scope}", source))),
+        scope=scope,
+        constants=tuple((c.name, float(v)) for c, v in zip(constants, rounded, strict=True)),
+        before=before,
+        after=after,
+        rows=len(sample),
+    )
+
+
+def _best_values(
+    sample: MeasuredTable, chip: Chip, constants: Sequence[Constant], *, scope: str, stay_near: bool
+) -> FloatArray:
+    """The values that predict a sample best, one a constant, searched from one or both starts of `fit`."""
     own = dict(chip.calibration)
     starts = [
         [own.get(f"{scope}.{constant.name}", own.get(constant.name, constant.start)) for constant in constants],
@@ -97,24 +124,7 @@ def fit(
         )
         for start in dict.fromkeys(map(tuple, starts[:1] if stay_near else starts))
     ]
-    best = _from_unit(min(fits, key=lambda found: float(found.cost)).x, low, high)
-    rounded = np.array([float(f"{value:.4g}") for value in best])
-    held_out = table.half(held_out=True)
-    fitted = with_constants(chip, scope, constants, rounded)
-    before, after = (score(held_out, predict_s(held_out, each)) for each in (chip, fitted))
-    source = (
-        f"fitted by `roofscape fit` to {len(sample)} of {len(seen)} rows of {table.source} ({table.backend}) whose "
-        f"keys have an even CRC-32; {after.mape_percent:.1f} % mean absolute error on the {after.rows} rows held out"
-    )
-    sources = tuple(entry for entry in fitted.sources if entry[0] != f"calibration.{scope}")
-    return Fit(
-        chip=replace(fitted, sources=(*sources, (f"calibration.{scope}", source))),
-        scope=scope,
-        constants=tuple((c.name, float(v)) for c, v in zip(constants, rounded, strict=True)),
-        before=before,
-        after=after,
-        rows=len(sample),
-    )
+    return _from_unit(min(fits, key=lambda found: float(found.cost)).x, low, high)
 
 
 def with_constants(chip: Chip, scope: str, constants: Sequence[Constant], values: FloatArray) -> Chip:
