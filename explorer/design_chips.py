@@ -75,6 +75,9 @@ def chip_columns(hardware: Hardware, calibration: tuple[tuple[str, float], ...] 
     Args:
         hardware: the designs; all with the same levels of memory.
         calibration: constants that all of them take.
+
+    Raises:
+        ExplorationError: designs with different levels of memory, which must be planned apart.
     """
     shape = same_levels(hardware)
     if len(np.unique(shape)) > 1:

@@ -83,6 +83,9 @@ def read_design(text: str, evaluator: Evaluator) -> Design:
 def read_knobs(text: str, template: Template) -> dict[str, float | str]:
     """Values of knobs from `cores=132,stacks=5`.
 
+    Raises:
+        ExplorationError: a part is no knob with a value, or stands there twice.
+
     >>> from explorer.templates.template import load_template
     >>> read_knobs("cores=132, dram=hbm4", load_template("gpu"))
     {'cores': 132.0, 'dram': 'hbm4'}
@@ -99,7 +102,11 @@ def read_knobs(text: str, template: Template) -> dict[str, float | str]:
 
 
 def find_knob(template: Template, name: str) -> Knob:
-    """A knob of a template by name."""
+    """A knob of a template by name.
+
+    Raises:
+        ExplorationError: the template has no such knob.
+    """
     known = {knob.name: knob for knob in template.knobs}
     if name not in known:
         raise ExplorationError(f"template {template.name} has no knob {name!r}; {known_names(name, known)}")
@@ -107,7 +114,11 @@ def find_knob(template: Template, name: str) -> Knob:
 
 
 def knob_value(knob: Knob, text: str) -> float | str:
-    """The value of a knob from text, checked."""
+    """The value of a knob from text, checked.
+
+    Raises:
+        ExplorationError: it is no number that the knob can take.
+    """
     if isinstance(knob.default, str):
         return text
     try:

@@ -99,7 +99,11 @@ def compare(a: Design, b: Design, scaled: Scaled | None, evaluator: Evaluator) -
 
 
 def scale_to(design: Design, evaluator: Evaluator, *, target: FloatArray, equal: str, knob: str) -> Scaled:
-    """The value of a knob that brings a design nearest to a target, in ratio; every value in reach is tried at once."""
+    """The value of a knob that brings a design nearest to a target, in ratio; every value in reach is tried at once.
+
+    Raises:
+        ExplorationError: the knob cannot be scaled, does not change what is made equal, or no value in reach does it.
+    """
     if design.knobs is None:
         raise ExplorationError(
             f"{design.label} is a known chip, whose {knob} cannot be scaled; give B by its knobs, or compare with none"

@@ -97,6 +97,9 @@ def known_chips() -> Hardware:
 def known_chip(name: str) -> Hardware:
     """One known chip as a design of its own.
 
+    Raises:
+        ExplorationError: there is none of this name.
+
     >>> known_chip("h100-sxm").cores.tolist()
     [132.0]
     """

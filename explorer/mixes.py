@@ -48,7 +48,11 @@ class DesignTable:
         return [job for job in jobs if np.isfinite(self.column(job, OBJECTIVES[0])).all()]
 
     def mean(self, jobs: Sequence[str], objective: str) -> FloatArray:
-        """Geometric mean over those of the workloads that every design holds, [D]."""
+        """Geometric mean over those of the workloads that every design holds, [D].
+
+        Raises:
+            ExplorationError: not one of the workloads fits the memory of every design.
+        """
         held = self.held(jobs)
         if not held:
             raise ExplorationError(

@@ -58,6 +58,9 @@ def morris_effects(
         seed: of the walks.
         log: effects on the objectives' logarithms, of all or of each: 0.69 is then a factor of two.
 
+    Raises:
+        ExplorationError: fewer than two trajectories are asked for.
+
     >>> from explorer.parameters import Parameter
     >>> from explorer.result import Result
     >>> space = ParameterSpace(parameters=(Parameter(name="x", values=(0.0, 1.0, 2.0, 3.0)),))

@@ -108,7 +108,7 @@ class Parameter:
         return not isinstance(self.values[0], str | bool)
 
     def column(self) -> NDArray[Any]:
-        """The values as one array: 64-bit integers, floats, text or booleans."""
+        """The values as one array `[values]`: 64-bit integers, floats, text or booleans."""
         if self.is_ordered and not all(isinstance(value, int) for value in self.values):
             return np.array([float(value) for value in self.values])
         return np.array(self.values)

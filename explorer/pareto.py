@@ -43,6 +43,9 @@ def hypervolume(costs: FloatArray, reference: FloatArray) -> float:
     One to three objectives are swept here (after Beume and others 2009, IEEE TEC 13(5), HV3D); more are given to
     moocore, which comes with `roofscape[explore]`.
 
+    Raises:
+        ExplorationError: the reference has another number of objectives, or one that is not finite.
+
     >>> hypervolume(np.array([[1.0, 2.0], [2.0, 1.0]]), np.array([3.0, 3.0]))
     3.0
     """

@@ -56,7 +56,7 @@ class Result:
         return np.where(self.feasible[:, None], self.costs, np.nan)
 
     def take(self, rows: NDArray[Any]) -> "Result":
-        """Some of the rows, by number or mask."""
+        """Some of the rows, by their numbers `[rows]` or a mask `[D]`."""
         return Result(
             costs=self.costs[rows],
             violation=self.violation[rows],

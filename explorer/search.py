@@ -21,7 +21,7 @@ class Memory(Protocol):
     """What keeps results beyond the run, such as `explorer.store.StoredRun`."""
 
     def complete(self, index: IntArray, compute: Callable[[IntArray], Result]) -> tuple[Result, NDArray[np.bool_]]:
-        """Results of `index`: those known, and those computed now, which the mask tells."""
+        """Results of `index` [D]: those known, and those computed now, which the mask [D] tells."""
         ...  # pragma: no cover - a protocol
 
 

@@ -253,10 +253,10 @@ class StoredRun:
             self._claims.drop(index)
 
     def complete(self, index: IntArray, compute: Callable[[IntArray], Result]) -> tuple[Result, NDArray[np.bool_]]:
-        """Results of `index`: saved ones, those computed (and saved) here, those that others add meanwhile.
+        """Results of `index` [D]: saved ones, those computed (and saved) here, those that others add meanwhile.
 
         Returns:
-            The results in the order of `index`, and a mask of those computed here.
+            The results in the order of `index`, and a mask [D] of those computed here.
         """
         found, known = self.load(index)
         pieces = [] if known is None else [(found, known)]

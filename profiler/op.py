@@ -76,6 +76,9 @@ DTYPE_BITS: dict[str, int] = {
 def dtype_bits(dtype: str) -> int:
     """Width of one element in bits (4-bit types exist).
 
+    Raises:
+        TraceError: there is no such dtype.
+
     >>> dtype_bits("bfloat16")
     16
     """
@@ -134,7 +137,11 @@ class Op:
             raise TraceError(f"op {self.name!r} of kind {self.kind}: sizes lack {', '.join(sorted(missing))}")
 
     def size(self, name: str) -> int:
-        """One of this op's sizes by name."""
+        """One of this op's sizes by name.
+
+        Raises:
+            TraceError: ops of this kind have no such size.
+        """
         for key, value in self.sizes:
             if key == name:
                 return value

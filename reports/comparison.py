@@ -51,6 +51,9 @@ class Task:
 def parse_contender(text: str, model: str) -> Contender:
     """Read `[MODEL@]SAMPLER[:key=value,...]`; a sampler is a name or a Python file.
 
+    Raises:
+        ReportError: what stands behind the colon is not KEY=VALUE.
+
     >>> parse_contender("fast_dllm:cache=dual,threshold=0.9", "llada-8b").options
     (('cache', 'dual'), ('threshold', '0.9'))
     >>> parse_contender("llama-3.1-8b@autoregressive", "llada-8b").program
@@ -70,7 +73,11 @@ def parse_contender(text: str, model: str) -> Contender:
 
 
 def run_contender(contender: Contender, task: Task, chip: Chip) -> tuple[Subject, Generation]:
-    """Generate once (after a warm-up where it really runs), record it, and simulate it on a chip."""
+    """Generate once (after a warm-up where it really runs), record it, and simulate it on a chip.
+
+    Raises:
+        ReportError: the sampler gave no generation.
+    """
     program = resolve_program(
         contender.program,
         device=task.device,

@@ -95,7 +95,11 @@ EXHIBITS = (
 
 
 def run_exhibit(exhibit: Exhibit, folder: Path) -> tuple[Trace, Generation]:
-    """Run one program, for real or on meta, and save its trace; a real run is warmed up first."""
+    """Run one program, for real or on meta, and save its trace; a real run is warmed up first.
+
+    Raises:
+        ReportError: the program gave no generation.
+    """
     program = resolve_program(
         exhibit.model,
         device=exhibit.device,

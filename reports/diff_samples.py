@@ -56,6 +56,9 @@ def align(a: Trace, b: Trace, by: Sequence[str]) -> Alignment:
         a: one trace.
         b: the other.
         by: some of `COLUMNS`; none puts all calls into one group.
+
+    Raises:
+        ReportError: calls cannot be grouped by one of the columns.
     """
     for column in by:
         if column not in COLUMNS:

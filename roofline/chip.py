@@ -143,7 +143,11 @@ class Chip:
         return self.memories[-1]
 
     def memory(self, name: str) -> Memory:
-        """A memory level by name."""
+        """A memory level by name.
+
+        Raises:
+            ChipError: the chip has none of this name.
+        """
         for memory in self.memories:
             if memory.name == name:
                 return memory

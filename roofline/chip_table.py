@@ -14,7 +14,10 @@ _UNSOURCED = ("schema", "sources")
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A section of a chip file with its dotted path; `chip` and `file` are for messages."""
+    """A section of a chip file with its dotted path; `chip` and `file` are for messages.
+
+    What is missing, or of another type than is asked for, raises a `ChipError` that names key, value and file.
+    """
 
     values: dict[str, object]
     path: str

@@ -82,6 +82,9 @@ def save_chip(chip: Chip, path: str | Path) -> Path:
 
     Returns:
         The path written.
+
+    Raises:
+        ChipError: a value has no place in a chip file, or the file cannot be written.
     """
     target = Path(path)
     text = chip_toml(chip)

@@ -94,7 +94,11 @@ def save_bands(bands: Sequence[Band], path: str | Path) -> None:
 
 
 def load_bands(path: str | Path) -> tuple[Band, ...]:
-    """Read bands that `save_bands` wrote."""
+    """Read bands that `save_bands` wrote.
+
+    Raises:
+        SimulationError: the file cannot be read, or holds no error bands.
+    """
     try:
         return _parse(Path(path).read_text(encoding="utf-8"))
     except OSError as error:

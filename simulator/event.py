@@ -44,6 +44,9 @@ def simulate(
 
     Returns:
         The result; equal for equal input.
+
+    Raises:
+        SimulationError: the queue holds no call, or persistent kernels are asked for in eager mode.
     """
     if queue_depth < 1:
         raise SimulationError(f"queue_depth must be at least 1, got {queue_depth}")

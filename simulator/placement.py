@@ -24,6 +24,9 @@ def spread(trace: Trace, streams: int, duration_s: FloatArray) -> tuple[Trace, d
 
     Returns:
         The trace with new streams, and the calls that every call waits for on other streams.
+
+    Raises:
+        SimulationError: the trace has no dataflow, or several streams of its own.
     """
     calls = trace.calls
     if len(calls) and not len(calls.writes):

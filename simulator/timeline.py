@@ -59,6 +59,9 @@ def prepare(trace: Trace, chip: Chip, mode: Mode, host_dispatch_s: float | None 
         chip: what it runs on.
         mode: `graph` or `eager`.
         host_dispatch_s: host time per eager call; None takes the chip's, else the documented default.
+
+    Raises:
+        SimulationError: there is no such mode.
     """
     if mode not in MODES:
         raise SimulationError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")

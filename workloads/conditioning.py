@@ -71,7 +71,7 @@ class AdaptiveBlock(nn.Module):
 
 
 def modulate(x_BSD: torch.Tensor, shift_B1D: torch.Tensor, scale_B1D: torch.Tensor) -> torch.Tensor:
-    """`x * (1 + scale) + shift`, into `x` itself."""
+    """`x * (1 + scale) + shift`, `[B, S, D]`, into `x` itself."""
     return x_BSD.mul_(1 + scale_B1D).add_(shift_B1D)
 
 

@@ -107,7 +107,11 @@ def study(
 
 
 def make_oracle(noise: str) -> MarkovOracle | UniformOracle:
-    """The exact denoiser of `CHAIN` under this noise."""
+    """The exact denoiser of `CHAIN` under this noise.
+
+    Raises:
+        WorkloadError: there is no such noise.
+    """
     chain = torch.tensor(CHAIN, dtype=torch.float64)
     if noise == "absorbing":
         return MarkovOracle(chain)

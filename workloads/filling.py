@@ -81,7 +81,11 @@ def check_same(preset: ModelPreset, found: ModelPreset, *, where: str, said_by: 
 
 
 def set_rotary_tables(model: Transformer, frequency_C: torch.Tensor) -> None:
-    """Write a checkpoint's own rotary frequencies `[head_dim / 2]` over those that the preset's base gave."""
+    """Write a checkpoint's own rotary frequencies `[head_dim / 2]` over those that the preset's base gave.
+
+    Raises:
+        WorkloadError: a frequency is not finite.
+    """
     angle_TC = torch.outer(torch.arange(model.cos_TC.shape[0], dtype=torch.float32), frequency_C)
     if not math.isfinite(float(angle_TC[-1, 0])):
         raise WorkloadError("rotary frequencies must be finite")

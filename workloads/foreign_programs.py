@@ -19,7 +19,11 @@ from workloads.samplers.registry import load_python_file
 
 
 def image_program(request: ProgramRequest, target: str) -> Program:
-    """An image model under one of its schedulers, `image:MODEL@SAMPLER`."""
+    """An image model under one of its schedulers, `image:MODEL@SAMPLER`.
+
+    Raises:
+        WorkloadError: its packages are not installed, or an option does not apply.
+    """
     request.forbid("an image model", "seq_len", "prompt_length", "weights")
     try:
         from workloads.images.programs import prepare_image  # noqa: PLC0415 - optional dependencies, slow to import
@@ -63,7 +67,11 @@ def antibody_program(request: ProgramRequest) -> Program:
 
 
 def hugging_face_program(request: ProgramRequest, target: str) -> Program:
-    """One forward of a Hugging Face model built from its `config.json`."""
+    """One forward of a Hugging Face model built from its `config.json`.
+
+    Raises:
+        WorkloadError: the model has too few positions, or takes no token ids.
+    """
     request.forbid("a single forward", "prompt_length", "sampler")
     path = Path(target)
     length = request.seq_len or DEFAULT_SEQ_LEN
@@ -94,7 +102,11 @@ def hugging_face_program(request: ProgramRequest, target: str) -> Program:
 
 
 def script_program(request: ProgramRequest, target: str) -> Program:
-    """A function of a Python file, `py:FILE.py:FUNCTION`."""
+    """A function of a Python file, `py:FILE.py:FUNCTION`.
+
+    Raises:
+        WorkloadError: the file has no such function.
+    """
     request.forbid("a script", "seq_len", "prompt_length", "sampler", "weights")
     file_text, separator, function_name = target.rpartition(":")
     if not separator or function_name.endswith(".py"):

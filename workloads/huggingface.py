@@ -84,7 +84,11 @@ def build_llama_step(model: str, *, tokens: int, context: int = 0, batch: int = 
 
 
 def llama_configuration(preset: ModelPreset) -> dict[str, Any]:
-    """A preset's dimensions under the names that `transformers` gives them in a Llama's `config.json`."""
+    """A preset's dimensions under the names that `transformers` gives them in a Llama's `config.json`.
+
+    Raises:
+        WorkloadError: the preset is no Llama.
+    """
     if not (preset.is_common and preset.kind == "ar" and preset.norm == "rmsnorm" and not preset.qk_norm):
         raise WorkloadError(f"model preset {preset.name!r} is no Llama: causal, RMSNorm, SwiGLU, no further parts")
     return {

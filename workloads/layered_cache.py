@@ -86,14 +86,22 @@ class LayeredCache(KVCache):
         return any(state is not None for state in self._states)
 
     def state_of(self, layer: int) -> RecurrentState:
-        """The recurrent state of one layer."""
+        """The recurrent state of one layer.
+
+        Raises:
+            WorkloadError: the layer keeps none.
+        """
         state = self._states[layer]
         if state is None:
             raise WorkloadError(f"cache: layer {layer} keeps no recurrent state")
         return state
 
     def truncate(self, length: int) -> None:
-        """Forget every position from `length` on; recurrent states cannot."""
+        """Forget every position from `length` on; recurrent states cannot.
+
+        Raises:
+            WorkloadError: a layer keeps a recurrent state.
+        """
         if self.is_recurrent and length < self.length:
             raise WorkloadError(f"cache: a recurrent state forgets nothing, got truncate({length}) of {self.length}")
         super().truncate(length)

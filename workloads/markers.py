@@ -59,6 +59,9 @@ def mark_role(tensor: torch.Tensor, role: Role) -> torch.Tensor:
     """Say what a long-lived tensor is, for example a preallocated KV cache.
 
     Parameters need no mark. The mark belongs to the tensor's storage, so its views share it, and ends with the tensor.
+
+    Raises:
+        WorkloadError: there is no such role.
     """
     if role not in ROLES:
         raise WorkloadError(f"role must be one of {', '.join(ROLES)}, got {role!r}")

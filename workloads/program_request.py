@@ -76,7 +76,11 @@ class ProgramRequest:
 
 
 def check_device(device: str) -> torch.device:
-    """The device of this name, if this machine has it."""
+    """The device of this name, if this machine has it.
+
+    Raises:
+        WorkloadError: it has not, or there is no such device.
+    """
     try:
         chosen = torch.device(device)
     except RuntimeError:
@@ -93,7 +97,11 @@ def check_device(device: str) -> torch.device:
 
 
 def check_dtype(dtype: str | None, device: str) -> str:
-    """The name of a dtype; None gives float32 on the CPU and bfloat16 elsewhere."""
+    """The name of a dtype; None gives float32 on the CPU and bfloat16 elsewhere.
+
+    Raises:
+        WorkloadError: it is none of `DTYPES`.
+    """
     if dtype is None:
         return "float32" if device == "cpu" else "bfloat16"
     if dtype not in DTYPES:
@@ -102,7 +110,11 @@ def check_dtype(dtype: str | None, device: str) -> str:
 
 
 def check_positive(name: str, value: int) -> int:
-    """The value, if it is above 0."""
+    """The value, if it is above 0.
+
+    Raises:
+        WorkloadError: it is not.
+    """
     if value <= 0:
         raise WorkloadError(f"{name} must be > 0, got {value}")
     return value

@@ -93,5 +93,5 @@ class SelfConditioned(nn.Module):
         last_only: bool = False,
         causal: bool | None = None,
     ) -> torch.Tensor:
-        """Logits of the backbone, without self-conditioning."""
+        """Logits `[B, S, V]` of the backbone, without self-conditioning."""
         return self.backbone.forward(tokens_BS, cache=cache, position=position, last_only=last_only, causal=causal)

@@ -318,7 +318,7 @@ def build_norm(preset: ModelPreset, dtype: torch.dtype) -> nn.Module:
 
 
 def rotate(x_BSHC: torch.Tensor, shared: Shared) -> torch.Tensor:
-    """Rotary position embedding, first half paired with second half (Su et al., arXiv:2104.09864).
+    """Rotary position embedding `[B, S, H, C]`, first half paired with second half (Su et al., arXiv:2104.09864).
 
     `sin_S1C` carries the minus sign of its first half, so that swapping the halves is all that is left to do. Where
     the tables are narrower than a head, only so many of its leading elements turn.

@@ -78,13 +78,13 @@ class Bench:
         return replace(found, windows=len(windows), halves_differ=_halves_differ(windows))
 
     def buffer(self, size_bytes: int) -> torch.Tensor:
-        """Ones, of this size or larger."""
+        """Ones in float32, of this size or larger."""
         if self._buffer is None or self._buffer.numel() * 4 < size_bytes:
             self._buffer = torch.ones(size_bytes // 4, device=self.device)
         return self._buffer
 
     def random_values(self, count: int) -> torch.Tensor:
-        """Normally distributed values, made once: they are copied faster than made anew at every visit."""
+        """Normally distributed values `[count]`, made once: they are copied faster than made anew at every visit."""
         if self._random is None or self._random.numel() < count:
             self._random = torch.randn(count, device=self.device)
         return self._random[:count]

@@ -117,7 +117,11 @@ class MicrobenchmarkRun:
 
     @property
     def result(self) -> MachineMeasurements:
-        """What was measured; only after the iteration has ended."""
+        """What was measured; only after the iteration has ended.
+
+        Raises:
+            TraceError: the iteration has not ended.
+        """
         if self._result is None:
             raise TraceError("micro-benchmarks have not run to their end; iterate over the run first")
         return self._result

@@ -37,7 +37,7 @@ Stamp = Any  # int (host clock, ns) or a CUDA event
 
 
 def nanoseconds(stamps: Sequence[Stamp], events: CudaEvents | None) -> NDArray[np.int64] | NDArray[np.float64]:
-    """Stamps on the host's clock, ns; NaN where a stamp is None. Events must have been synchronized with.
+    """Stamps on the host's clock, [stamps], ns; NaN where a stamp is None. Events must have been synchronized with.
 
     CUDA events see the time from the end of what ran before in the stream, gaps of the host included.
     """

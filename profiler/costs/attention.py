@@ -31,6 +31,9 @@ def attention_op(call: AtenCall) -> Op:
     the output is written once; the S x T matrix never reaches memory. K and V are read once per KV head (GQA), so
     an expanded view counts its distinct bytes. K and V with more keys than queries, where an earlier call must have
     kept them, are the KV cache.
+
+    Raises:
+        TraceError: Q, K or V has another number of axes.
     """
     query, key, value = (call.tensor(i) for i in range(3))
     if not len(query.shape) == len(key.shape) == len(value.shape) >= 3:

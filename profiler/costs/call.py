@@ -69,7 +69,11 @@ class AtenCall:
                 yield from (item for item in value if isinstance(item, TensorMeta))
 
     def tensor(self, index: int) -> TensorMeta:
-        """The positional argument `index`, which must be a tensor."""
+        """The positional argument `index`, which must be a tensor.
+
+        Raises:
+            TraceError: it is none.
+        """
         value = self.args[index] if index < len(self.args) else None
         if not isinstance(value, TensorMeta):
             raise TraceError(f"{self.name}: argument {index} must be a tensor, got {value!r}")
@@ -83,7 +87,11 @@ class AtenCall:
 
     @property
     def output(self) -> TensorMeta:
-        """The first output."""
+        """The first output.
+
+        Raises:
+            TraceError: the call has no output tensor.
+        """
         if not self.outputs:
             raise TraceError(f"{self.name}: has no output tensor")
         return self.outputs[0]

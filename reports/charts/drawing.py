@@ -26,6 +26,9 @@ def draw_roofline(trace: Trace, chip_name: str, path: Path) -> Path:
 
     Returns:
         The path written.
+
+    Raises:
+        ReportError: no operation has FLOPs, bytes and time known.
     """
     chip = load_chip(chip_name)
     subjects = [Subject(label=trace.name, trace=trace, chip=chip, simulation=simulate(trace, chip))]

@@ -22,7 +22,11 @@ class KernelModel(Protocol):
 
 @cache
 def kernel_models() -> dict[str, KernelModel]:
-    """The model of every kind; exactly one file offers each."""
+    """The model of every kind; exactly one file offers each.
+
+    Raises:
+        SimulationError: a kind has no model, or two.
+    """
     models: dict[str, KernelModel] = {}
     for info in pkgutil.iter_modules(kernels.__path__, f"{kernels.__name__}."):
         module = import_module(info.name)

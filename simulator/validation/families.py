@@ -37,7 +37,11 @@ class Family:
 
 
 def family(op: str, dtype: str) -> Family:
-    """Constants of a family of kernels: all for its 16-bit types, those that belong to the type for another."""
+    """Constants of a family of kernels: all for its 16-bit types, those that belong to the type for another.
+
+    Raises:
+        SimulationError: there is no such family.
+    """
     if op not in _MODULES:
         raise SimulationError(f"op must be one of {', '.join(_MODULES)}, got {op!r}")
     stem, scope = _MODULES[op]

@@ -168,7 +168,11 @@ def read_table(path: str | Path, chip: Chip, *, op: str = "", dtype: str = "") -
 
 
 def read_frame(path: str | Path) -> pd.DataFrame:
-    """A CSV or Parquet file as a frame, or one line that says why not."""
+    """A CSV or Parquet file as a frame, or one line that says why not.
+
+    Raises:
+        SimulationError: it cannot be read; one line says why.
+    """
     try:
         if str(path).endswith(".parquet"):
             return pd.read_parquet(path)
@@ -179,7 +183,11 @@ def read_frame(path: str | Path) -> pd.DataFrame:
 
 
 def write_frame(frame: pd.DataFrame, path: str | Path) -> None:
-    """Write a frame as CSV or Parquet, by the file's ending; a failure leaves no partial file."""
+    """Write a frame as CSV or Parquet, by the file's ending; a failure leaves no partial file.
+
+    Raises:
+        SimulationError: it cannot be written.
+    """
     target = Path(path)
     try:
         if target.suffix == ".parquet":

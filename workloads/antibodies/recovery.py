@@ -32,7 +32,11 @@ class Puzzle:
 
     @classmethod
     def draw(cls, chain: Chain, count: int, *, draws: int, seed: int = 0) -> "Puzzle":
-        """Hide `count` residues at random, `draws` times."""
+        """Hide `count` residues at random, `draws` times.
+
+        Raises:
+            WorkloadError: fewer than one draw is asked for.
+        """
         if draws <= 0:
             raise WorkloadError(f"draws must be > 0, got {draws}")
         return cls(chain=chain, hidden=tuple(chain.hide(count, seed=seed + draw) for draw in range(draws)))

@@ -46,6 +46,9 @@ def sample(model: Denoiser, prompt_BP: torch.Tensor, options: Options) -> Genera
 
     A network without a mask token is shown token 0 where nothing stands yet; that is allowed from left to right only,
     where a causal network cannot see it.
+
+    Raises:
+        WorkloadError: a shifted network is given an empty prompt.
     """
     batch, prompt_length = prompt_BP.shape
     if options.token_shift and prompt_length == 0:

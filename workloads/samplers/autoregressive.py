@@ -26,6 +26,9 @@ def sample(model: Denoiser, prompt_BP: torch.Tensor, options: Options) -> Genera
 
     The prefill shows the whole prompt and computes logits for its last row only; each decode step then shows one row.
     A network without a cache is shown the whole sequence each time.
+
+    Raises:
+        WorkloadError: the prompt is empty.
     """
     batch, prompt_length = prompt_BP.shape
     if prompt_length == 0:

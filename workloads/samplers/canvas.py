@@ -35,7 +35,7 @@ class CanvasDenoiser(UniformDenoiser, Protocol):
     """A denoiser that can be shown its own last prediction; `workloads.self_conditioning.SelfConditioned` is one."""
 
     def signal(self, probability_BSV: torch.Tensor) -> torch.Tensor:
-        """What the next step is to know of this prediction."""
+        """What the next step is to know of this prediction, `[B, S, D]`."""
 
     def denoise(
         self,

@@ -88,13 +88,13 @@ def probability_of(probability_V: torch.Tensor, tokens: torch.Tensor) -> torch.T
 
 
 def margin(probability_V: torch.Tensor) -> torch.Tensor:
-    """Lead of the largest probability over the second, by a full sort over V, as Dream's code has it."""
+    """Lead of the largest probability over the second, `[...]`, by a full sort over V, as Dream's code has it."""
     sorted_V = probability_V.sort(dim=-1, descending=True).values
     return sorted_V[..., 0] - sorted_V[..., 1]
 
 
 def negative_entropy(probability_V: torch.Tensor) -> torch.Tensor:
-    """Sum of `p log p` in nats, 0 for a certain token; `1e-10` inside the logarithm, as in Dream's code."""
+    """Sum of `p log p` in nats, `[...]`, 0 for a certain token; `1e-10` inside the logarithm, as in Dream's code."""
     return (probability_V * (probability_V + 1e-10).log()).sum(dim=-1)
 
 
@@ -117,7 +117,7 @@ def commit_where(tokens_BL: torch.Tensor, proposal_BL: torch.Tensor, selected_BL
 
 
 def select_best(confidence_BL: torch.Tensor, count: int) -> torch.Tensor:
-    """Whether a position is among the `count` most confident of its sequence; one at minus infinity never is."""
+    """Mask `[B, L]` of the `count` most confident positions of each sequence; one at minus infinity never is."""
     count = min(count, confidence_BL.shape[-1])
     best_BN = confidence_BL.topk(count, dim=-1).indices
     selected_BL = torch.zeros_like(confidence_BL, dtype=torch.bool).scatter_(-1, best_BN, True)
@@ -130,9 +130,10 @@ def select_confident(confidence_BL: torch.Tensor, threshold: float) -> torch.Ten
 
 
 def select_by_factor(confidence_BL: torch.Tensor, factor: float) -> torch.Tensor:
-    """The best n positions, for the largest n with `(n + 1)(1 - c_n) < factor`, and at least one (arXiv:2505.22618).
+    """Mask `[B, L]` of the best n positions of each sequence (arXiv:2505.22618).
 
-    `c_n` is the n-th largest confidence of the sequence, so the left side grows with n.
+    n is the largest with `(n + 1)(1 - c_n) < factor`, and at least one; `c_n` is the n-th largest confidence of the
+    sequence, so the left side grows with n.
     """
     sorted_BL, order_BL = confidence_BL.sort(dim=-1, descending=True)
     rank_L = torch.arange(1, confidence_BL.shape[-1] + 1, device=confidence_BL.device)

@@ -56,7 +56,11 @@ class Options(BlockOptions):
 
 @torch.inference_mode()
 def sample(model: RowDenoiser, prompt_BP: torch.Tensor, options: Options) -> Generation:
-    """Fill `options.gen_length` masks behind each prompt."""
+    """Fill `options.gen_length` masks behind each prompt.
+
+    Raises:
+        WorkloadError: the network keeps no KV cache.
+    """
     mask_id = require_mask_id(model, "dkv_cache")
     batch, prompt_length = prompt_BP.shape
     length = prompt_length + options.gen_length

@@ -50,7 +50,11 @@ class Drafted:
 
 
 def early_exit(model: Transformer, layers: int) -> Transformer:
-    """The first layers of a network with its embedding, last norm and output projection; shares all weights."""
+    """The first layers of a network with its embedding, last norm and output projection; shares all weights.
+
+    Raises:
+        WorkloadError: the network has fewer layers, or is not one that can draft with its own.
+    """
     if not 1 <= layers <= model.preset.layers:
         raise WorkloadError(f"speculative: drafter_layers must lie in 1..{model.preset.layers}, got {layers}")
     if not model.preset.is_common:

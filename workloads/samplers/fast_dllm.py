@@ -97,7 +97,11 @@ class Options(BlockOptions):
 
 @torch.inference_mode()
 def sample(model: Denoiser, prompt_BP: torch.Tensor, options: Options) -> Generation:
-    """Fill `options.gen_length` masks behind each prompt."""
+    """Fill `options.gen_length` masks behind each prompt.
+
+    Raises:
+        WorkloadError: a cache is asked for of a network that keeps none.
+    """
     mask_id = require_mask_id(model, "fast_dllm")
     batch, prompt_length = prompt_BP.shape
     length = prompt_length + options.gen_length

@@ -128,7 +128,7 @@ def at_noise(model: Denoiser, chance: float) -> Denoiser:
 
 
 def token_probabilities(logits_V: torch.Tensor, temperature: float) -> torch.Tensor:
-    """Predicted distribution of the clean token; temperature 0 puts all of it on the most probable one."""
+    """Predicted distribution `[..., V]` of the clean token; temperature 0 puts all of it on the most probable one."""
     if temperature == 0:
         return torch.zeros_like(logits_V).scatter_(-1, logits_V.argmax(dim=-1, keepdim=True), 1.0)
     return torch.softmax(logits_V.to(torch.promote_types(logits_V.dtype, torch.float32)) / temperature, dim=-1)

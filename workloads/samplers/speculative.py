@@ -77,7 +77,11 @@ def prepare(model: Denoiser, options: Options) -> DraftingDenoiser:
 
 @torch.inference_mode()
 def sample(model: Denoiser, prompt_BP: torch.Tensor, options: Options) -> SpeculativeGeneration:
-    """Continue each prompt by `options.gen_length` tokens."""
+    """Continue each prompt by `options.gen_length` tokens.
+
+    Raises:
+        WorkloadError: the prompt is empty.
+    """
     batch, prompt_length = prompt_BP.shape
     if prompt_length == 0:
         raise WorkloadError("speculative: the prompt must have at least one token, got none")

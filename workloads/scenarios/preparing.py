@@ -181,7 +181,11 @@ def longest_text(job: Job) -> int:
 
 
 def sampler_of(contender: Contender, gen_length: int, seed: int) -> tuple[Sampler, SamplerOptions]:
-    """The contender's sampler, and its options for so many tokens."""
+    """The contender's sampler, and its options for so many tokens.
+
+    Raises:
+        WorkloadError: the options of the sampler name a length, which belongs to the job.
+    """
     sampler = load_sampler(contender.sampler)
     given = dict(contender.options)
     if "gen_length" in given:

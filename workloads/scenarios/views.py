@@ -50,7 +50,11 @@ class KeptPrefix(NetworkView):
         self._cache, self._kept = cache, kept
 
     def new_cache(self, batch: int, capacity: int) -> KVCache:
-        """The filled cache, cut back to what is kept."""
+        """The filled cache, cut back to what is kept.
+
+        Raises:
+            WorkloadError: more positions are asked for than the cache holds.
+        """
         if capacity > self._cache.capacity:
             raise WorkloadError(f"kept prefix: its cache holds {self._cache.capacity} positions, got {capacity}")
         self._cache.truncate(self._kept)

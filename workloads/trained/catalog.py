@@ -34,7 +34,11 @@ def load_trained(name: str) -> Transformer:
 
 
 def load_snapshot(name: str, weights: Path) -> Transformer:
-    """A shipped model's network with weights from another file, for example one that training has just written."""
+    """A shipped model's network with weights from another file, for example one that training has just written.
+
+    Raises:
+        WorkloadError: the weights are of another network.
+    """
     model = Transformer(load_preset(_WEIGHTS / f"{name}.toml"))
     tensors = {key: tensor.to(torch.float32) for key, tensor in read_tensors((weights,))}
     try:

@@ -13,7 +13,7 @@ _EDGE = 1e-3  # keeps noise levels off 0 and 1, where weights have no finite val
 
 
 def noise_levels(count: int, generator: torch.Generator) -> torch.Tensor:
-    """Noise levels in (0, 1), evenly spread over the batch (Sahoo et al., arXiv:2406.07524)."""
+    """Noise levels `[count]` in (0, 1), evenly spread over the batch (Sahoo et al., arXiv:2406.07524)."""
     offset = torch.rand(1, generator=generator)
     even_B = (offset + torch.arange(count) / count) % 1
     return _EDGE + (1 - 2 * _EDGE) * even_B[torch.randperm(count, generator=generator)]

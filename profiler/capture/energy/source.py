@@ -86,7 +86,11 @@ class UnavailableSource:
     wraps_at_j: tuple[float, ...] = ()
 
     def read(self) -> PowerReading:
-        """Say why there is nothing to read."""
+        """Say why there is nothing to read.
+
+        Raises:
+            SourceError: always, with the state and its message.
+        """
         raise SourceError(self.state, self.message)
 
     def close(self) -> None:
