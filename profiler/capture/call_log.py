@@ -99,6 +99,8 @@ class CallColumns:
 
     def _times(self, starts: Sequence[Stamp], ends: Sequence[Stamp]) -> tuple[FloatArray, FloatArray]:
         """(start_s counted from the first stamp of the recording, duration_s), [calls]; NaN where there is no stamp."""
+        if starts.count(None) == len(starts):
+            return np.full(len(starts), np.nan), np.full(len(starts), np.nan)
         start_ns, end_ns = nanoseconds(starts, self._events), nanoseconds(ends, self._events)
         if self._origin_ns is None:
             self._origin_ns = next((stamp for stamp in start_ns.tolist() if not isnan(stamp)), None)

@@ -17,13 +17,14 @@ class DeviceDescription:
     notes: tuple[str, ...] = ()
 
 
-def describe_device(types: set[str]) -> DeviceDescription:
-    """Describe the device of a recording from the torch device types of its outputs."""
+def describe_device(types: set[str], *, is_timed: bool = True) -> DeviceDescription:
+    """Describe the device of a recording from the torch device types of its outputs; a CPU's clock if it was timed."""
     if "cuda" in types:
         return _describe_cuda()
     if "cpu" in types:
-        threads = torch.get_num_threads()
-        return DeviceDescription(name=cpu_name(), clock_hz=cpu_clock_hz(), notes=(f"CPU run with {threads} threads",))
+        clock_hz = cpu_clock_hz() if is_timed else None
+        notes = (f"CPU run with {torch.get_num_threads()} threads",)
+        return DeviceDescription(name=cpu_name(), clock_hz=clock_hz, notes=notes)
     return DeviceDescription(name="meta", notes=("shapes only: nothing was computed and nothing was timed",))
 
 

@@ -30,7 +30,7 @@ class Stretches:
             self._events.wait()
         log, columns, allocations = self._recorder.log, self.columns, self._recorder.storages.allocations
         calls = columns.take(log.calls, log.reads, log.writes)
-        device = describe_device(columns.devices)
+        device = describe_device(columns.devices, is_timed=columns.origin_s is not None)
         rows = np.array(allocations, dtype=np.int64).reshape(-1, 3)
         stretch = Trace(
             name=self._name,

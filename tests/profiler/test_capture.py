@@ -182,6 +182,19 @@ def test_expanded_tensor_moves_its_distinct_bytes():
     assert (op.read_bytes(), op.write_bytes()) == (32, 128)
 
 
+class Caller(torch.nn.Module):
+    """Calls chosen parts of a network one by one."""
+
+    def __init__(self, network, parts):
+        super().__init__()
+        self.network = network
+        self.parts_in_turn = parts  # a plain list: not registered as children
+
+    def forward(self):
+        for part in self.parts_in_turn:
+            part(torch.zeros(1, 4))
+
+
 def every_way_of_replay(device):
     """Repeated operations that give a new tensor, write in place, and take a list or tensors by name."""
     x, y, weight = (torch.ones(4, 8, device=device) for _ in range(3))
@@ -355,6 +368,20 @@ def test_recording_that_only_counts_differs_in_times_alone():
         assert np.array_equal(getattr(counted.trace.calls, column), getattr(timed.trace.calls, column))
     assert not counted.trace.is_measured
     assert np.isnan(counted.trace.calls.start_s).all()
+    assert counted.trace.provenance.clock_hz is None
+
+
+def test_module_paths_are_those_of_named_modules_with_parts_that_stand_in_two_places():
+    tied, deep = torch.nn.Linear(4, 4), torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 4))
+    model = torch.nn.Sequential(torch.nn.Sequential(tied, deep), tied, None, deep[1], torch.nn.Linear(4, 4))
+    parts = [part for part in model.modules() if isinstance(part, torch.nn.Linear)]
+    with torch.no_grad(), capture() as recording:
+        model[0](torch.zeros(1, 4))  # called alone, it is the root
+        Caller(model, parts)()
+    frame = recording.trace.to_frame().query("kind == 'gemm'")
+    assert frame.module.tolist()[:3] == ["Sequential.0", "Sequential.1.0", "Sequential.1.1"]
+    names = {id(part): name for name, part in Caller(model, parts).named_modules()}
+    assert frame.module.tolist()[3:] == [f"Caller.{names[id(part)]}" for part in parts]
 
 
 def test_module_paths_follow_a_tree_that_changes_between_calls():
