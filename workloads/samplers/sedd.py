@@ -109,7 +109,7 @@ def sample(model: UniformDenoiser, prompt_BP: torch.Tensor, options: Options) ->
 
 
 def analytic_step(score_V: torch.Tensor, tokens: torch.Tensor, sigma: float, mask_id: int | None) -> torch.Tensor:
-    """Weights `[..., V]` of the token `sigma` of noise earlier: staggered score x transition (theorem 4.2)."""
+    """Weights `[..., V]` of the token `sigma` of noise earlier (theorem 4.2): staggered score, transition transposed."""
     transition_V = transposed_transition(tokens, score_V.shape[-1], sigma, mask_id)
     return staggered_score(score_V, sigma, mask_id) * transition_V
 
