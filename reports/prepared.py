@@ -1,4 +1,4 @@
-"""From a space file to what evaluates its designs: workloads are captured behind a spinner and kept beside a report."""
+"""From a space file or a program to what is simulated: captured behind a spinner, and kept beside a report."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from explorer.evaluator import Evaluator, Job
     from explorer.space_file import SpaceFile
+    from explorer.workload import Workload
 
 
 def prepare_evaluator(asked: "SpaceFile", folder: Path) -> "Evaluator":
@@ -49,3 +50,35 @@ def with_workloads(bare: "Evaluator", asked: "SpaceFile", folder: Path) -> "Eval
             return replace(bare, jobs=tuple(jobs))
         if step[1] is not None:
             jobs.append(step[1])
+
+
+def prepare_workload(program: str, options: dict[str, int], folder: Path) -> "Workload":
+    """A program on meta, condensed; its options of sampling are the usual ones of 8B models.
+
+    Args:
+        program: whatever `capture` takes.
+        options: `batch`, `prompt_length` and `gen_length`.
+        folder: where captured traces are kept.
+    """
+    from explorer.jobs import point_trace  # noqa: PLC0415
+    from explorer.space_file import PointRequest  # noqa: PLC0415
+    from explorer.workload import workload_from_trace  # noqa: PLC0415
+    from reports.console import progress  # noqa: PLC0415
+
+    own: dict[str, object] = dict(options)
+    if "fast_dllm" in program:
+        own |= {"block_length": 32, "sampler_options": {"cache": "dual", "threshold": 0.9}}
+    point = PointRequest(
+        label="default",
+        program=program,
+        trace=None,
+        options=tuple(own.items()),
+        units=None,
+        unit="token",
+        quality=float("nan"),
+        quality_source="",
+    )
+    with progress(f"capturing {program}, batch {options['batch']}"):
+        trace = point_trace(point, folder)
+        units = float(options["batch"] * options["gen_length"])
+        return workload_from_trace(trace, name=program, units=units)

@@ -1,17 +1,15 @@
 """`roofscape crossover`: where diffusion overtakes autoregression, as a map with real chips on it."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from reports.commands.options import AsJson
 
-if TYPE_CHECKING:
-    from explorer.workload import Workload
-
-_AUTOREGRESSION = "llama-3.1-8b"
-_DIFFUSION = ("llada-8b", "llada-8b@fast_dllm", "sdar-8b")
+AUTOREGRESSION = "llama-3.1-8b"
+DIFFUSION = ("llada-8b", "llada-8b@fast_dllm", "sdar-8b")
+BATCHES = (1, 8, 64)
 _PROGRAMS = "Programs"
 
 
@@ -21,7 +19,7 @@ def crossover(
     ] = None,
     autoregression: Annotated[
         str, typer.Option(help="Program that decodes token by token.", rich_help_panel=_PROGRAMS)
-    ] = _AUTOREGRESSION,
+    ] = AUTOREGRESSION,
     diffusion: Annotated[
         list[str] | None,
         typer.Option(
@@ -53,14 +51,15 @@ def crossover(
     from reports.console import print_json, print_line, print_table
     from reports.crossover_page import build_crossover_page, placed_frame, placed_table, sentences
     from reports.html import write_report
+    from reports.prepared import prepare_workload
     from roofline.chipfile import list_chips, load_chip
 
     chips = [load_chip(name) for name in chip or list_chips()]
     found = []
-    for size in batch or [1, 8, 64]:
+    for size in batch or BATCHES:
         options = {"batch": size, "prompt_length": prompt_length, "gen_length": gen_length}
-        decoded = _workload(autoregression, options, output.parent / "traces")
-        others = [_workload(name, options, output.parent / "traces") for name in diffusion or _DIFFUSION]
+        decoded = prepare_workload(autoregression, options, output.parent / "traces")
+        others = [prepare_workload(name, options, output.parent / "traces") for name in diffusion or DIFFUSION]
         found.append(placed_frame(place([(decoded, other) for other in others], chips), batch=size))
     placed = pd.concat(found, ignore_index=True)
     write_report((build_crossover_page(placed),), output, title="Crossover")
@@ -72,29 +71,3 @@ def crossover(
     for sentence in sentences(placed):
         print_line(sentence)
     print_line(f"wrote {output}")
-
-
-def _workload(program: str, options: dict[str, int], folder: Path) -> "Workload":
-    """A program on meta, condensed; its options of sampling are the usual ones of 8B models."""
-    from explorer.jobs import point_trace
-    from explorer.space_file import PointRequest
-    from explorer.workload import workload_from_trace
-    from reports.console import progress
-
-    own: dict[str, object] = dict(options)
-    if "fast_dllm" in program:
-        own |= {"block_length": 32, "sampler_options": {"cache": "dual", "threshold": 0.9}}
-    point = PointRequest(
-        label="default",
-        program=program,
-        trace=None,
-        options=tuple(own.items()),
-        units=None,
-        unit="token",
-        quality=float("nan"),
-        quality_source="",
-    )
-    with progress(f"capturing {program}, batch {options['batch']}"):
-        trace = point_trace(point, folder)
-        units = float(options["batch"] * options["gen_length"])
-        return workload_from_trace(trace, name=program, units=units)
