@@ -99,6 +99,7 @@ def chip_columns(hardware: Hardware, calibration: tuple[tuple[str, float], ...] 
         has_matrix=has_matrix,
         array_rows=hardware.array_rows,
         array_columns=hardware.array_columns,
+        array_load_clocks=_constant(constants, "array_load_clocks", hardware.array_rows),
         vector_flops=vector,
         special_flops=hardware.special_lanes,
         link_bandwidth=hardware.link_bytes_per_s,

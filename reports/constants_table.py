@@ -23,6 +23,7 @@ _UNFITTED = {
     "smooth_max_p": "exponent of the smooth maximum",
     "power_of_two_tiles": "1: tile sides are powers of two alone",
     "cluster_cores": "neighbors that fetch a common panel once",
+    "array_load_clocks": "clocks in which a systolic array takes in its next weights",
     "generation": "of FlashAttention: 2, 3, 4; 0 for the default tiles",
     "split_limit": "most parts into which keys are split",
     "accesses_per_clock_per_core": "elements that kernels of eager programs find one by one",

@@ -39,6 +39,15 @@ def build_crossover_page(placed: pd.DataFrame) -> Report:
                 ),
                 figures=(Figure(chart=crossover_chart(placed)),),
             ),
+            Section(
+                title="Closed form over simulation",
+                text=(
+                    "On the line both agree. The closed form knows four figures of a chip, each of one kernel: the "
+                    "rate of a large product, of its weights read for one row, the time of a small product, and the "
+                    "rate of attention with so many queries. Simulation plans every kernel of the run."
+                ),
+                figures=(Figure(chart=agreement_chart(placed)),),
+            ),
             Section(title="Chips and programs", tables=(placed_table(placed),)),
         ),
     )
@@ -81,6 +90,28 @@ def placed_table(placed: pd.DataFrame) -> TableView:
         *numbers(lambda error: format_change(1.0 + error), error="difference"),
     )
     return TableView(title="Time of a token, autoregression over diffusion", frame=placed, columns=columns)
+
+
+def agreement_chart(placed: pd.DataFrame) -> alt.typing.ChartType:
+    """Every chip and pair of programs: the closed form against the simulation."""
+    points = placed[placed["simulated_ratio"].notna()]
+    ends = [float(points[["closed_ratio", "simulated_ratio"]].min().min()) if len(points) else 0.1]
+    ends.append(float(points[["closed_ratio", "simulated_ratio"]].max().max()) if len(points) else 10.0)
+    line = alt.Chart(pd.DataFrame({"simulated_ratio": ends, "closed_ratio": ends})).mark_line(color="#999999")
+    x = alt.X("simulated_ratio:Q").scale(type="log", nice=True).title("simulated: AR's time over diffusion's")
+    y = alt.Y("closed_ratio:Q").scale(type="log", nice=True).title("closed form")
+    dots = (
+        alt.Chart(chart_data(points, "pairs"))
+        .mark_point(filled=True, size=50)
+        .encode(
+            x=x,
+            y=y,
+            color=alt.Color("diffusion:N").legend(orient="bottom").title(None),
+            tooltip=["chip:N", "diffusion:N", "batch:O", alt.Tooltip("error:Q", format="+.1%", title="difference")],
+        )
+    )
+    chart = alt.layer(line.encode(x=x, y=y), dots).properties(width=WIDTH - 80, height=320)
+    return themed(chart.properties(title=chart_title("Closed form and simulation", "above 1 diffusion is faster")))
 
 
 def crossover_chart(placed: pd.DataFrame) -> alt.typing.ChartType:

@@ -28,6 +28,7 @@ class ChipColumns:
         has_matrix: [dtypes, C] whether the matrix units take the type.
         array_rows: rows of a systolic array, along the reduction; 1 where the matrix units are none.
         array_columns: its columns, along the output.
+        array_load_clocks: clocks that its next weights take to come in; default one a row.
         vector_flops: [dtypes, C] vector FLOPs per clock per core.
         special_flops: elementary functions per clock per core.
         level_exists: [levels, C].
@@ -61,6 +62,7 @@ class ChipColumns:
     has_matrix: BoolArray
     array_rows: FloatArray
     array_columns: FloatArray
+    array_load_clocks: FloatArray
     vector_flops: FloatArray
     special_flops: FloatArray
     level_exists: BoolArray
@@ -147,6 +149,13 @@ class ChipColumns:
         return np.where(capacity > 0, capacity, np.inf)
 
     @property
+    def beside_core_bytes(self) -> FloatArray:
+        """One core's part of the memory on the chip: cache, or its own, or all that there is without one, [C]."""
+        own = np.where(np.isfinite(self.core_memory_bytes), self.core_memory_bytes, 0.0)
+        beside = np.maximum(self.last_cache / self.cores, own)
+        return np.where(beside > 0, beside, self.level_capacity_bytes[0] / self.cores)
+
+    @property
     def shared_bandwidth(self) -> FloatArray:
         """Bytes per second of the innermost memory that all cores share, [C]."""
         innermost = np.max(
@@ -176,6 +185,7 @@ def _chip_row(chip: Chip) -> dict[str, float]:
         "special_flops": chip.special_flops,
         "array_rows": chip.matrix_array[0],
         "array_columns": chip.matrix_array[1],
+        "array_load_clocks": calibration.get("array_load_clocks", chip.matrix_array[0]),
         "link_bandwidth": link.bandwidth_bytes_per_s if link else 0.0,
         "link_latency_s": link.latency_s if link else 0.0,
         "matrix_efficiency": min(1.0, calibration.get("matrix_efficiency", 1.0)),

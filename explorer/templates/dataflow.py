@@ -8,7 +8,10 @@ from explorer.templates.template import MIB, Columns, Knob, Reasons, array_colum
 
 TITLE = "dataflow: SRAM only, nothing is launched, scheduled by the compiler"
 CONSTANTS_OF = ""  # no kernels of such chips were measured
-CONSTANTS: tuple[tuple[str, float], ...] = (("wave_s", 0.0),)  # operands arrive with their instruction (assumed)
+CONSTANTS: tuple[tuple[str, float], ...] = (
+    ("wave_s", 0.0),  # operands arrive with their instruction (assumed)
+    ("array_load_clocks", 40.0),  # as on Groq's LPU, see roofline/chips/groq-lpu-v1.toml
+)
 KNOBS: tuple[Knob, ...] = (
     Knob("chips", 1, "", "chips that hold one model together; all figures are of all of them"),
     Knob("clock_ghz", 0.9155, "GHz", "clock"),

@@ -14,7 +14,7 @@ from profiler.op import Kind
 from simulator.chip_columns import ChipColumns
 from simulator.kernels.attention_constants import CONSTANTS, SCOPES, AttentionConstants, attention_constants
 from simulator.kernels.attention_tiles import AttentionTiles, attention_tiles
-from simulator.kernels.systolic import array_sides, occupied_macs
+from simulator.kernels.systolic import arrays_of, occupied_macs
 from simulator.op_columns import DTYPES, FloatArray, OpColumns
 from simulator.stages import PlanColumns, level_traffic, smooth_max
 
@@ -84,9 +84,9 @@ def _core(ops: OpColumns, chips: ChipColumns, constants: AttentionConstants, til
     """The busiest core: whole rounds of equal tiles, or of the unequal ones that a causal mask makes, the mean."""
     dtype = ops.dtype[:, 0]
     pairs = tiles.rows * tiles.block
-    sides = array_sides(chips, chips.has_matrix[dtype])
-    scores = occupied_macs(sides, tiles.rows, tiles.block, tiles.query_depth)
-    weighted = occupied_macs(sides, tiles.rows, tiles.value_depth, tiles.block)
+    arrays = arrays_of(chips, chips.has_matrix[dtype])
+    scores = occupied_macs(arrays, tiles.rows, tiles.block, tiles.query_depth)
+    weighted = occupied_macs(arrays, tiles.rows, tiles.value_depth, tiles.block)
     matrix = (scores + weighted) / (constants.matrix_efficiency * chips.macs[dtype])
     vector = pairs * _VECTOR_FLOPS_PER_PAIR / chips.vector_flops[_FLOAT32]
     special = pairs / chips.special_flops

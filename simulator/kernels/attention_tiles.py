@@ -11,6 +11,7 @@ import numpy as np
 
 from simulator.chip_columns import ChipColumns
 from simulator.kernels.attention_constants import AttentionConstants
+from simulator.kernels.systolic import Arrays, arrays_of
 from simulator.op_columns import BoolArray, FloatArray, OpColumns
 
 # Head sizes that each generation has kernels for; a head between two of them is padded to the larger.
@@ -69,7 +70,9 @@ def attention_tiles(ops: OpColumns, chips: ChipColumns, constants: AttentionCons
     group = np.where(packs, shared, 1.0)
     packed_rows = queries * group
     is_paged = (ops.size("stores_kv") > 0) | (keys > queries)
+    arrays = arrays_of(chips, chips.has_matrix[ops.dtype[:, 0]])
     rows, block = _shape(generation, depth, packed_rows, causal, is_paged, ops.size("window") > 0)
+    rows, block = _fill_arrays(arrays, packed_rows, rows, block)
     row_tiles = np.ceil(packed_rows / rows)
     tiles = ops.size("batch") * ops.size("heads") / group * row_tiles
     blocks = np.ceil(keys / block)
@@ -135,6 +138,15 @@ def _shape(
     )
     block = np.select([generation == 2.0, generation == 3.0], [second_block, third_block], 128.0)
     return rows, block
+
+
+def _fill_arrays(
+    arrays: Arrays, packed_rows: FloatArray, rows: FloatArray, block: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Rows and keys on systolic arrays: twice an array's sides, so that neither operand leaves it idle (assumed)."""
+    rows_there = np.clip(np.exp2(np.ceil(np.log2(np.maximum(packed_rows, 1.0)))), 16.0, 2.0 * arrays.rows)
+    block_there = 2.0 * np.maximum(arrays.rows, arrays.columns)
+    return np.where(arrays.exist, rows_there, rows), np.where(arrays.exist, np.maximum(block_there, block), block)
 
 
 def _split(

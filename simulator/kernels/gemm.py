@@ -14,7 +14,7 @@ from profiler.op import Kind
 from simulator.chip_columns import ChipColumns
 from simulator.kernels.gemm_constants import CONSTANTS, GemmConstants
 from simulator.kernels.gemm_tiles import CANDIDATES, Products, best_candidates, exposed_s, ramped_s, tiling, working_set
-from simulator.kernels.systolic import array_sides
+from simulator.kernels.systolic import arrays_of
 from simulator.op_columns import DTYPES, FloatArray, OpColumns
 from simulator.stages import PlanColumns, level_traffic
 
@@ -91,7 +91,6 @@ def _plan_dtype(ops: OpColumns, chips: ChipColumns, dtype: str) -> PlanColumns:
 def _products(ops: OpColumns, chips: ChipColumns, constants: GemmConstants) -> Products:
     macs = chips.macs[ops.dtype[:, 0]]
     clock_ratio = _mean_clock_ratio(ops, chips, constants, macs)
-    array_rows, array_columns = array_sides(chips, chips.has_matrix[ops.dtype[:, 0]])
     return Products(
         batch=ops.size("batch"),
         m=ops.size("m"),
@@ -103,8 +102,7 @@ def _products(ops: OpColumns, chips: ChipColumns, constants: GemmConstants) -> P
         taken_bytes=ops.moved_bytes,
         main_bytes=_main_bytes(ops, chips, constants),
         macs_per_s=constants.matrix_efficiency * clock_ratio * macs * chips.clock_hz,
-        array_rows=array_rows,
-        array_columns=array_columns,
+        arrays=arrays_of(chips, chips.has_matrix[ops.dtype[:, 0]]),
         constants=constants,
     )
 

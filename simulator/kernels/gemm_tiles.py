@@ -7,22 +7,27 @@ import numpy as np
 from simulator.chip_columns import ChipColumns
 from simulator.kernels.gemm_constants import STEP_BYTES, GemmConstants
 from simulator.kernels.gemm_rules import is_offered
-from simulator.kernels.systolic import occupied_macs
+from simulator.kernels.systolic import Arrays, occupied_macs
 from simulator.op_columns import BoolArray, FloatArray, IntArray
 from simulator.stages import missed_overlap_s
 
 SIDES = (16, 32, 64, 96, 128, 192, 256)
 _LARGEST_TILE = 128 * 256  # 32-bit accumulators of a larger tile do not fit the registers of a core
 _SPLITS = (1, 2, 3, 4, 6, 8, 12, 16, 32, 64)
+# Sides on systolic arrays, whose sums lie in the memory beside them and not in a core's registers.
+_ARRAY_SIDES = (128, 256, 512, 1024, 2048, 4096)
+_SUMS_PART = 0.25  # of that memory; operands on their way in and out have the rest (assumed)
 _VECTOR_TILES = (4, 16)  # columns of a block of threads where one row runs on the vector units
 _STAGES_HELD = 3  # of operands, by a tile that shares its core with others
 CANDIDATES = np.array(
     [(m, n, s) for m in SIDES for n in SIDES if m * n <= _LARGEST_TILE for s in _SPLITS]
-    + [(1, n, 1) for n in _VECTOR_TILES],
+    + [(1, n, 1) for n in _VECTOR_TILES]
+    + [(m, n, 1) for m in _ARRAY_SIDES for n in _ARRAY_SIDES if m * n > _LARGEST_TILE],
     dtype=np.float64,
 )
 _BETWEEN_POWERS = np.array([any(side in (96, 192) for side in row[:2]) for row in CANDIDATES])
 _IS_VECTOR = CANDIDATES[:, 0] == 1
+_ON_ARRAYS = CANDIDATES[:, 0] * CANDIDATES[:, 1] > _LARGEST_TILE
 _BLOCK_ELEMENTS = 50_000  # keeps the arrays of one evaluation in cache
 
 
@@ -41,8 +46,7 @@ class Products:
         taken_bytes: operands and outputs once.
         main_bytes: of those, what main memory carries.
         macs_per_s: multiply-adds of one core per second, at the clock that a kernel of this size keeps.
-        array_rows: of the systolic arrays that the products run on, 1 on other matrix units.
-        array_columns: likewise.
+        arrays: systolic arrays that the products run on.
         constants: of the chips.
     """
 
@@ -56,14 +60,17 @@ class Products:
     taken_bytes: FloatArray
     main_bytes: FloatArray
     macs_per_s: FloatArray
-    array_rows: FloatArray
-    array_columns: FloatArray
+    arrays: Arrays
     constants: GemmConstants
 
     def take(self, rows: IntArray) -> "Products":
         """Some of the products."""
-        names = [name for name in Products.__slots__ if name != "constants"]
-        return Products(constants=self.constants, **{name: getattr(self, name)[rows] for name in names})
+        names = [name for name in Products.__slots__ if name not in ("arrays", "constants")]
+        return Products(
+            constants=self.constants,
+            arrays=self.arrays.take(rows),
+            **{name: getattr(self, name)[rows] for name in names},
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -141,8 +148,21 @@ def _open_candidates(
     if constants.has_power_of_two_tiles.all():
         is_open &= ~_BETWEEN_POWERS
     is_vector = bool((products.m[members] <= 1).any() and (constants.vector_ingest_bytes_per_clock_per_core > 0).any())
+    is_open = np.where(_ON_ARRAYS, _open_on_arrays(members, products), is_open)
     found: IntArray = np.flatnonzero(np.where(_IS_VECTOR, is_vector, is_open))
     return found
+
+
+def _open_on_arrays(members: IntArray, products: Products) -> BoolArray:
+    """Whether a candidate suits arrays and is no larger than the outputs of some products need, [K]."""
+    if not products.arrays.exist.any():
+        return np.zeros(len(CANDIDATES), dtype=np.bool_)
+    needed = [
+        min((side for side in _ARRAY_SIDES if side >= size), default=_ARRAY_SIDES[-1])
+        for size in (float(products.m[members].max()), float(products.n[members].max()))
+    ]
+    is_open: BoolArray = (CANDIDATES[:, 0] <= needed[0]) & (CANDIDATES[:, 1] <= needed[1])
+    return is_open
 
 
 def tiling(products: Products, chips: ChipColumns, tile_m: FloatArray, tile_n: FloatArray, split: FloatArray) -> Tiling:
@@ -162,7 +182,7 @@ def tiling(products: Products, chips: ChipColumns, tile_m: FloatArray, tile_n: F
     co_resident = np.minimum(np.where(area > 128 * 128, 1.0, np.where(area > 64 * 64, 2.0, 4.0)), room)
     waves = np.ceil(per_core / co_resident)
     is_vector = tile_m == 1
-    occupied = occupied_macs((products.array_rows, products.array_columns), tile_m, tile_n, steps * step_k)
+    occupied = occupied_macs(products.arrays, tile_m, tile_n, steps * step_k)
     matrix_s = per_core * occupied / products.macs_per_s
     core_s = _core_s(products, chips, per_core, waves, steps, step_bytes, matrix_s, is_vector)
     # A cluster of neighbors along one side of the output fetches the panel that they have in common once.
@@ -196,7 +216,8 @@ def tiling(products: Products, chips: ChipColumns, tile_m: FloatArray, tile_n: F
         & ((split <= all_steps) | (split == 1))
         & (~constants.has_power_of_two_tiles | ~_is_between_powers(tile_m, tile_n))
         & is_offered((products.batch, products.m, products.n, products.k), chips, constants, area, split)
-        & (~is_vector | vector_runs),
+        & (~is_vector | vector_runs)
+        & ((area <= _LARGEST_TILE) | (products.arrays.exist & (4.0 * area <= _SUMS_PART * chips.beside_core_bytes))),
     )
 
 

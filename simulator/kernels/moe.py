@@ -14,7 +14,7 @@ from simulator.chip_columns import ChipColumns
 from simulator.kernels.constants import Constant
 from simulator.kernels.expert_loads import expert_rows, local_experts
 from simulator.kernels.state_cache import held_part
-from simulator.kernels.systolic import array_sides, occupied_macs
+from simulator.kernels.systolic import arrays_of, occupied_macs
 from simulator.op_columns import DTYPES, FloatArray, OpColumns
 from simulator.stages import PlanColumns, level_traffic, plan_parts, smooth_max
 
@@ -241,7 +241,7 @@ def _tiled(
     step_k = _STEP_BYTES / ops.input_element_bytes
     macs_per_s = chips.macs[ops.dtype[:, 0]] * constants.matrix_efficiency * chips.clock_hz
     ingest_bytes_per_s = constants.ingest_bytes_per_clock_per_core * chips.clock_hz
-    sides = array_sides(chips, chips.has_matrix[ops.dtype[:, 0]])
+    arrays = arrays_of(chips, chips.has_matrix[ops.dtype[:, 0]])
     zero = np.zeros((len(ops), len(chips)))
     made = dict.fromkeys(("core_s", "matrix_s", "tiles", "waves", "steps"), zero)
     for columns, depth in ((inter * gates, ops.size("hidden")), (ops.size("hidden"), inter)):
@@ -249,7 +249,7 @@ def _tiled(
         steps = np.ceil(depth / step_k)
         waves = np.ceil(tiles / chips.cores)
         busiest = 0.5 * (np.maximum(tiles / chips.cores, 1.0) + waves)  # a persistent kernel evens out the last wave
-        matrix_s = busiest * occupied_macs(sides, tile_m, tile_n, steps * step_k) / macs_per_s
+        matrix_s = busiest * occupied_macs(arrays, tile_m, tile_n, steps * step_k) / macs_per_s
         ingest_s = busiest * steps * (tile_m + tile_n) * _STEP_BYTES / ingest_bytes_per_s
         core_s = np.maximum(matrix_s, ingest_s)
         parts = {"core_s": core_s, "matrix_s": matrix_s, "tiles": tiles, "waves": waves, "steps": busiest * steps}

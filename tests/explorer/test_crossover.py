@@ -5,7 +5,7 @@ import pytest
 
 from explorer.crossover import achieved, dense_ratio, place
 from explorer.workload import workload_from_trace
-from roofline.chipfile import load_chip
+from roofline.chipfile import list_chips, load_chip
 
 
 @pytest.mark.parametrize("batch", [1.0, 8.0])
@@ -26,10 +26,35 @@ def test_memory_bound_diffusion_wins_by_its_tokens_a_forward():
 
 def test_achieved_rates_are_below_the_peaks_and_near_what_was_measured():
     """H100: 787 TFLOP/s median of big products, 2.9 TB/s streamed (measured: tables of aiconfigurator-core)."""
-    flops, moved, kernel_s = achieved([load_chip("h100-sxm")])
-    assert flops[0] == pytest.approx(787e12, rel=0.15)
-    assert moved[0] == pytest.approx(2.9e12, rel=0.10)
-    assert 2e-6 < kernel_s[0] < 4e-6  # launched inside a CUDA graph: 2.5 us (the same tables)
+    (rates,) = achieved([load_chip("h100-sxm")])
+    assert rates.flops_per_s == pytest.approx(787e12, rel=0.15)
+    assert rates.bytes_per_s == pytest.approx(2.9e12, rel=0.10)
+    assert 2e-6 < rates.kernel_s < 4e-6  # launched inside a CUDA graph: 2.5 us (the same tables)
+
+
+def test_attention_has_the_rate_of_its_own_number_of_queries():
+    """A block of 4 queries fills 4 of 64 rows of FlashAttention-2's tile, and its heads load keys apart; 32 fill 32.
+
+    A chip whose kernels pack all heads of a group (H100) is as fast in bytes for 4 queries as for one.
+    """
+    one, four, many = ((queries, 32, 8, 128, 0, 4096) for queries in (1, 4, 32))
+    a6000, h100 = achieved([load_chip("rtx-a6000"), load_chip("h100-sxm")], [one, four, many])
+    keys_per_s = [[rate / shape[0] for shape, rate in each.attention_flops_per_s.items()] for each in (a6000, h100)]
+    assert keys_per_s[0][1] < 0.5 * keys_per_s[0][0]
+    assert keys_per_s[0][2] == pytest.approx(keys_per_s[0][1], rel=0.1)  # as many tiles, their rows less empty
+    assert keys_per_s[1][1] == pytest.approx(keys_per_s[1][0], rel=0.1)
+
+
+def test_blocks_against_a_cache_are_met_on_every_chip(build):
+    """SDAR's attention at batch 64, a block of 4 on 1,280 keys: the rate comes from 2,048 keys."""
+    block = workload_from_trace(
+        build.trace([build.attention(64, 32, 8, 4, 1280, 128, False)], [0] * 8), name="block", fused=False
+    )
+    one = workload_from_trace(
+        build.trace([build.attention(64, 32, 8, 1, 1280, 128, False)], [0] * 8), name="one", fused=False
+    )
+    for each in place([(one, block)], [load_chip(name) for name in list_chips() if name != "groq-lpu-v1"]):
+        assert abs(each.error) < 0.2, each.chip
 
 
 def test_chips_are_placed_by_both(build):

@@ -51,6 +51,42 @@ def test_narrow_heads_leave_columns_empty(build, array_chip):
     assert narrow == pytest.approx(wide, rel=1e-2)
 
 
+@pytest.mark.parametrize("side", [256, 512])
+def test_wide_arrays_are_filled_by_wide_tiles(build, array_chip, side):
+    """Weights of a whole array stay while all rows stream through: no tile of a GPU's size cuts them short."""
+    wide = replace(array_chip, matrix_macs=(("bfloat16", float(side * side)),), matrix_array=(side, side))
+    assert seconds(build.gemm(2048, 2048, 2048), wide) == pytest.approx(2048**3 / (side**2 * 1e9), rel=1e-3)
+
+
+def test_weights_that_come_in_faster_serve_few_rows(build, array_chip):
+    """64 arrays full, each shifted in within 40 clocks, or at work on 64 rows."""
+    quick = replace(array_chip, calibration=(*array_chip.calibration, ("array_load_clocks", 40.0)))
+    assert seconds(build.gemm(1, 1024, 1024), quick) == pytest.approx(64 * 40e-9, rel=1e-3)
+    assert seconds(build.gemm(64, 1024, 1024), quick) == pytest.approx(64 * 64e-9, rel=1e-3)
+
+
+def test_attention_fills_arrays_wider_than_its_heads_by_half(build, array_chip):
+    """Scores reduce over 128 of 256 rows, sums fill 128 of 256 columns: half of the peak, softmax aside."""
+    wide = replace(
+        array_chip,
+        matrix_macs=(("bfloat16", 256.0 * 256.0),),
+        matrix_array=(256, 256),
+        special_flops=1e12,
+        vector_flops=(("float32", 1e12),),
+    )
+    op = build.attention(1, 1, 1, 4096, 4096, 128, False)
+    assert seconds(op, wide) == pytest.approx(2 * 2 * 4096**2 * 128 / (256**2 * 1e9), rel=1e-2)
+
+
+@pytest.mark.parametrize(("name", "measured"), [("tpu-v5e", 0.6686), ("tpu-v5p", 0.7031)])
+def test_products_are_no_slower_than_training_steps_of_which_they_are_a_part(build, name, measured):
+    """Part of the peak that whole steps of 32B and 64B models reach, the optimizer and links included (MaxText)."""
+    chip = load_chip(name)
+    for rows, columns, depth in ((8192, 8192, 8192), (16384, 16384, 16384), (65536, 4096, 4096), (32768, 28672, 8192)):
+        peak_s = 2 * rows * columns * depth / chip.matrix_flops_per_s("bfloat16")
+        assert peak_s / seconds(build.gemm(rows, columns, depth), chip) > measured
+
+
 def test_types_without_matrix_units_are_not_padded(build, array_chip):
     plain = replace(array_chip, matrix_array=(1, 1))
     op = build.gemm(8, 64, 64, dtype="float32")
