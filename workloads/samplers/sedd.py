@@ -109,7 +109,10 @@ def sample(model: UniformDenoiser, prompt_BP: torch.Tensor, options: Options) ->
 
 
 def analytic_step(score_V: torch.Tensor, tokens: torch.Tensor, sigma: float, mask_id: int | None) -> torch.Tensor:
-    """Weights `[..., V]` of the token `sigma` of noise earlier (theorem 4.2): staggered score, transition transposed."""
+    """Weights `[..., V]` of the token `sigma` of noise earlier: staggered score times transposed transition.
+
+    Lou et al., arXiv:2310.16834, theorem 4.2.
+    """
     transition_V = transposed_transition(tokens, score_V.shape[-1], sigma, mask_id)
     return staggered_score(score_V, sigma, mask_id) * transition_V
 
