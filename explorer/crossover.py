@@ -11,8 +11,8 @@ visits v rows for each token it emits, n tokens a forward, takes 2 P v FLOPs and
 where r > b sqrt((v^2 - 1) / (1 - 1 / n^2)), which is v b for large v and n: every sequence more in the batch asks for a
 ridge that much higher (keys and values, which this leaves out, are in the traces).
 
-The square is the exponent that was nearest to simulation of those tried (1.5 to 4, and the longer of both alone);
-`benchmarks/crossover_exponent.py` prints what each is off by.
+The square has the smallest largest error of the exponents tried (1.5 to 4, and the longer of both alone), as
+`benchmarks/crossover_exponent.py` prints.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
