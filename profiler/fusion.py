@@ -45,7 +45,7 @@ def fuse(trace: Trace) -> Trace:
     grouping = _Grouping(trace)
     for call in range(len(trace.calls)):
         grouping.add(call)
-    return _build_fused(trace, grouping.groups)
+    return join_calls(trace, grouping.groups)
 
 
 class _Grouping:
@@ -121,8 +121,15 @@ def _elements(op: Op) -> int:
     return prod(op.outputs[0].shape) if op.outputs else 0
 
 
-def _build_fused(trace: Trace, groups: Sequence[Sequence[int]]) -> Trace:
-    """One call per group, with distinct fused ops found by what they are made of."""
+def join_calls(trace: Trace, groups: Sequence[Sequence[int]]) -> Trace:
+    """One call per group of calls, with distinct fused ops found by what they are made of.
+
+    What a group makes and nobody behind it reads is not written, and what its members hand on never leaves it.
+
+    Args:
+        trace: with dataflow.
+        groups: indices of calls in their order; every call is in one group.
+    """
     calls = trace.calls
     reads_of, writes_of = operand_offsets(trace.ops, calls.op)
     reads, writes, op_of = _split(calls.reads, reads_of), _split(calls.writes, writes_of), calls.op.tolist()

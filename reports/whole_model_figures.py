@@ -22,7 +22,8 @@ class MeasuredModel:
         chip: chip that it ran on.
         source: where the figures come from.
         batch: sequences or images side by side.
-        latency_s: measured time of a step.
+        latency_s: measured time of a step; of decoding the median one.
+        task: what the model was asked, where a source holds several.
         joules_per_output: measured joules per token, or per image; None where not measured.
         power_w: measured mean board power.
         context: mean number of tokens that a sequence attends to.
@@ -42,6 +43,7 @@ class MeasuredModel:
     source: str
     batch: int
     latency_s: float
+    task: str = ""
     joules_per_output: float | None = None
     power_w: float | None = None
     context: int = 0

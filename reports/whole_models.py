@@ -6,9 +6,10 @@ convolutions, scans) and the choice of tokens at the batch; everything else at t
 mixing of a prompt.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import pairwise
 from math import exp
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from profiler.capture import capture
+from profiler.expert_layers import merge_expert_layers
 from profiler.fusion import fuse
 from profiler.traces import Trace
 from reports.whole_generations import predict_denoising, predict_denoising_text, predict_forward
@@ -39,6 +41,7 @@ JOULES_TARGET_PERCENT = 15.0
 # The same for both, of decoding with a recurrent state or with experts.
 WIDER_TARGET_PERCENT = 20.0
 _ROUTING = AssumedRouting(independent=True)
+_KINDS_OF_PROMPTS = 4  # of steps with prompts, by their tokens
 _MIXING_KINDS = ("attention", "conv", "scan")  # their cost goes with sequences, not with rows
 
 
@@ -72,24 +75,59 @@ def median_prompt_tokens(arriving: float, prompt: float) -> float:
         arriving: prompts per step, on average.
         prompt: mean length of a prompt.
     """
-    low, high = 0.0, 2.0 * prompt * (arriving + 2.0)
-    if _share_of_steps_below(0.0, arriving) >= 0.5:
+    return prompt * _length_at(0.5, arriving)
+
+
+def prompt_steps(arriving: float, prompt: float) -> tuple[tuple[float, float], ...]:
+    """Kinds of steps by the tokens of prompts in them: (share of all steps, mean tokens), distributed as above.
+
+    Steps without a prompt come first; the others fall into four kinds of equal share. A step's cost is no straight
+    line in its tokens (weights are read once, and a first prompt wakes experts that slept), so the mean step is the
+    mean over these and not the step of mean tokens.
+
+    >>> [(round(share, 3), round(tokens)) for share, tokens in prompt_steps(0.1, 300.0)]
+    [(0.905, 0), (0.024, 44), (0.024, 151), (0.024, 326), (0.024, 739)]
+    """
+    none = exp(-arriving)
+    ends = [_length_at(none + (1.0 - none) * part / _KINDS_OF_PROMPTS, arriving) for part in range(_KINDS_OF_PROMPTS)]
+    share = (1.0 - none) / _KINDS_OF_PROMPTS
+    # The tokens of steps below a length, and of all steps: `arriving` mean prompts.
+    below = [*(_tokens_of_steps_below(end, arriving) for end in ends), arriving]
+    kinds = [(share, prompt * (upper - lower) / share) for lower, upper in pairwise(below)]
+    return ((none, 0.0), *kinds)
+
+
+def _length_at(share: float, arriving: float) -> float:
+    """So many mean prompts of tokens, at most, are in this share of the steps."""
+    low, high = 0.0, 40.0 + 4.0 * arriving
+    if _share_of_steps_below(0.0, arriving) >= share:
         return 0.0
     for _ in range(60):
         middle = (low + high) / 2.0
-        low, high = (middle, high) if _share_of_steps_below(middle / prompt, arriving) < 0.5 else (low, middle)
+        low, high = (middle, high) if _share_of_steps_below(middle, arriving) < share else (low, middle)
     return high
 
 
 def _share_of_steps_below(length: float, arriving: float) -> float:
     """Part of all steps with at most so many mean prompts of tokens: a sum of n exponentials is an Erlang one."""
-    share, arrivals, beyond, term = 0.0, exp(-arriving), 0.0, exp(-length)
-    for count in range(100):
-        share += arrivals * (1.0 - beyond)  # beyond: P(more than `length`) of a sum of `count`
+    return sum(weight * share for _, weight, share in _arrivals(length, arriving))
+
+
+def _tokens_of_steps_below(length: float, arriving: float) -> float:
+    """Mean prompts of tokens in such steps, per step of all: n times the share of sums of n + 1 below the length."""
+    return sum(count * weight * share for count, weight, share in _arrivals(length, arriving, more=1))
+
+
+def _arrivals(length: float, arriving: float, more: int = 0) -> Iterator[tuple[int, float, float]]:
+    """For each number of arrivals: it, its chance, and that of a sum of so many exponentials and `more` below."""
+    chance, beyond, term = exp(-arriving), 0.0, exp(-length)  # beyond: P(more than `length`) of the sum
+    for summed in range(100):
+        if summed >= more:
+            arrivals = summed - more
+            yield arrivals, chance, 1.0 - beyond
+            chance *= arriving / (arrivals + 1)
         beyond += term
-        term *= length / (count + 1)
-        arrivals *= arriving / (count + 1)
-    return share
+        term *= length / (summed + 1)
 
 
 def predict_models(
@@ -97,18 +135,23 @@ def predict_models(
 ) -> pd.DataFrame:
     """Every measured model with its prediction, one row each.
 
-    Columns: `model, program, detail, chip, batch, measured_s, predicted_s, time_error_percent, residual_s`, the same of
-    joules, `measured_w, predicted_w` and `source`; the residual is measured minus predicted time of a step.
+    Columns: `model, program, task, detail, chip, batch, measured_s, predicted_s, time_error_percent, residual_s`, the
+    same of the mean step of decoding, joules and power, and `source`; the residual is measured minus predicted time of
+    a step. The measured mean step is what joules and power say it is: a step's joules over the power.
     """
     rows = []
     for one in measured:
         announce(f"{one.model}, batch {one.batch}")
         predicted_s, joules, power_w = _PREDICTED[one.program](one)
         known = one.joules_per_output if one.joules_per_output is not None else np.nan
+        known_w = one.power_w if one.power_w is not None else np.nan
+        per_joule = one.batch if one.program == "decode_step" else np.nan
+        mean_s, predicted_mean_s = known * per_joule / known_w, joules * per_joule / power_w
         rows.append(
             {
                 "model": one.model,
                 "program": one.program,
+                "task": one.task,
                 "detail": _detail(one),
                 "chip": one.chip,
                 "batch": one.batch,
@@ -116,11 +159,15 @@ def predict_models(
                 "predicted_s": predicted_s,
                 "time_error_percent": 100.0 * (predicted_s / one.latency_s - 1.0),
                 "residual_s": one.latency_s - predicted_s,
+                "measured_mean_s": mean_s,
+                "predicted_mean_s": predicted_mean_s,
+                "mean_error_percent": 100.0 * (predicted_mean_s / mean_s - 1.0),
                 "measured_j": known,
                 "predicted_j": joules,
                 "joules_error_percent": 100.0 * (joules / known - 1.0),
-                "measured_w": one.power_w if one.power_w is not None else np.nan,
+                "measured_w": known_w,
                 "predicted_w": power_w,
+                "power_error_percent": 100.0 * (power_w / known_w - 1.0),
                 "source": one.source,
             }
         )
@@ -132,15 +179,15 @@ def _detail(one: MeasuredModel) -> str:
     if one.program == "forward":
         return f"{one.prompt:,} token{'s' * (one.prompt > 1)}" + (f" after {one.context:,}" if one.context else "")
     if one.program != "text_step":
-        return ""
+        return one.task
     cache = dict(one.options).get("cache", "none")
     return f"{one.prompt:,} + {one.output:,} tokens" + ("" if cache == "none" else f", {cache} cache")
 
 
 def summarize_errors(frame: pd.DataFrame) -> pd.DataFrame:
-    """Mean absolute error of each model, program and chip, in percent, beside what must be reached."""
+    """Mean absolute error of each model, program, task and chip, in percent, beside what must be reached."""
     errors = frame.assign(time=frame["time_error_percent"].abs(), joules=frame["joules_error_percent"].abs())
-    table = errors.groupby(["model", "program", "chip"], sort=False).agg(
+    table = errors.groupby(["model", "program", "task", "chip"], sort=False).agg(
         rows=("batch", "size"), time_mape_percent=("time", "mean"), joules_mape_percent=("joules", "mean")
     )
     table = table.reset_index()
@@ -172,9 +219,13 @@ def _serving(one: MeasuredModel) -> tuple[float, float, float]:
             rows = _decode_costs(one.model, one.chip, round(one.batch + tokens), 1, None, None)["rows"]
         return decoding["mixing"] + decoding["vocabulary"] + rows + prompt.times(tokens / one.prompt)
 
-    median, mean = step(median_prompt_tokens(arriving, one.prompt)), step(arriving * one.prompt)
-    joules = _drawn_j(mean, one.chip)
-    return median.time_s, joules / one.batch, joules / mean.time_s
+    median = step(median_prompt_tokens(arriving, one.prompt))
+    mean_s, joules = 0.0, 0.0
+    for share, tokens in prompt_steps(arriving, one.prompt):
+        kind = step(tokens)
+        mean_s += share * kind.time_s
+        joules += share * _drawn_j(kind, one.chip)
+    return median.time_s, joules / one.batch, joules / mean_s
 
 
 _PREDICTED: dict[str, Callable[[MeasuredModel], tuple[float, float, float]]] = {
@@ -203,7 +254,7 @@ def _decode_costs(
         model, batch=batch, context=context, options=options, state_dtype=state_dtype, routing=_ROUTING
     )
     trace = _capture(model, run)
-    parts = _split(fuse(trace), model, chip, "decode")
+    parts = _split(fuse(merge_expert_layers(trace)), model, chip, "decode")
     if options is not None:
         parts["vocabulary"] += _split(trace, model, chip, "sample")["vocabulary"]
     return parts
@@ -213,7 +264,7 @@ def _decode_costs(
 def _prompt_costs(model: str, chip: str, length: int) -> dict[str, Cost]:
 
     program = resolve_program(f"{model}@forward", device="meta", seq_len=length)
-    return _split(fuse(_capture(model, program.run)), model, chip)
+    return _split(fuse(merge_expert_layers(_capture(model, program.run))), model, chip)
 
 
 def _split(trace: Trace, model: str, chip: str, phase: str | None = None) -> dict[str, Cost]:

@@ -21,6 +21,7 @@ CONDITIONS: tuple[str, ...] = ("weight_copies", "quantizes_input", "stores_kv", 
 # Sizes that a table or an op may give beyond those of its kind, 0 where it does not.
 _OPTIONAL_SIZES = (
     *("window", "gated", "skew", "expert_ranks"),
+    "running",  # experts of a layer that have tokens, where that is known; balanced or skewed loads say it else
     "single_accesses",  # elements of all operands, where a pointwise op or a copy moves them one by one
     "weight_element_bytes",  # of a layer of experts whose weights are of another type than its rows
     "direct",  # a collective whose ranks all send to one another at once

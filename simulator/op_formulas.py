@@ -42,7 +42,7 @@ FRAME_OPTIONS: dict[str, dict[str, float | None]] = {
     "pointwise": {"inputs": 1.0, "single_accesses": 0.0},
     "copy": {"single_accesses": 0.0},
     "scan": {"state": 0.0, "sequences": 1.0, "head_dim": 1.0, "groups": 1.0, "chunk": 0.0, "delta": 0.0, "starts": 0.0},
-    "moe": {"gated": 1.0, "skew": 0.0, "expert_ranks": 1.0},
+    "moe": {"gated": 1.0, "skew": 0.0, "expert_ranks": 1.0, "running": 0.0},
 }
 # Type of a second operand or of the output, where it is not the type computed in.
 FRAME_DTYPES: dict[str, tuple[str, ...]] = {
@@ -96,20 +96,22 @@ def _attention(v: Rows) -> dict[str, FloatArray]:
 def _moe(v: Rows) -> dict[str, FloatArray]:
     """One rank's layer of experts: up (and gate), activation, down.
 
-    A rank has its share of the rows, one at least; as many experts as it has rows, at most its own, are read once.
+    A rank has its share of the rows, one at least; as many experts as it has rows, at most its own, are read once, or
+    its share of those that run, where they are known.
     """
     ranks = np.maximum(1.0, v["expert_ranks"])
     if v["experts"].max(initial=0.0) > _MOST_EXPERTS:
         raise SimulationError(f"experts must be at most {_MOST_EXPERTS:,}, got {v['experts'].max():,.0f}")
     for wrong, what, other in (
         (v["topk"] > v["experts"], "topk must be at most experts", "topk"),
+        (v["running"] > v["experts"], "running must be at most experts", "running"),
         (v["experts"] % ranks != 0, "experts must be a multiple of expert_ranks", "expert_ranks"),
     ):
         if wrong.any():
             first = int(np.flatnonzero(wrong)[0])
             raise SimulationError(f"{what}, got {v[other][first]:g} with {v['experts'][first]:g} experts")
     rows = np.maximum(1.0, v["tokens"] * v["topk"] / ranks)
-    touched = np.minimum(rows, np.maximum(1.0, v["experts"] / ranks))
+    touched = np.minimum(rows, np.maximum(1.0, np.where(v["running"] > 0, v["running"], v["experts"]) / ranks))
     per_expert = (2.0 + (v["gated"] > 0)) * v["hidden"] * v["inter"]
     return {
         "matrix_flops": 2.0 * rows * per_expert,

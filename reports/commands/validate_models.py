@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 HEADINGS = (
     *("model", "step", "chip", "batch", "measured, ms", "predicted, ms", "error %", "residual, ms"),
-    *("measured, J", "predicted, J", "error %", "measured, W", "predicted, W"),
+    *("mean step measured, ms", "predicted, ms", "error %"),
+    *("measured, J", "predicted, J", "error %", "measured, W", "predicted, W", "error %"),
 )
 _TITLES = {
     "decode_step": "decode, J/token",
@@ -79,8 +80,10 @@ def _cells(row: "pd.Series[float]") -> list[str]:
         *(str(row["model"]), _step_title(row), str(row["chip"]), f"{row['batch']:,}"),
         *(_number(1e3 * row["measured_s"]), _number(1e3 * row["predicted_s"])),
         *(_percent(row["time_error_percent"]), _number(1e3 * row["residual_s"], 3)),
+        *(_number(1e3 * row["measured_mean_s"]), _number(1e3 * row["predicted_mean_s"])),
+        _percent(row["mean_error_percent"]),
         *(_number(row["measured_j"]), _number(row["predicted_j"]), _percent(row["joules_error_percent"])),
-        *(_number(row["measured_w"], 3), _number(row["predicted_w"], 3)),
+        *(_number(row["measured_w"], 3), _number(row["predicted_w"], 3), _percent(row["power_error_percent"])),
     ]
 
 
@@ -95,7 +98,7 @@ def _print(frame: "pd.DataFrame", summary: "pd.DataFrame") -> None:
         [
             (
                 str(row["model"]),
-                _TITLES[str(row["program"])].partition(",")[0],
+                _TITLES[str(row["program"])].partition(",")[0] + (f": {row['task']}" if row["task"] else ""),
                 str(row["chip"]),
                 str(row["rows"]),
                 f"{row['time_mape_percent']:.1f}",

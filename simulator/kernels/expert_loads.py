@@ -13,8 +13,11 @@ _FEW_TOKENS_LAW = (0.01, 2.0)  # its ends where there are fewer rows than expert
 
 
 def local_experts(ops: OpColumns) -> FloatArray:
-    """Experts of one rank, one at least, [O, 1]."""
-    local: FloatArray = np.maximum(1.0, ops.size("experts") / np.maximum(1.0, ops.size("expert_ranks")))
+    """Experts of one rank that may have tokens, one at least, [O, 1]: those that run, where an op says it, else all."""
+    running, experts = ops.size("running"), ops.size("experts")
+    local: FloatArray = np.maximum(
+        1.0, np.where(running > 0, running, experts) / np.maximum(1.0, ops.size("expert_ranks"))
+    )
     return local
 
 

@@ -16,7 +16,7 @@ from reports.cli import app
 from reports.errors import ReportError
 from reports.whole_generations import predict_denoising, predict_denoising_text, predict_forward
 from reports.whole_model_figures import MeasuredModel, read_measured_models
-from reports.whole_models import median_prompt_tokens, predict_models, summarize_errors
+from reports.whole_models import median_prompt_tokens, predict_models, prompt_steps, summarize_errors
 from workloads.decode_step import build_decode_step
 from workloads.errors import WorkloadError
 from workloads.mixture_of_experts import AssumedRouting
@@ -95,13 +95,37 @@ def test_median_step_has_no_prompt_where_few_arrive() -> None:
     assert median_prompt_tokens(0.70, 330.0) > 0
 
 
+@pytest.mark.parametrize(("arriving", "prompt"), [(0.016, 634.0), (0.25, 634.0), (1.29, 330.0)])
+def test_kinds_of_steps_are_those_of_simulated_steps(arriving: float, prompt: float) -> None:
+    """Four equal parts of the steps with prompts, by their tokens; together they hold all prompts."""
+    random = np.random.default_rng(1)
+    counts = random.poisson(arriving, 4_000_000)
+    tokens = prompt * random.standard_gamma(np.maximum(counts, 1e-9)) * (counts > 0)
+    kinds = prompt_steps(arriving, prompt)
+    drawn = [part.mean() for part in np.array_split(np.sort(tokens[tokens > 0]), 4)]
+    assert [mean for _, mean in kinds[1:]] == pytest.approx(drawn, rel=0.02)
+    assert kinds[0] == (pytest.approx(np.exp(-arriving)), 0.0)
+    assert sum(share for share, _ in kinds) == pytest.approx(1)
+    assert sum(share * mean for share, mean in kinds) == pytest.approx(arriving * prompt)
+
+
+def test_measured_mean_step_is_no_shorter_than_the_median_step() -> None:
+    """Joules of a step over the power; steps with prompts only lengthen it, by a third at most in what is published."""
+    for one in read_measured_models():
+        if one.program == "decode_step" and one.joules_per_output and one.power_w:
+            mean_s = one.joules_per_output * one.batch / one.power_w
+            assert 1.0 < mean_s / one.latency_s < 1.35, (one.model, one.task, one.batch)
+
+
 def test_prediction_never_beats_reading_the_weights() -> None:
     [one] = [m for m in read_measured_models() if m.model == "llama-3.1-8b" and m.batch == 8]
     frame = predict_models((one,))
     row = frame.iloc[0]
     assert row["predicted_s"] > 2 * 7.50e9 / 3.35e12
     assert row["residual_s"] == pytest.approx(row["measured_s"] - row["predicted_s"])
-    assert row["predicted_w"] == pytest.approx(row["predicted_j"] * 8 / row["predicted_s"], rel=0.05)
+    assert row["predicted_w"] == pytest.approx(row["predicted_j"] * 8 / row["predicted_mean_s"])
+    assert row["predicted_s"] < row["predicted_mean_s"] < 1.1 * row["predicted_s"]
+    assert row["measured_mean_s"] == pytest.approx(0.4548 * 8 / 486.4)
     assert summarize_errors(frame)["time_mape_percent"].item() == pytest.approx(abs(row["time_error_percent"]))
 
 
@@ -122,7 +146,7 @@ def test_shipped_figures_are_those_of_the_published_table() -> None:
         (_preset_name(row["model_id"]), round(float(row["avg_batch_size"]))): row
         for row in csv.DictReader(table.open())
     }
-    decoding = [one for one in read_measured_models() if one.program == "decode_step"]
+    decoding = [one for one in read_measured_models() if one.program == "decode_step" and one.task == "chat"]
     assert decoding
     for one in decoding:
         row = published[one.model, one.batch]

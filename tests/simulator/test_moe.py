@@ -48,12 +48,32 @@ def test_weights_of_another_type_are_what_is_read():
     [
         ({"topk": 16, "experts": 8}, "topk must be at most experts, got 16 with 8 experts"),
         ({"experts": 1e9}, "experts must be at most 65,536, got 1,000,000,000"),
+        ({"running": 129}, "running must be at most experts, got 129 with 128 experts"),
         ({"expert_ranks": 3}, "experts must be a multiple of expert_ranks, got 3 with 128 experts"),
     ],
 )
 def test_layers_that_cannot_be_are_refused(sizes, message):
     with pytest.raises(SimulationError, match=message):
         columns(**sizes)
+
+
+def test_weights_of_the_experts_that_run_are_read_where_they_are_known():
+    """8 tokens on 64 experts at most; on 52, as chance has it (128 (1 - (15 / 16)^8) = 51.6), 52 of them are read."""
+    layer = 3 * 2048 * 768 * 2
+    all_apart, by_chance = (columns(tokens=8, running=running) for running in (0, 52))
+    assert all_apart.read_bytes.item() == 64 * layer + 8 * 2048 * 2
+    assert by_chance.read_bytes.item() == 52 * layer + 8 * 2048 * 2
+    assert by_chance.matrix_flops.item() == all_apart.matrix_flops.item()
+    traffic = plan_columns(by_chance, [load_chip("h100-sxm")]).columns.traffic_bytes[0].item()
+    assert traffic == pytest.approx(52 * layer + 2 * 8 * 2048 * 2)
+    assert seconds(tokens=8, running=64) == pytest.approx(seconds(tokens=8), rel=1e-3)
+    assert 52 / 64 < seconds(tokens=8, running=52) / seconds(tokens=8) < 1
+
+
+@pytest.mark.parametrize(("tokens", "measured_us"), [(1, 49.1), (8, 228.4), (16, 420.4), (64, 431.9), (512, 480.1)])
+def test_triton_kernels_of_vllm_take_what_is_predicted_of_another_library(tokens, measured_us):
+    """Balanced rows of aiconfigurator-core 0.12.0, h100_sxm/moe/vllm/0.24.0; the constants are TensorRT-LLM's."""
+    assert 1e6 * seconds(tokens=tokens) == pytest.approx(measured_us, rel=0.1)
 
 
 def test_rows_are_conserved_and_no_expert_has_more_than_the_tokens():
