@@ -1,4 +1,4 @@
-"""`roofscape fit`: constants of a kernel model from measured kernels, into a chip file."""
+"""`roofscape fit`: constants of a kernel model, or of energy, from measured kernels, into a chip file."""
 
 from pathlib import Path
 from typing import Annotated
@@ -20,13 +20,24 @@ def fit(
         str, typer.Option(help="Start from the constants of this chip, and keep near them what the rows do not tell.")
     ] = "",
     seed: Annotated[int, typer.Option(help="Of the draw of those rows.")] = 0,
+    power: Annotated[
+        bool, typer.Option("--power", help="Fit energy constants to --table, whose rows have power_w as well.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Fit the constants of a kernel model to measured kernels, and write them into a chip file.
 
     Half of the rows are held out (odd CRC-32 of their sizes) and score the fit. Without --table the rows come from the
     package aiconfigurator-core (pip install 'roofscape[silicon]').
+
+    With --power: static power, power of a busy core and joules per matrix FLOP from measured board power; --op,
+    --dtype, --backend, --rows, --constants-of and --seed do not matter.
+
+      roofscape fit --power --table kernel_power.parquet --chip h200-sxm -o my-h200.toml
     """
+    if power:
+        _fit_power(table, chip, output, as_json=as_json)
+        return
     from dataclasses import asdict
 
     from reports.console import print_json, print_line, print_table, progress
@@ -58,5 +69,44 @@ def fit(
     print_line(
         f"mean absolute error on {found.after.rows} rows held out: {found.before.mape_percent:.1f} % before, "
         f"{found.after.mape_percent:.1f} % after (bias {found.after.bias_percent:+.1f} %)"
+    )
+    print_line(f"wrote {output}")
+
+
+def _fit_power(table: Path | None, chip: str, output: Path, *, as_json: bool) -> None:
+    from reports.console import print_json, print_line, print_table
+    from reports.errors import ReportError
+    from roofline.chipfile import load_chip, save_chip
+    from simulator.validation.power_fit import fit_power
+    from simulator.validation.power_tables import read_power_table
+
+    if table is None:
+        raise ReportError("fit --power needs --table: kernels with measured_s and power_w (see docs/energy.md)")
+    found = fit_power(read_power_table(table), load_chip(chip))
+    save_chip(found.chip, output)
+    if as_json:
+        print_json(
+            {
+                "file": str(output),
+                "chip": found.chip.name,
+                "constants": dict(found.constants),
+                "halves": [{"matrix_j_per_flop": joules, "core_w": watts} for joules, watts in found.halves],
+                "rows": found.rows,
+                "left_out": found.left_out,
+                "median_error_w": found.median_error_w,
+                "mean_error_percent": found.mean_error_percent,
+            }
+        )
+        return
+    print_table(
+        f"energy of {found.chip.name}, fitted to {found.rows} kernels of {table.name} ({found.left_out} left out)",
+        ("constant", "value"),
+        [(name, f"{value:.3g}") for name, value in found.constants],
+    )
+    first, second = (f"{joules:.3g} J/FLOP and {watts:.3g} W a core" for joules, watts in found.halves)
+    print_line(f"halves of the rows find {first}, and {second}")
+    print_line(
+        f"each with the constants of the other: {found.median_error_w:.0f} W median and "
+        f"{found.mean_error_percent:.0f} % mean error"
     )
     print_line(f"wrote {output}")
