@@ -86,7 +86,7 @@ def prompt_steps(arriving: float, prompt: float) -> tuple[tuple[float, float], .
     mean over these and not the step of mean tokens.
 
     >>> [(round(share, 3), round(tokens)) for share, tokens in prompt_steps(0.1, 300.0)]
-    [(0.905, 0), (0.024, 44), (0.024, 151), (0.024, 326), (0.024, 739)]
+    [(0.905, 0), (0.024, 43), (0.024, 150), (0.024, 315), (0.024, 752)]
     """
     none = exp(-arriving)
     ends = [_length_at(none + (1.0 - none) * part / _KINDS_OF_PROMPTS, arriving) for part in range(_KINDS_OF_PROMPTS)]
