@@ -12,11 +12,12 @@ from typer.testing import CliRunner
 
 from profiler.capture import capture
 from profiler.traces import Trace
+from reports.arriving_prompts import median_prompt_tokens, prompt_steps
 from reports.cli import app
 from reports.errors import ReportError
 from reports.whole_generations import predict_denoising, predict_denoising_text, predict_forward
 from reports.whole_model_figures import MeasuredModel, read_measured_models
-from reports.whole_models import median_prompt_tokens, predict_models, prompt_steps, summarize_errors
+from reports.whole_models import predict_models, summarize_errors
 from workloads.decode_step import build_decode_step
 from workloads.errors import WorkloadError
 from workloads.mixture_of_experts import AssumedRouting
