@@ -1,12 +1,13 @@
 import pytest
 import torch
+from tiny_networks import logits_in_pieces, shaken, tiny_preset
 
 from profiler.capture import capture
 from workloads.architecture import LatentAttention, Mixture, SlidingWindow, StateSpace
 from workloads.backbones import Backbone, build_backbone, window_masking
 from workloads.errors import WorkloadError
 from workloads.markers import marked_role
-from workloads.presets import ModelPreset, load_preset, parameter_count
+from workloads.presets import load_preset, parameter_count
 from workloads.transformer import Transformer
 
 LATENT = {"latent_attention": LatentAttention(query_rank=10, latent=6, plain=8, rotary=4, value=8), "head_dim": 12}
@@ -57,27 +58,8 @@ ALL = {
 
 
 def build(**changes: object) -> Transformer:
-    fields: dict[str, object] = {
-        "name": "tiny",
-        "kind": "ar",
-        "layers": 2,
-        "d_model": 16,
-        "heads": 4,
-        "kv_heads": 2,
-        "head_dim": 8,
-        "ffn": 24,
-        "vocab": 50,
-        "max_length": 64,
-        "norm_eps": 1e-6,
-        "rope_theta": 100.0,
-        "source": "made up for these tests",
-    }
-    model = build_backbone(ModelPreset(**{**fields, **changes}), dtype=torch.float64)  # type: ignore[arg-type]
-    generator = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.add_(torch.randn(weight.shape, generator=generator, dtype=torch.float64), alpha=0.2)
-    return model
+    figures = {"max_length": 64, "rope_theta": 100.0, **changes}
+    return shaken(build_backbone(tiny_preset(**figures), dtype=torch.float64))
 
 
 def tokens(*shape: int, seed: int = 1) -> torch.Tensor:
@@ -90,13 +72,8 @@ def tokens(*shape: int, seed: int = 1) -> torch.Tensor:
 def test_cache_gives_the_logits_of_one_full_forward(name: str, pieces: tuple[int, ...]) -> None:
     model = build(**ALL[name])
     ids = tokens(2, sum(pieces))
-    cache = model.new_cache(2, 16)
-    parts, start = [], 0
-    for piece in pieces:
-        parts.append(model(ids[:, start : start + piece], cache=cache, position=start))
-        start += piece
 
-    torch.testing.assert_close(torch.cat(parts, dim=1), model(ids), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(logits_in_pieces(model, ids, pieces), model(ids), rtol=1e-5, atol=1e-5)
 
 
 @torch.no_grad()

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from tiny_networks import tiny_preset
 from torch.nn import functional
 
 from profiler.capture import capture
@@ -11,23 +12,8 @@ from workloads.presets import ModelPreset, active_parameter_count, parameter_cou
 
 
 def preset(**changes: object) -> ModelPreset:
-    fields: dict[str, object] = {
-        "name": "tiny-moe",
-        "kind": "ar",
-        "layers": 2,
-        "d_model": 16,
-        "heads": 4,
-        "kv_heads": 2,
-        "head_dim": 8,
-        "ffn": 24,
-        "vocab": 50,
-        "max_length": 256,
-        "rope_theta": 100.0,
-        "norm_eps": 1e-6,
-        "moe": Mixture(experts=8, top_k=2, expert_ffn=12),
-        "source": "made up for these tests",
-    }
-    return ModelPreset(**{**fields, **changes})  # type: ignore[arg-type]  # the fields are named above
+    figures = {"name": "tiny-moe", "rope_theta": 100.0, "moe": Mixture(experts=8, top_k=2, expert_ffn=12), **changes}
+    return tiny_preset(**figures)
 
 
 def tokens(*shape: int, seed: int = 1) -> torch.Tensor:

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_networks import shaken, tiny_preset
 
 from workloads.architecture import LatentAttention, Mixture, SlidingWindow, StateSpace
 from workloads.backbones import build_backbone
-from workloads.presets import ModelPreset, parameter_count
+from workloads.presets import parameter_count
 from workloads.transformer import Transformer
 
 transformers = pytest.importorskip("transformers")
@@ -98,29 +99,10 @@ def persistent_buffers(reference: Any) -> dict[str, torch.Tensor]:
 
 
 def build(**changes: object) -> Transformer:
-    """A tiny network with weights large enough that every part matters."""
-    fields: dict[str, object] = {
-        "name": "tiny",
-        "kind": "ar",
-        "layers": 2,
-        "d_model": 16,
-        "heads": 4,
-        "kv_heads": 2,
-        "head_dim": 8,
-        "ffn": 24,
-        "vocab": 50,
-        "max_length": 256,
-        "norm_eps": 1e-6,
-        "source": "made up for these tests",
-    }
-    preset = ModelPreset(**{**fields, **changes})  # type: ignore[arg-type]  # the fields are named above
+    preset = tiny_preset(**changes)
     model = build_backbone(preset)
     assert sum(weight.numel() for weight in model.parameters()) == parameter_count(preset)
-    generator = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.add_(torch.randn(weight.shape, generator=generator), alpha=0.2)
-    return model
+    return shaken(model)
 
 
 COMMON = {
