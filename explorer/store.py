@@ -158,7 +158,9 @@ class Store:
         if read_only:
             try:
                 self.database.execute("SELECT count(*) FROM sqlite_master")
-            except sqlite3.OperationalError:  # no room or no right to put the log's index beside the file
+            except sqlite3.OperationalError as error:  # no room or no right to put the log's index beside the file
+                if "locked" in str(error):
+                    raise
                 log = self.path.with_name(f"{self.path.name}-wal")
                 if log.exists() and log.stat().st_size:
                     raise
@@ -170,9 +172,13 @@ class Store:
                 "PRAGMA synchronous = NORMAL"
             )  # safe against kill; power loss may cost the last batch
             self._create()
-        application = self.database.execute("PRAGMA application_id").fetchone()[0]
-        version = self.database.execute("PRAGMA user_version").fetchone()[0]
+        self.database.execute("BEGIN")  # one look at all three, while another process may be making the store
+        questions = ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_master")
+        application, version, tables = (self.database.execute(question).fetchone()[0] for question in questions)
+        self.database.execute("COMMIT")
         if application != _APPLICATION_ID:
+            if not tables:
+                raise ExplorationError(f"store {self.path} is still empty: the search that makes it has just begun")
             raise ExplorationError(f"store {self.path} is a database of another program; give another path")
         if version != SCHEMA_VERSION:
             raise ExplorationError(

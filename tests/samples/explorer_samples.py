@@ -1,5 +1,6 @@
 """Made-up spaces small enough to enumerate, and a search of one that a test can run as a program and kill."""
 
+import math
 import os
 import sys
 import time
@@ -93,17 +94,26 @@ def refuse(_):
     raise ExplorationError("no such chip")
 
 
-def search(store_path, log_path, pause_s, designs):
-    """Search the chips by NSGA-II into a store; each design that is evaluated goes into a log as a line."""
+def search(store_path, log_path, designs, *, hold_at=math.inf, other=None):
+    """Search the chips by NSGA-II into a store; each design that is evaluated goes into a log as a line.
+
+    Args:
+        store_path: of the store.
+        log_path: of the log.
+        designs: how many.
+        hold_at: with so many lines in the log it stops, before what it evaluated is saved, and waits to be killed.
+        other: log of another search, which is waited for before anything is saved.
+    """
 
     def evaluate(columns):
-        time.sleep(pause_s)
         result = chips(columns)
         with Path(log_path).open("a", encoding="utf-8") as log:
             log.writelines(
                 f"{CHIPS.index_of({name: c[row].item() for name, c in columns.items()})}\n"
                 for row in range(len(result))
             )
+        while count_lines(log_path) >= hold_at or (other is not None and not Path(other).exists()):
+            time.sleep(0.02)
         return result
 
     archive = Archive()
@@ -114,5 +124,11 @@ def search(store_path, log_path, pause_s, designs):
     return archive
 
 
+def count_lines(log_path):
+    return Path(log_path).read_bytes().count(b"\n") if Path(log_path).exists() else 0
+
+
 if __name__ == "__main__":
-    print(search(sys.argv[1], sys.argv[2], float(sys.argv[3]), int(sys.argv[4])).index.tolist())
+    store, log, count, *more = sys.argv[1:]
+    changes = {"hold_at": int(more[1])} if more[:1] == ["hold_at"] else {"other": more[1]} if more else {}
+    print(search(store, log, int(count), **changes).index.tolist())
