@@ -5,10 +5,11 @@ import time
 
 import pytest
 import torch
+from power_samples import KnownPower
 from typer.testing import CliRunner
 
 from profiler.capture import EnergyMeter, capture, phase
-from profiler.capture.energy.source import PowerReading, UnavailableSource
+from profiler.capture.energy.source import UnavailableSource
 from profiler.storage import save_trace
 from reports.cli import app
 from reports.memory_fit import weights_do_not_fit
@@ -70,22 +71,15 @@ def test_weights_of_unknown_number_or_type_give_no_sentence():
     assert "it takes 25 of them" in weights_do_not_fit("x", 10**12, "bfloat16", chip)
 
 
-class Lamp:
-    name, device, method, notes, wraps_at_j = "lamp [b]", "cpu", "counter", (), ()
-
-    def read(self):
-        return PowerReading(energy_j=60.0 * time.perf_counter())
-
-    def close(self):
-        pass
-
-
 @pytest.fixture
 def lit_trace(tmp_path):
+    lamp = KnownPower(60.0, name="lamp [b]")
     gone = UnavailableSource(name="GPU 7", device="gpu", state="permission_denied", message="not for you")
     with (
         torch.no_grad(),
-        capture(name="lit", energy=EnergyMeter([Lamp(), gone], period_s=0.01, idle_s=0.05)) as recording,
+        capture(
+            name="lit", energy=EnergyMeter([lamp, gone], period_s=0.01, idle_s=0.05, clock=lamp.clock)
+        ) as recording,
         phase("shine"),
     ):
         torch.ones(8) + 1
@@ -103,7 +97,7 @@ def test_roofline_shows_measured_joules_with_label_idle_and_state(lit_trace):
     record = json.loads(run("roofline", lit_trace, "--json").stdout)["measured_energy"]
     assert [source["state"] for source in record["sources"]] == ["ok", "permission_denied"]
     whole = next(row for row in record["by_phase"] if row["phase"] == "(whole run)" and row["source"] == "lamp [b]")
-    assert whole["energy_j"] == pytest.approx(60.0 * whole["duration_s"], rel=0.2)
+    assert whole["energy_j"] == pytest.approx(60.0 * whole["duration_s"], rel=1e-4)
     assert {row["energy_j"] for row in record["by_phase"] if row["source"] == "GPU 7"} == {None}
 
 

@@ -114,7 +114,7 @@ class Sampler:
         self._thread = threading.Thread(target=self._run, name="roofscape-energy", daemon=True)
 
     def start(self) -> None:
-        """Start the thread, and return after its first reading or when patience ends."""
+        """Start the thread, and return after its first reading, when it fails, or when patience ends."""
         self._thread.start()
         self._first_done.wait(self._patience_s)
 
@@ -140,11 +140,14 @@ class Sampler:
         self._reading = None
 
     def _run(self) -> None:
-        next_s = self._clock()
-        while not self._stopping.is_set():
+        try:
+            next_s = self._clock()
+            while not self._stopping.is_set():
+                self.sample()
+                self._first_done.set()
+                next_s = max(next_s + self._period_s, self._clock())  # readings that were missed are not made up for
+                self._stopping.wait(next_s - self._clock())
             self.sample()
-            self._first_done.set()
-            next_s = max(next_s + self._period_s, self._clock())  # readings that were missed are not made up for
-            self._stopping.wait(next_s - self._clock())
-        self.sample()
-        self._is_whole = True
+            self._is_whole = True
+        finally:
+            self._first_done.set()  # nobody waits for a thread that failed
