@@ -8,11 +8,13 @@ import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+
+from explorer.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLES = ROOT / "tests" / "samples"
@@ -42,6 +44,7 @@ program = "ar-100m"
 prompt_length = 32
 gen_length = 4
 """
+DESIGNS = 25 * 4 * 8 * 3 * 2 * 2
 
 
 @pytest.fixture
@@ -54,14 +57,14 @@ def folder():
 def environment(folder):
     # Ray puts a token into the home folder, reports home unless it is told not to, and takes 15 s to see a node dead
     quiet = {"HOME": str(folder), "RAY_TMPDIR": str(folder), "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
-    quiet["RAY_health_check_period_ms"] = "1000"
+    quiet |= {"RAY_health_check_period_ms": "1000", "RAY_gcs_server_port_wait_time_s": "300"}
     return {**os.environ, **quiet, "PYTHONPATH": f"{ROOT}{os.pathsep}{SAMPLES}"}
 
 
 def session_of(pid):
     """Session of a process, by /proc: the fourth field after its name; None where it has ended or is a zombie."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     except OSError:
         return None
     return None if fields[0] == "Z" else int(fields[3])
@@ -75,14 +78,10 @@ def members(session):
 
 def end(session):
     """Kill every process of a session: what a node of Ray starts stays in that of its `ray start`."""
-    deadline = time.monotonic() + 20
     while found := members(session):
-        assert time.monotonic() < deadline, found
         for pid in found:
-            try:
+            with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
         time.sleep(0.1)
 
 
@@ -109,17 +108,18 @@ def node(arguments, folder):
     """`ray start --block` with one core, from when it runs."""
     command = ["-m", "ray.scripts.scripts", "start", "--num-cpus", "1", "--disable-usage-stats", "--block", *arguments]
     with started([*command, "--node-ip-address", "127.0.0.1"], folder) as process:
-        for line in process.stdout:
-            if "Ray runtime started" in line:
-                break
-        assert process.poll() is None
+        read_until(process, "Ray runtime started")
         yield process
 
 
-def free_port():
-    with socket.socket() as asked:
-        asked.bind(("127.0.0.1", 0))
-        return asked.getsockname()[1]
+def read_until(process, words):
+    """The first line with these words that a program prints."""
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if words in line:
+            return line
+    raise AssertionError("".join(said))
 
 
 def saved(store):
@@ -136,31 +136,37 @@ def saved(store):
 def test_a_cluster_that_loses_a_node_while_it_works_gives_the_same(folder):
     """Of two nodes one is killed amid its designs, see the program."""
     with started([str(SAMPLES / "ray_cluster.py")], folder) as process:
-        printed, _ = process.communicate(timeout=150)
+        printed, _ = process.communicate()
     assert process.returncode == 0, printed
-    assert "2 nodes worked; same front: True; killed while it worked: True" in printed
+    assert "nodes that live: 1; parts lost with the other: 1; same front: True" in printed
 
 
 def test_explore_on_nodes_of_ray_start_gives_the_same_when_one_is_killed(folder):
     pytest.importorskip("torch", reason="workloads are captured")
     (folder / "space.toml").write_text(SPACE)
-    port, store = free_port(), folder / "ray.sqlite"
+    store = folder / "ray.sqlite"
+    with Store(store) as shared:  # one design is said to be ours, so that the search does not end before the node
+        owner = f"{socket.gethostname()}:{os.getpid()}:aa"
+        shared.database.execute("INSERT INTO claims VALUES (1, ?, ?, ?)", (DESIGNS // 2, owner, time.time() + 1e6))
     command = ["-m", "reports.cli", "explore", "space.toml", "--no-finalists"]
     with ExitStack() as running:
         alone = [*command, "-o", "local.html", "--csv", "local.csv", "--processes", "1"]
         local = running.enter_context(started(alone, folder))
-        running.enter_context(node(["--head", "--port", str(port), "--include-dashboard=false"], folder))
-        worker = running.enter_context(node(["--address", f"127.0.0.1:{port}"], folder))
+        head = running.enter_context(node(["--head", "--port", "0", "--include-dashboard=false"], folder))
+        address = read_until(head, "ray start --address=").split("'")[1]
+        worker = running.enter_context(node(["--address", address], folder))
         shared = [*command, "-o", "ray.html", "--csv", "ray.csv", "--engine", "ray"]
-        ray = running.enter_context(started(shared, folder, RAY_ADDRESS=f"127.0.0.1:{port}"))
+        ray = running.enter_context(started(shared, folder, RAY_ADDRESS=address))
         while saved(store) == 0:
             assert ray.poll() is None, ray.communicate()[0]
             time.sleep(0.05)
         end(worker.pid)
         before = saved(store)
+        with closing(sqlite3.connect(store, timeout=60.0)) as ours:
+            ours.execute("DELETE FROM claims WHERE owner = ?", (owner,))
+            ours.commit()
         for process in (ray, local):
-            printed, _ = process.communicate(timeout=150)
+            printed, _ = process.communicate()
             assert process.returncode == 0, printed
-    designs = saved(folder / "local.sqlite")
-    assert 0 < before < designs == saved(store) == 25 * 4 * 8 * 3 * 2 * 2
+    assert 0 < before < DESIGNS == saved(store) == saved(folder / "local.sqlite")
     assert (folder / "ray.csv").read_bytes() == (folder / "local.csv").read_bytes()
