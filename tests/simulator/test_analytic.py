@@ -1,9 +1,8 @@
-import time
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from work import python_calls
 
 from simulator.analytic import simulate, start_times_s, sweep
 from simulator.errors import SimulationError
@@ -67,10 +66,9 @@ def test_sweep_costs_every_op_on_every_chip(build):
     assert sweep(ops, chips).shape == (2, 3)
 
 
-def test_three_hundred_thousand_calls_take_well_under_half_a_second(build):
+def test_three_hundred_thousand_calls_take_steps_for_their_ops_only(build):
     ops = [build.gemm(m, 4096, 4096) for m in range(1, 200)] + [build.pointwise(n) for n in range(1, 100)]
     trace = build.trace(ops, np.arange(300_000) % len(ops))
     simulate(trace, build.chip())
-    begin_s = time.perf_counter()
-    simulate(trace, build.chip(), mode="eager")
-    assert time.perf_counter() - begin_s < 0.5
+    _, steps = python_calls(lambda: simulate(trace, build.chip(), mode="eager"))
+    assert steps < 300 * 200  # of each op some, of each call none
