@@ -1,12 +1,27 @@
 """Ops, traces and toy chips that tests share, as fixtures that build them."""
 
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
 from browser_visit import running_browser
+from hypothesis import HealthCheck, settings
 from toy_builders import Build
 
 from roofline.chip import Chip
+
+# What Hypothesis draws is the same in every run, and how long it takes is the machine's own affair. For other examples:
+# `pytest --hypothesis-profile=default`.
+settings.register_profile(
+    "repeatable", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("repeatable")
+
+
+def pytest_runtest_setup() -> None:
+    """Weights and inputs that a test draws do not depend on which tests ran before."""
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
