@@ -61,7 +61,7 @@ def test_tooltip_appears_over_a_point(visit: Visit):
     point = chart.query_selector("svg.marks .mark-symbol.role-mark path")
     box = point.bounding_box()
     visit.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    visit.page.wait_for_selector("#vg-tooltip-element.visible", timeout=5_000)
+    visit.page.wait_for_selector("#vg-tooltip-element.visible")
     tooltip = visit.page.inner_text("#vg-tooltip-element")
     assert "intensity" in tooltip
     assert "FLOP/byte" in tooltip
@@ -75,8 +75,7 @@ def test_wheel_scrolls_the_page_over_a_timeline(visit: Visit):
     visit.page.mouse.move(box["x"] + 200, box["y"] + 60)
     before = visit.page.evaluate("window.scrollY")
     visit.page.mouse.wheel(0, -300)
-    visit.page.wait_for_timeout(500)
-    assert visit.page.evaluate("window.scrollY") < before
+    visit.page.wait_for_function("before => window.scrollY < before", arg=before)
 
 
 def test_page_fits_a_laptop(visit: Visit):

@@ -50,7 +50,12 @@ def explored(browser, tmp_path_factory):
 
 
 def values(points):
-    return {int(point["design"]): point["value"] for point in points}
+    return {int(point["design"]): float(point["value"]) for point in points}
+
+
+def shown_in(designs, fits):
+    """Designs whose color fits, in both charts."""
+    return [{int(point["design"]) for point in designs.points(view) if fits(point["fill"])} for view in (0, 1)]
 
 
 def test_page_is_silent_and_asks_for_nothing(explored):
@@ -65,6 +70,7 @@ def test_workload_batch_and_objective_can_be_chosen(explored):
         "batch": ["1", "8"],
         "objective": [TIME, ENERGY, COST],
     }
+    assert found["evaluations"] == 12
     for job, choice in {
         "ar-b1": {"workload": "ar", "batch": "1"},
         "ar-b8": {"workload": "ar", "batch": "8"},
@@ -72,11 +78,10 @@ def test_workload_batch_and_objective_can_be_chosen(explored):
     }.items():
         for title, figure in ((TIME, "seconds_per_unit"), (ENERGY, "joules_per_unit"), (COST, "usd_per_million_units")):
             designs.choose(**choice, objective=title)
-            shown = values(designs.points())
-            assert len(shown) == found["evaluations"] == 12
-            assert len(set(shown.values())) > 1
-            for row in found["front"]:
-                assert float(shown[row["design"]]) == pytest.approx(row[f"{job}.{figure}"], rel=1e-3)
+            expected = {row["design"]: pytest.approx(row[f"{job}.{figure}"], rel=1e-3) for row in found["front"]}
+            designs.visit.eventually(lambda expected=expected: expected.items() <= values(designs.points()).items())
+            assert len(values(designs.points())) == 12
+            assert len(set(values(designs.points()).values())) > 1
 
 
 def test_orange_points_are_the_front(explored):
@@ -84,33 +89,31 @@ def test_orange_points_are_the_front(explored):
     designs.choose(workload="all, weighted", objective=TIME)
     front = {row["design"] for row in found["front"]}
     assert 0 < len(front) < 12
-    for view in (0, 1):
-        orange = {int(point["design"]) for point in designs.points(view) if point["fill"] == "#D55E00"}
-        assert orange == front
+    designs.visit.eventually(lambda: shown_in(designs, lambda fill: fill == "#D55E00") == [front, front])
 
 
 def test_hover_shows_the_design(explored):
     designs, _ = explored
     for point in designs.points()[:2]:
-        text = designs.tooltip(point).split()
+        words = designs.tooltip(point)
         for name in ("design", "cores", "stacks", "clock_ghz", "bill_usd"):
-            assert text[text.index(name) + 1] == point[name]
+            assert words[words.index(name) + 1] == point[name]
     designs.visit.page.mouse.move(0, 0)
 
 
 @pytest.mark.parametrize("brushed", [0, 1])
 def test_brushing_one_chart_marks_the_same_designs_in_the_other(explored, brushed):
-    designs, _ = explored
+    designs, found = explored
     designs.choose(workload="ar", batch="1", objective=TIME)
-    assert not any(point["fill"] == PALE for view in (0, 1) for point in designs.points(view))
+    expected = {row["design"]: pytest.approx(row["ar-b1.seconds_per_unit"], rel=1e-3) for row in found["front"]}
+    designs.visit.eventually(lambda: expected.items() <= values(designs.points()).items())
+    assert shown_in(designs, lambda fill: fill == PALE) == [set(), set()]
     left, *_, right = sorted(designs.points(brushed), key=lambda point: point["x"])
     middle = (left["x"] + right["x"]) / 2
     highest, lowest = (edge(point["y"] for point in designs.points(brushed)) for edge in (min, max))
     designs.brush((left["x"] - 8, highest - 8), (middle, lowest + 8))
     inside = {int(point["design"]) for point in designs.points(brushed) if point["x"] < middle}
     assert 0 < len(inside) < 12
-    for view in (0, 1):
-        bright = {int(point["design"]) for point in designs.points(view) if point["fill"] != PALE}
-        assert bright == inside
+    designs.visit.eventually(lambda: shown_in(designs, lambda fill: fill != PALE) == [inside, inside])
     designs.visit.page.mouse.dblclick((middle + right["x"]) / 2, lowest + 4)  # takes the brush away
-    designs.visit.page.wait_for_timeout(300)
+    designs.visit.eventually(lambda: shown_in(designs, lambda fill: fill == PALE) == [set(), set()])

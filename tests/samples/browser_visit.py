@@ -1,7 +1,8 @@
 """A headless Chromium of this machine, and a page opened in it without a network."""
 
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +14,7 @@ _ARGUMENTS = (
     "--disable-sync --no-first-run"
 ).split()
 WIDTH = 1280
+_PATIENCE_S = 300.0  # until something that does not come counts as missing; a busy machine takes its time
 
 
 @contextmanager
@@ -23,7 +25,7 @@ def running_browser() -> Iterator[object]:
     if program is None:
         pytest.skip(f"the browser tests need one of {', '.join(_NAMES)} on PATH; none was found")
     with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=program, args=_ARGUMENTS)
+        browser = running.chromium.launch(executable_path=program, args=_ARGUMENTS, timeout=1e3 * _PATIENCE_S)
         yield browser
         browser.close()
 
@@ -33,6 +35,7 @@ class Visit:
 
     def __init__(self, browser, path: Path, width: int = WIDTH) -> None:
         self.context = browser.new_context(viewport={"width": width, "height": 900}, offline=True)
+        self.context.set_default_timeout(1e3 * _PATIENCE_S)
         self.page = self.context.new_page()
         self.messages: list[str] = []
         self.requests: list[str] = []
@@ -43,7 +46,14 @@ class Visit:
         self.page.on("dialog", lambda dialog: (self.dialogs.append(dialog.message), dialog.dismiss()))
         self.address = path.resolve().as_uri()
         self.page.goto(self.address)
-        self.page.wait_for_selector("body[data-drawn=all]", timeout=60_000)
+        self.page.wait_for_selector("body[data-drawn=all]")
+
+    def eventually(self, holds: Callable[[], bool]) -> None:
+        """Wait until something holds: charts draw themselves again in their own time."""
+        deadline_s = time.monotonic() + _PATIENCE_S
+        while not holds():
+            assert time.monotonic() < deadline_s, "it does not come to hold"
+            self.page.wait_for_timeout(50)
 
 
 class Designs:
@@ -65,7 +75,6 @@ class Designs:
     def choose(self, **values: str) -> None:
         for name, value in values.items():
             self.chart.query_selector(f"select[name=chosen_{name}]").select_option(value)
-        self.visit.page.wait_for_timeout(300)  # the view draws itself again in its own time
 
     def points(self, view: int = 0) -> list[dict[str, str]]:
         """Points of one of the charts side by side: what their labels say, their color and where they are."""
@@ -82,11 +91,18 @@ class Designs:
             for label, fill, x, y in rows
         ]
 
-    def tooltip(self, point: dict) -> str:
-        """What hovering over a point shows."""
+    def tooltip(self, point: dict) -> list[str]:
+        """Words that hovering over a point shows, once they are of its design."""
         self.visit.page.mouse.move(point["x"], point["y"])
-        self.visit.page.wait_for_selector("#vg-tooltip-element.visible", timeout=5_000)
-        return self.visit.page.inner_text("#vg-tooltip-element")
+        words = []
+
+        def is_its() -> bool:
+            shown = self.visit.page.query_selector("#vg-tooltip-element.visible")
+            words[:] = shown.inner_text().split() if shown else []
+            return "design" in words and words[words.index("design") + 1] == point["design"]
+
+        self.visit.eventually(is_its)
+        return words
 
     def brush(self, begin: tuple[float, float], end: tuple[float, float]) -> None:
         mouse = self.visit.page.mouse
@@ -94,4 +110,3 @@ class Designs:
         mouse.down()
         mouse.move(*end, steps=5)
         mouse.up()
-        self.visit.page.wait_for_timeout(300)
