@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from foreign_samples import ncu_bytes
+from programs import install_program
 from typer.testing import CliRunner
 
 import workloads.program_request
@@ -23,12 +24,12 @@ from profiler.storage import load_trace
 from profiler.traces import Kernels
 
 # Writes the rows that it was told to where --log-file says, and then runs the program, or does as if it had.
-FAKE_NCU = """#!{python}
+FAKE_NCU = """
 import json, pathlib, subprocess, sys
 here = pathlib.Path(__file__).parent
 plan = json.loads((here / "plan").read_text())
 words = sys.argv[1:]
-at = words.index({python!r})
+at = words.index(sys.executable)
 (here / "argv").write_text(json.dumps(words))
 folder = pathlib.Path(words[-1])
 (here / "request").write_text((folder / "request.json").read_text())
@@ -66,8 +67,7 @@ def ncu(tmp_path, monkeypatch):
     def install(log, *, stderr="", runs=False, finishes=True, code=0):
         plan = {"log": log, "stderr": stderr, "runs": runs, "finishes": finishes, "code": code}
         (folder / "plan").write_text(json.dumps(plan))
-        (folder / "ncu").write_text(FAKE_NCU.format(python=sys.executable))
-        (folder / "ncu").chmod(0o755)
+        install_program(folder / "ncu", FAKE_NCU)
         monkeypatch.setenv("PATH", str(folder))
         return folder
 

@@ -4,7 +4,6 @@ import gc
 import itertools
 import subprocess
 import sys
-import time
 import tracemalloc
 
 import pytest
@@ -195,13 +194,13 @@ def test_path_that_cannot_be_written_is_refused_before_the_program_runs(tmp_path
 
 def test_period_alone_writes_parts(tmp_path, monkeypatch, saved_parts):
     monkeypatch.setattr(stream, "PERIOD_S", 0.02)
+    monkeypatch.setattr(stream, "MOST_VERSIONS", 10**9)  # never so many
     x = torch.ones(2)
     with torch.no_grad(), capture(stream_to=tmp_path / "p.parquet") as recording:
-        end_s = time.monotonic() + 5.0
-        while len(saved_parts) < 3 and time.monotonic() < end_s:
+        while len(saved_parts) < 3:
             x.add(1.0)
     assert len(saved_parts) == 3
-    assert len(recording.trace.calls) < 16384
+    assert recording.trace.calls.step.size > 0
 
 
 def peak_bytes(calls, path):
@@ -230,36 +229,35 @@ def test_memory_stays_flat(tmp_path, monkeypatch):
 
 
 _ENDLESS = """
-import itertools, sys, time
+import itertools, sys
 from pathlib import Path
 import torch
 from profiler.capture import capture, phase, stream
-stream.PERIOD_S = 0.25
+stream.PERIOD_S = 0.1
+save = stream.save_part
+def saving(stretch, skip, path):
+    save(stretch, skip, path)
+    print(stretch.calls.step[-1], flush=True)
+stream.save_part = saving
 x = torch.ones(64)
 with torch.no_grad(), capture(name="endless", stream_to=Path(sys.argv[1])):
     for step in itertools.count():
         with phase("loop", step=step):
             x.add(1.0)
-        if step % 50 == 0:
-            print(time.monotonic(), step, flush=True)
-            time.sleep(0.01)
 """
 
 
 @pytest.mark.slow
-def test_killed_program_leaves_all_but_its_last_moments(tmp_path):
+def test_killed_program_leaves_all_that_its_parts_hold(tmp_path):
+    """Every tenth of a second a part is saved: a kill loses what came after the last one."""
     path = tmp_path / "endless.parquet"
     with subprocess.Popen([sys.executable, "-c", _ENDLESS, str(path)], stdout=subprocess.PIPE, text=True) as process:
-        said = [process.stdout.readline().split()]
-        while float(said[-1][0]) < float(said[0][0]) + 4.0:
-            said.append(process.stdout.readline().split())
+        saved = [int(process.stdout.readline()) for _ in range(5)]  # the last step of each part
         process.kill()  # SIGKILL
         process.wait()
     trace = load_trace(parts_folder(path))
     assert not path.exists()
     assert trace.calls.step.tolist() == list(range(len(trace.calls)))
     assert trace.phases == ("loop",)
-    before_s = float(said[-1][0]) - 1.5  # a period, and what a busy machine may take to write a part
-    done = max(int(step) for moment, step in said if float(moment) < before_s)
-    assert len(trace.calls) > done
+    assert saved == sorted(set(saved)) and len(trace.calls) > saved[-1]
     assert trace.provenance.notes[-1].startswith("incomplete: recording was cut off")

@@ -143,9 +143,10 @@ def test_real_clock_resolves_less_than_a_millisecond():
 
 
 def test_sleep_is_measured_as_what_it_is():
+    begin_s = time.perf_counter()
     found = measure(lambda: time.sleep(0.01), warmup=0, repeats=3)
     assert min(found.runs_s) >= 0.01
-    assert found.median_s < 1.0  # on a busy machine it may come late
+    assert sum(found.runs_s) < time.perf_counter() - begin_s
 
 
 def test_host_clock_is_the_fastest_processor_that_may_be_used(tmp_path, monkeypatch):
