@@ -3,8 +3,8 @@
     python benchmarks/untuned_experts.py
 
 Of TensorRT-LLM's bfloat16 rows that ran untuned, the measured time over the time predicted for the same layer tuned;
-of vLLM's float8 rows, to which nothing was fitted, the mean error with the mark and without. Needs
-`roofscape[silicon]`; docs/simulator.md says what the mark means.
+of vLLM's float8 rows, to which nothing was fitted, the mean error with the mark and without; of tuned rows, those that
+no rule explains. Needs `roofscape[silicon]`; docs/simulator.md says what the mark means.
 """
 
 from dataclasses import replace
@@ -32,6 +32,15 @@ def main() -> None:
         table = table.take(np.flatnonzero(is_untuned(table)))
         errors = [score(table, predict_s(each, chip)).mape_percent for each in (table, as_if_tuned(table))]
         print(f"{name}: vLLM's rows are {errors[0]:.0f} % off with the mark, {errors[1]:.0f} % without it")
+    for name in ("h100-sxm", "a100-sxm-80gb"):
+        chip = load_chip(name)
+        table = silicon_table(chip, "moe", dtype="bfloat16", backend="trtllm")
+        ratio = table.measured_s / predict_s(table, chip)
+        others = ratio[~is_untuned(table)]
+        few = ratio[((table.ops.size("expert_ranks") >= 16) & (table.ops.size("tokens") <= 4))[:, 0]]
+        slow, tenth = (others > 2).mean(), np.percentile(few, 90)
+        print(f"{name}: {slow:.1%} of the others take more than twice the prediction, up to {others.max():.0f} times;")
+        print(f"    of up to 4 tokens on 16 ranks and more a tenth takes {tenth:.1f} times")
 
 
 def is_untuned(table: MeasuredTable) -> np.ndarray:
