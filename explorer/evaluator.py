@@ -32,7 +32,7 @@ class Job:
     Attributes:
         name: of the workload.
         points: (label, workload) of each operating point, the first of them the default.
-        weight: among other jobs.
+        weight: among other jobs; 0 for one that is told where a design holds it and judges none.
     """
 
     name: str
@@ -98,7 +98,7 @@ class Evaluator:
                 figures[name][rows] = column
         result = self._result(figures, violation, reason)
         unknown = (result.violation <= 0) & ~np.isfinite(result.costs).all(axis=1) & (reason == "")
-        reason[unknown] = "an objective is unknown there: memory does not hold a workload, or it has no quality"
+        reason[unknown] = "an objective is unknown: memory does not hold a workload, or it has no quality"
         return self._result(figures, violation, reason)
 
     def knobs(self, values: Columns, count: int) -> Columns:
@@ -114,10 +114,15 @@ class Evaluator:
         per_job = (*COSTS_PER_UNIT, "quality", *_PARTS)
         return (*own, *PER_UNIT, *(f"{job.name}.{name}" for job in self.jobs for name in per_job))
 
+    @property
+    def judging(self) -> tuple[Job, ...]:
+        """The jobs that designs are judged by: those with a weight."""
+        return tuple(job for job in self.jobs if job.weight > 0)
+
     def _needed_bytes(self, values: Columns, count: int) -> FloatArray:
         """Main memory that the largest workload needs at each design's operating points, [D]; 0 where nobody knows."""
         needed = np.zeros(count)
-        for job in self.jobs:
+        for job in self.judging:
             each = np.nan_to_num(np.array([workload.needed_bytes for _, workload in job.points]))
             needed = np.maximum(needed, each[_picked(job, values, count)])
         return needed
@@ -165,11 +170,12 @@ class Evaluator:
             figures[f"{job.name}.usd_per_million_units"] = cost.usd_per_million(1.0 / seconds)
             for name in ("quality", *_PARTS):
                 figures[f"{job.name}.{name}"] = found[name]
-        weights = [job.weight for job in self.jobs]
+        judging = self.judging
+        weights = [job.weight for job in judging]
         for name in COSTS_PER_UNIT:
-            values = np.stack([figures[f"{job.name}.{name}"] for job in self.jobs])
+            values = np.stack([figures[f"{job.name}.{name}"] for job in judging])
             figures[name] = geometric_mean(values, weights)
-        scored = [job for job in self.jobs if any(np.isfinite(workload.quality) for _, workload in job.points)]
+        scored = [job for job in judging if any(np.isfinite(workload.quality) for _, workload in job.points)]
         total = sum(job.weight for job in scored) or float("nan")
         # A point without a score leaves the whole unknown; workloads that have no score at all take no part.
         known = [job.weight * figures[f"{job.name}.quality"] for job in scored]
@@ -194,6 +200,27 @@ def _picked(job: Job, values: Columns, count: int) -> NDArray[np.int64]:
             f"workload {job.name!r}: unknown operating point {unknown[0]!r}; known: {', '.join(labels)}"
         )
     return np.array([labels.index(text) for text in texts], dtype=np.int64)
+
+
+def too_large(evaluator: Evaluator, result: Result) -> str:
+    """Workloads that no design within the limits holds in memory, as one sentence; empty without any.
+
+    Args:
+        evaluator: of the designs.
+        result: what it found, figures included.
+    """
+    if "dram_bytes" not in result.metrics:
+        return ""
+    excess, _ = evaluator.goals.violation(dict(result.metrics))
+    held = result.metrics["dram_bytes"][excess <= 0]
+    if not len(held):
+        return ""
+    needs = {job.name: min(workload.needed_bytes for _, workload in job.points) for job in evaluator.judging}
+    large = [f"{name} ({needed / 1e9:.0f} GB)" for name, needed in needs.items() if needed > held.max()]
+    if not large:
+        return ""
+    words = f"designs within the limits have {held.max() / 1e9:.0f} GB at most and do not hold {', '.join(large)}"
+    return f"{words}; weight = 0 takes a workload out of the search"
 
 
 def without_limits(evaluator: Evaluator) -> Evaluator:

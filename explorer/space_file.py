@@ -119,6 +119,8 @@ def _parse(document: dict[str, Any], file: Path) -> SpaceFile:
     template = _template(document)
     workloads = tuple(_workload(table, file) for table in _tables(document, "workload"))
     _check_names([workload.name for workload in workloads], template)
+    if not any(workload.weight > 0 for workload in workloads):
+        raise ExplorationError("no [[workload]] has a weight above 0: there is nothing to judge designs by")
     parameters = [_parameter(name, value, template) for name, value in _table(document, "parameters").items()]
     parameters += [
         Parameter(name=workload.name, values=tuple(point.label for point in workload.points))
@@ -248,7 +250,7 @@ def _workload(table: Mapping[str, Any], file: Path) -> WorkloadRequest:
     requests = tuple(_point({**own, **point}, table, file, where) for point in points or [{"label": "default"}])
     return WorkloadRequest(
         name=name,
-        weight=_number(table.get("weight", 1.0), f"{where}, weight"),
+        weight=_weight(table.get("weight", 1.0), where),
         paradigm=str(table.get("paradigm", "")),
         points=requests,
     )
@@ -276,6 +278,11 @@ def _point(values: Mapping[str, Any], table: Mapping[str, Any], file: Path, wher
         quality=score,
         quality_source=str(quality["source"]) if quality else "",
     )
+
+
+def _weight(value: object, where: str) -> float:
+    """0 for a workload that takes no part in a search and is told where a design holds it."""
+    return 0.0 if value == 0 and not isinstance(value, bool) else _number(value, f"{where}, weight")
 
 
 def _number(value: object, where: str) -> float:

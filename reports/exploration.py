@@ -1,7 +1,7 @@
 """`Exploration`: what `roofscape explore` found, as frames: the front, all designs, what each parameter is worth."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ import pandas as pd
 
 from explorer.archive import Archive
 from explorer.errors import ExplorationError
-from explorer.evaluator import Evaluator
+from explorer.evaluator import Evaluator, too_large
 from explorer.finalists import Replay, pick_finalists, replay
 from explorer.jobs import file_hash, point_trace
 from explorer.morris import MorrisEffects, morris_effects
@@ -101,12 +101,16 @@ class Exploration:
         """Read all designs back and see what each parameter is worth around the knee.
 
         Raises:
-            ExplorationError: no design holds the constraints; says which break most often.
+            ExplorationError: no design holds the constraints; which break most often, and what fits no design.
         """
         self.index, self.result = kept.load()
         if self.result is not None:
             self.best.add(self.index, self.result)
-        self.best.require_front()
+        try:
+            self.best.require_front()
+        except ExplorationError as error:
+            hint = "" if self.result is None else too_large(self.evaluator, self.result)
+            raise ExplorationError(f"{error}; {hint}" if hint else str(error)) from None
         self.steps = local_sensitivity(self.asked.space, self.evaluator, self.finalists()[0])
 
     def weigh_space(self, evaluate: "Evaluate", samples: int) -> None:
@@ -159,13 +163,17 @@ class Exploration:
         values = self.asked.space.decode(np.array([number], dtype=np.int64))
         row = self._frame(self.index == number).iloc[0]
         traces, runs_s = {}, {}
+        played = []
         for request, job in zip(self.asked.workloads, self.evaluator.jobs, strict=True):
+            if not np.isfinite(row[f"{job.name}.seconds_per_unit"]):
+                continue  # one without weight that this design does not hold
+            played.append(job)
             label = str(values[job.name][0]) if job.name in values else job.points[0][0]
             point = next(point for point in request.points if point.label == label)
             units = next(workload.units for name, workload in job.points if name == label)
             traces[job.name] = point_trace(point, folder)
             runs_s[job.name] = float(row[f"{job.name}.seconds_per_unit"]) * units
-        self.played += list(replay(self.evaluator, values, number, runs_s, traces))
+        self.played += list(replay(replace(self.evaluator, jobs=tuple(played)), values, number, runs_s, traces))
 
     def played_frame(self) -> pd.DataFrame:
         """Finalists by both engines."""

@@ -130,11 +130,12 @@ def findings(exploration: Exploration, front: pd.DataFrame) -> list[str]:
             f"Best {TITLES[objective]}: {_write(objective, best[objective])} by design {best['design']}: {values}."
         )
     for job in exploration.evaluator.jobs:
-        parts = front[f"{job.name}.memory_part"]
-        found.append(
-            f"{job.name}: memory binds {format_ratio(parts.min())} to {format_ratio(parts.max())} of the kernels' time "
-            "over the front."
-        )
+        parts = front[f"{job.name}.memory_part"].dropna()
+        share = "no design of the front holds it in memory"
+        if len(parts):
+            bound = f"{format_ratio(parts.min())} to {format_ratio(parts.max())}"
+            share = f"memory binds {bound} of the kernels' time over the front"
+        found.append(f"{job.name}: {share}{'' if job.weight else '; of weight 0, it judged no design'}.")
     if exploration.sobol is not None:
         for number, objective in enumerate(asked.goals.objectives):
             total = exploration.sobol.total[:, number]

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from explorer.evaluator import Evaluator, Job, constants_of
+from explorer.evaluator import Evaluator, Job, constants_of, too_large
 from explorer.finalists import chip_of, knee, pick_finalists
 from explorer.objectives import Goals, geometric_mean
 from explorer.technology import load_technology
@@ -244,3 +244,26 @@ def test_memory_is_asked_of_the_chosen_operating_point(trace):
     result = evaluator(trace, jobs=(job,))({"toy": np.array(["small", "large"])})
     assert result.feasible.tolist() == [True, False]
     assert result.reason[1] == "main memory does not hold the largest workload"
+
+
+def test_a_workload_of_weight_0_judges_nothing_and_is_told_where_it_fits(trace):
+    small, large = (workload_from_trace(trace, units=1, fused=False, needed_bytes=needed) for needed in (1e9, 70e9))
+    judge = Job(name="small", points=(("d", small),))
+    beside = Job(name="large", points=(("d", large),), weight=0.0)
+    values = {"stacks": np.array([4, 5])}  # 64 and 80 GB
+    alone = evaluator(trace, jobs=(judge,))(values)
+    both = evaluator(trace, jobs=(judge, beside))(values)
+    assert both.costs.tolist() == alone.costs.tolist() and both.feasible.all()
+    assert np.isfinite(both.metrics["large.seconds_per_unit"]).tolist() == [False, True]
+
+
+def test_workloads_that_fit_no_design_within_the_limits_are_named(trace):
+    small, large = (workload_from_trace(trace, units=1, fused=False, needed_bytes=needed) for needed in (1e9, 90e9))
+    jobs = (Job(name="small", points=(("d", small),)), Job(name="large", points=(("d", large),)))
+    values = {"stacks": np.array([4, 5, 6]), "cores": np.array([132, 132, 400])}  # 96 GB on the die that breaks a limit
+    for holds in (True, False):
+        evaluate = evaluator(trace, jobs=jobs, goals=Goals(holds_models=holds))
+        told = too_large(evaluate, evaluate(values))
+        assert told.startswith("designs within the limits have 80 GB at most and do not hold large (90 GB); weight = 0")
+    fitting = evaluator(trace, jobs=jobs[:1])
+    assert too_large(fitting, fitting(values)) == ""

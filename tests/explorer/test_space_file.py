@@ -95,7 +95,8 @@ def test_a_space_says_whose_constants_its_designs_take(tmp_path, line, donor):
         ('program = "llada-8b"', "", "needs either program or trace"),
         ('label = "slow"', "", "every point needs a label"),
         ("schema = 1", "schema = 2", "schema must be 1, got 2"),
-        ("weight = 2.0", "weight = 0", "weight must be a number > 0"),
+        ("weight = 2.0", "weight = -1", "weight must be a number > 0"),
+        ("weight = 2.0", "weight = true", "weight must be a number > 0"),
         ('template = "gpu"', 'template = "quantum"', "unknown template 'quantum'"),
         (
             'template = "gpu"',
@@ -111,6 +112,14 @@ def test_nonsense_is_one_line(tmp_path, old, new, message):
     with pytest.raises(ExplorationError, match=message) as caught:
         load_space(write(tmp_path, GOOD.replace(old, new)))
     assert "\n" not in str(caught.value) and "space.toml" in str(caught.value)
+
+
+def test_a_weight_of_nothing_is_one_but_not_for_all(tmp_path):
+    further = '[[workload]]\nname = "large"\nprogram = "llama-3.1-70b"\nweight = 0\n'
+    found = load_space(write(tmp_path, GOOD + further))
+    assert [workload.weight for workload in found.workloads] == [2.0, 0.0]
+    with pytest.raises(ExplorationError, match="no \\[\\[workload\\]\\] has a weight above 0"):
+        load_space(write(tmp_path, GOOD.replace("weight = 2.0", "weight = 0")))
 
 
 def test_files_that_are_none(tmp_path):

@@ -160,6 +160,38 @@ def test_nonsense_is_one_line_and_exit_code_2(tmp_path, capsys, monkeypatch, old
     assert not (tmp_path / "out" / "explore.html").exists()
 
 
+LARGE = """
+[[workload]]
+name = "large"
+program = "llama-3.1-70b"
+prompt_length = 32
+gen_length = 1
+"""
+
+
+def test_a_workload_that_fits_no_design_is_named_and_left_out_where_the_space_says_so(
+    explored, tmp_path, capsys, monkeypatch
+):
+    from reports.cli import main
+
+    _, found = explored
+    (tmp_path / "space.toml").write_text(SPACE + LARGE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["roofscape", "explore", "space.toml", "--processes", "1"])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
+    assert len(errors) == 1 and "96 GB at most and do not hold large (141 GB)" in errors[0], errors
+
+    (tmp_path / "space.toml").write_text(SPACE + LARGE + "weight = 0\n")
+    without = run(tmp_path)
+    assert [row["design"] for row in without["front"]] == [row["design"] for row in found["front"]]
+    assert {row["job"] for row in without["finalists"]} == {"ar", "denoise"}
+    page = (tmp_path / "out.html").read_text()
+    assert "large: no design of the front holds it in memory; of weight 0, it judged no design." in page
+
+
 def test_crossover_places_chips_of_ones_own(tmp_path):
     arguments = ["crossover", "--autoregression", "ar-100m", "--diffusion", "diffusion-100m", "--batch", "1"]
     arguments += ["--prompt-length", "32", "--gen-length", "8", "--chip", "h100-sxm", "--chip", "tpu-v5e"]
