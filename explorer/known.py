@@ -26,10 +26,12 @@ class Published:
 
     Attributes:
         titles: of the chips as people write them.
+        dies: the silicon, which several boards may share.
         area_mm2: all compute dies.
         area_at_most_mm2: where only a bound of it is known.
         base_mm2: all base dies.
         tdp_w: board power.
+        highest_measured_w: the most that was measured in operation, where a TDP is far above it.
         bill_usd: bill of materials, analysts' estimates.
         logic_usd, dram_usd, packaging_usd, test_usd: its parts.
         price_usd: list or street price.
@@ -37,10 +39,12 @@ class Published:
     """
 
     titles: tuple[str, ...]
+    dies: tuple[str, ...]
     area_mm2: FloatArray
     area_at_most_mm2: FloatArray
     base_mm2: FloatArray
     tdp_w: FloatArray
+    highest_measured_w: FloatArray
     bill_usd: FloatArray
     logic_usd: FloatArray
     dram_usd: FloatArray
@@ -82,7 +86,7 @@ def known_chips() -> Hardware:
     >>> len(known_chips()) >= 10
     True
     """
-    document = _document()["chip"]
+    document = _chips()
     texts = {"name", "node", "dram"}
     columns: dict[str, Any] = {
         column.name: np.array(
@@ -113,25 +117,26 @@ def known_chip(name: str) -> Hardware:
 def sources_of(name: str) -> tuple[tuple[str, str], ...]:
     """Where the figures of one known chip come from, as pairs of what and where from."""
     known_chip(name)
-    return tuple(_document()["chip"][name]["sources"].items())
+    return tuple(_chips()[name]["sources"].items())
 
 
 def published() -> Published:
     """What others published of them, in the same order."""
-    chips = _document()["chip"].values()
+    chips = _chips().values()
     figures = {
         column.name: np.array([float(chip["published"].get(column.name, np.nan)) for chip in chips])
         for column in fields(Published)
-        if column.name != "titles"
+        if column.name not in {"titles", "dies"}
     }
     return Published(
         titles=tuple(chip["title"] for chip in chips),
+        dies=tuple(chip["die"] for chip in chips),
         **figures,
     )
 
 
 def compare(technology: Technology) -> tuple[Comparison, ...]:
-    """Area, TDP, bill of materials, price and parts of the bill, and what TDP would be at the datasheet's clock.
+    """Area, TDP, cost, its bill of materials, price and parts of the bill, and the TDP at the datasheet's clock.
 
     A vendor sets the TDP, and under it a large product runs at the clock that it allows: TDP is held against the power
     at the rate that large products were measured to reach, and at the datasheet's clock where no rate was found.
@@ -143,6 +148,7 @@ def compare(technology: Technology) -> tuple[Comparison, ...]:
     rate = np.where(np.isnan(known.gemm_flops_per_s), 0.0, known.gemm_flops_per_s)
     at_rate = np.where(rate > 0, gemm_power_w(chips, technology, rate, area), np.nan)
     sustained = np.where(rate > 0, at_rate, power.tdp_w)
+    chosen = _document()["chosen_on"]
     figures = (
         ("area_mm2", known.area_mm2, area.compute_mm2),
         ("tdp_w", known.tdp_w, sustained),
@@ -155,17 +161,72 @@ def compare(technology: Technology) -> tuple[Comparison, ...]:
         ("packaging_usd", known.packaging_usd, cost.packaging_usd),
         ("test_usd", known.test_usd, cost.test_usd),
     )
-    return tuple(
-        Comparison(
+    found = {
+        figure: Comparison(
             figure=figure,
             published=theirs,
             predicted=ours,
-            is_prediction=~np.isin(chips.name, _document()["chosen_on"][figure]),
+            is_prediction=~np.isin(np.array(known.dies) if figure == "area_mm2" else chips.name, chosen[figure]),
         )
         for figure, theirs, ours in figures
+    }
+    return (*found.values(), _cost(found["bill_usd"], found["price_usd"]))
+
+
+def _cost(bill: Comparison, price: Comparison) -> Comparison:
+    """The bill of materials where one was published, the price of the others."""
+    has_bill = np.isfinite(bill.published)
+    return Comparison(
+        figure="cost_usd",
+        published=np.where(has_bill, bill.published, price.published),
+        predicted=np.where(has_bill, bill.predicted, price.predicted),
+        is_prediction=np.where(has_bill, bill.is_prediction, price.is_prediction),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Together:
+    """Area, TDP and cost of the known chips at once, [D] each.
+
+    Attributes:
+        published: all three were.
+        within: all three are within the asked ratio.
+        is_prediction: the chip's own figures chose no constant of any of the three.
+    """
+
+    published: BoolArray
+    within: BoolArray
+    is_prediction: BoolArray
+
+
+def together(comparisons: tuple[Comparison, ...], ratio: float) -> Together:
+    """Which chips are within a ratio of all three of the published area, TDP and cost.
+
+    Args:
+        comparisons: those of `compare`.
+        ratio: the most that each may be off.
+    """
+    three = [each for each in comparisons if each.figure in {"area_mm2", "tdp_w", "cost_usd"}]
+    return Together(
+        published=np.all([np.isfinite(each.error_ratio) for each in three], axis=0),
+        within=np.all([each.within(ratio) for each in three], axis=0),
+        is_prediction=np.all([each.is_prediction for each in three], axis=0),
     )
 
 
 @cache
 def _document() -> dict[str, Any]:
     return tomllib.loads((resources.files("explorer") / _FILE).read_text(encoding="utf-8"))
+
+
+@cache
+def _chips() -> dict[str, dict[str, Any]]:
+    """Every chip whole: one that is `like` another takes the columns that it does not state, and their sources."""
+    whole: dict[str, dict[str, Any]] = {}
+    for name, chip in _document()["chip"].items():
+        like = whole.get(chip.get("like", ""), {"sources": {}})
+        columns = {key: value for key, value in chip["sources"].items() if "published" not in key}
+        others = {key: value for key, value in like["sources"].items() if "published" not in key}
+        published = {key: value for key, value in chip["sources"].items() if "published" in key}
+        whole[name] = like | chip | {"sources": others | columns | published}
+    return whole

@@ -20,7 +20,10 @@ class Power:
         l2_j_per_byte: a byte of the shared cache, with the wires to it; without them on SRAM-only chips.
         dram_j_per_byte: a byte of main memory, with controller and PHY; on SRAM-only chips of the SRAM.
         static_w: leakage, clocks and refresh, the clocks on and nothing to do.
-        tdp_w: the more of a large 16-bit product at the usual part of the peak, and of streaming main memory.
+        gemm_w: a large 16-bit product at the usual part of the peak, or streaming main memory where that is more.
+        tdp_w: the same, as a GPU slows down under its limit. Systolic arrays beside a main memory hold their clock, and
+            their memory streams into the scratchpad while they work: they are provided for everything at once, arrays
+            at their peak, vector lanes, memory and links.
     """
 
     matrix_j_per_flop: FloatArray
@@ -29,6 +32,7 @@ class Power:
     l2_j_per_byte: FloatArray
     dram_j_per_byte: FloatArray
     static_w: FloatArray
+    gemm_w: FloatArray
     tdp_w: FloatArray
 
 
@@ -61,7 +65,7 @@ def gemm_power_w(
     area = die_area(hardware, technology) if area is None else area
     usual = technology.energy.gemm_part_of_peak * hardware.peak_flops_per_s
     part = np.divide(flops_per_s, usual, out=np.ones(len(hardware)), where=usual > 0)
-    return _power(hardware, technology, area, np.minimum(part, 1.0), flops_per_s).tdp_w
+    return _power(hardware, technology, area, np.minimum(part, 1.0), flops_per_s).gemm_w
 
 
 def _power(
@@ -86,19 +90,25 @@ def _power(
     l2 = scale * figures.l2_j_per_byte + figures.wire_j_per_byte_per_mm * wire_mm
     dram = np.where(sram_only, l2, 8 * technology.dram_figure("j_per_bit", kind))
     static = _static_w(hardware, technology, area, clock_hz)
+    vector = dynamic * figures.vector_fma_j / 2
     tile_edge = np.sqrt(figures.gemm_outputs_per_mac * np.maximum(hardware.matrix_macs, 1.0))
-    l2_bytes_per_s = flops_per_s * 2 / tile_edge  # two operands of 2 bytes along each edge for 2 edge^2 FLOPs
+    # a FLOP with its operands from L2: two of 2 bytes along each edge for 2 edge^2 FLOPs, L1 written and read
+    fed = matrix + 2 / tile_edge * (l2 + 2 * l1)
     dram_bytes_per_s = flops_per_s * 3 / figures.gemm_size  # three matrices of 2 n^2 bytes for 2 n^3 FLOPs
     streaming = hardware.dram_bytes_per_s * clock_ratio * np.where(sram_only, l2 + l1, dram + l2 + l1)
-    moved = l2_bytes_per_s * (l2 + 2 * l1) + dram_bytes_per_s * dram  # L1 is written and read
+    gemm = static + np.maximum(flops_per_s * fed + dram_bytes_per_s * dram, streaming)
+    lanes = 2 * hardware.cores * hardware.vector_lanes * clock_hz * vector
+    links = 8 * hardware.link_bytes_per_s * figures.link_j_per_bit
+    at_once = static + hardware.peak_flops_per_s * clock_ratio * fed + streaming + lanes + links
     return Power(
         matrix_j_per_flop=matrix,
-        vector_j_per_flop=dynamic * figures.vector_fma_j / 2,
+        vector_j_per_flop=vector,
         l1_j_per_byte=l1,
         l2_j_per_byte=l2,
         dram_j_per_byte=dram,
         static_w=static,
-        tdp_w=static + np.maximum(flops_per_s * matrix + moved, streaming),
+        gemm_w=gemm,
+        tdp_w=np.where((hardware.array_rows > 1) & ~sram_only, at_once, gemm),
     )
 
 

@@ -175,7 +175,7 @@ _MAY_BE_ZERO = {
     *("phy_mm2", "controller_mm2", "stack_mm2", "static_w", "usd_per_gb", "j_per_bit", "masks_usd", "other_mm2"),
     *("core_mm2", "systolic_core_mm2", "voltage_slope", "interposer_loss", "substrate_loss", "substrate_usd"),
     *("test_usd", "network_ratio", "capital_ratio", "defects_per_cm2", "electricity_usd_per_kwh"),
-    *("bytes_per_s", "capacity_bytes", "interposer_usd_per_mm2", "static_j_per_mm2", "operand_j"),
+    *("bytes_per_s", "capacity_bytes", "interposer_usd_per_mm2", "static_j_per_mm2", "operand_j", "link_j_per_bit"),
 }
 _AT_MOST_ONE = {"interposer_loss", "substrate_loss", "load", "utilization", "gemm_part_of_peak"}
 

@@ -71,6 +71,7 @@ class EnergyConstants:
     l2_j_per_byte: float
     wire_j_per_byte_per_mm: float
     wire_length_ratio: float
+    link_j_per_bit: float
     voltage_slope: float
     static_j_per_mm2: float
     gemm_part_of_peak: float

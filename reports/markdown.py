@@ -19,9 +19,10 @@ def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]], is_nu
     return "".join(f"| {' | '.join(cell.replace('|', ' ') for cell in line)} |\n" for line in lines)
 
 
-def write_markdown(headings: Sequence[str], rows: Sequence[Sequence[str]], path: Path) -> None:
-    """Write a table whose first column is text and whose others are numbers."""
-    write_text(markdown_table(headings, rows, [False, *[True] * (len(headings) - 1)]), path)
+def write_markdown(headings: Sequence[str], rows: Sequence[Sequence[str]], path: Path, below: str = "") -> None:
+    """Write a table whose first column is text and whose others are numbers, and a sentence below it."""
+    table = markdown_table(headings, rows, [False, *[True] * (len(headings) - 1)])
+    write_text(f"{table}\n{below}\n" if below else table, path)
 
 
 def write_text(text: str, path: Path) -> None:

@@ -20,6 +20,7 @@ _TITLES = {
     "power_at_datasheet_clock_w": "power at the datasheet's clock against TDP, W",
     "bill_usd": "bill, USD",
     "price_usd": "price, USD",
+    "cost_usd": "cost: the bill, else the price, USD",
     "logic_usd": "of the bill: dies, USD",
     "dram_usd": "of the bill: DRAM, USD",
     "packaging_usd": "of the bill: package, USD",
@@ -28,7 +29,11 @@ _TITLES = {
 _COLUMNS = ("area_mm2", "tdp_w", "power_at_datasheet_clock_w", "bill_usd", "price_usd")
 HEADINGS = (
     *("chip", "dies, mm2", "predicted", "error %", "TDP, W", "predicted", "error %", "at peak, W", "error %"),
-    *("bill, USD", "predicted", "error %", "price, USD", "predicted", "error %"),
+    *("bill, USD", "predicted", "error %", "price, USD", "predicted", "error %", "all three"),
+)
+_NARROW = (  # the same for a terminal
+    *("chip", "mm2", "model", "off %", "TDP, W", "model", "off %", "peak, W", "off %"),
+    *("bill, $", "model", "off %", "price, $", "model", "off %", "all 3"),
 )
 
 
@@ -41,8 +46,9 @@ def known_chips(
     """Hold predicted area, power and cost against what was published of real chips.
 
     TDP is the power of a large product at the rate that such products were measured to reach, as a chip slows down to
-    keep to its TDP; where no rate was found, and under "at peak", at 0.8 of the datasheet's peak. Bills are
-    estimates by others; prices are what is asked, and predicted from the bill.
+    keep to its TDP; where no rate was found, and under "at peak", at 0.8 of the datasheet's peak. TPUs keep their
+    clock: their TDP is that of everything at once. Bills are estimates by others; prices are what is asked, and
+    predicted from the bill. The cost of a chip is its bill where one was published, else its price.
 
       roofscape known-chips h100-sxm
     """
@@ -59,9 +65,10 @@ def known_chips(
     names = [str(name) for name in known_chips().name]
     rows = [_cells(name, row, comparisons) for row, name in enumerate(names)]
     if markdown is not None:
-        write_markdown(HEADINGS, rows, markdown)
+        write_markdown(HEADINGS, rows, markdown, _sentence(_together(comparisons)))
     if as_json:
-        print_json({"chips": _records(names, comparisons), "summary": [_summary(each) for each in comparisons]})
+        summary = [_summary(each) for each in comparisons]
+        print_json({"chips": _records(names, comparisons), "summary": summary, "together": _together(comparisons)})
         return
     _print(rows, comparisons)
     if markdown is not None:
@@ -84,7 +91,32 @@ def _cells(name: str, row: int, comparisons: "tuple[Comparison, ...]") -> list[s
         if each.figure != "power_at_datasheet_clock_w":
             cells.append(_number(each.published[row]))
         cells += [_number(each.predicted[row]), _percent(each.error_ratio[row])]
-    return cells
+    return [*cells, _verdict(row, comparisons)]
+
+
+def _verdict(row: int, comparisons: "tuple[Comparison, ...]") -> str:
+    """Whether area, TDP and cost of a chip are all within the target; empty where one is not published."""
+    from explorer.known import together
+
+    found = together(comparisons, _TARGET)
+    return ("yes" if found.within[row] else "no") if found.published[row] else ""
+
+
+def _together(comparisons: "tuple[Comparison, ...]") -> dict[str, int]:
+    """Boards and dies of which all three were published, and of these those within the target in all three."""
+    import numpy as np
+
+    from explorer.known import published, together
+
+    found, dies = together(comparisons, _TARGET), np.array(published().dies)
+    return {
+        "published": int(found.published.sum()),
+        "published_dies": len(set(dies[found.published])),
+        "within_15_percent": int(found.within.sum()),
+        "within_15_percent_dies": len(set(dies[found.within])),
+        "predictions": int((found.published & found.is_prediction).sum()),
+        "predictions_within_15_percent": int((found.within & found.is_prediction).sum()),
+    }
 
 
 def _records(names: list[str], comparisons: "tuple[Comparison, ...]") -> list[dict[str, object]]:
@@ -120,10 +152,19 @@ def _summary(each: "Comparison") -> dict[str, object]:
     }
 
 
-def _print(rows: list[list[str]], comparisons: "tuple[Comparison, ...]") -> None:
-    from reports.console import print_table
+def _sentence(found: dict[str, int]) -> str:
+    return (
+        "Area, TDP and cost (the bill where one was published, else the price) were all published of "
+        f"{found['published']} boards on {found['published_dies']} dies: {found['within_15_percent']} boards on "
+        f"{found['within_15_percent_dies']} dies are within 15 % in all three. {found['predictions']} of the boards "
+        f"chose no constant of any of the three; {found['predictions_within_15_percent']} of these are within."
+    )
 
-    print_table("Known chips: published, predicted and error", HEADINGS, rows)
+
+def _print(rows: list[list[str]], comparisons: "tuple[Comparison, ...]") -> None:
+    from reports.console import print_line, print_table
+
+    print_table("Known chips: published, predicted (model) and error", _NARROW, rows)
     summaries = [_summary(each) for each in comparisons]
     print_table(
         "Within 15 % of the published; predictions are chips that chose no constant of that figure",
@@ -138,6 +179,7 @@ def _print(rows: list[list[str]], comparisons: "tuple[Comparison, ...]") -> None
             for each in summaries
         ],
     )
+    print_line(_sentence(_together(comparisons)))
 
 
 def _one(name: str, technology: "Technology", as_json: bool) -> None:

@@ -80,12 +80,29 @@ def test_larger_matrix_units_and_denser_nodes_take_less_energy():
     assert new.matrix_j_per_flop[0] < old.matrix_j_per_flop[0]
 
 
-def test_power_at_the_usual_rate_is_the_tdp_and_less_below_it():
+def test_power_at_the_usual_rate_is_the_tdp_of_gpus_and_less_below_it():
     chips = known_chips()
     usual = 0.8 * chips.peak_flops_per_s
-    tdp = chip_power(chips, TECHNOLOGY).tdp_w
-    np.testing.assert_allclose(gemm_power_w(chips, TECHNOLOGY, usual), tdp)
-    assert (gemm_power_w(chips, TECHNOLOGY, 0.7 * usual) < 0.9 * tdp).all()
+    power = chip_power(chips, TECHNOLOGY)
+    np.testing.assert_allclose(gemm_power_w(chips, TECHNOLOGY, usual), power.gemm_w)
+    assert (gemm_power_w(chips, TECHNOLOGY, 0.7 * usual) < 0.9 * power.gemm_w).all()
+    holds_its_clock = (chips.array_rows > 1) & (chips.dram != "none")
+    np.testing.assert_array_equal(power.tdp_w[~holds_its_clock], power.gemm_w[~holds_its_clock])
+    assert (power.tdp_w[holds_its_clock] > power.gemm_w[holds_its_clock]).all()
+
+
+def test_tdp_of_arrays_beside_a_main_memory_is_everything_at_once():
+    # TPU v4i by hand: arrays of 4 x 16,384 at their peak, 614 GB/s of HBM2, 1,024 lanes and 100 GB/s of links
+    design = known_chip("tpu-v4i")
+    power = chip_power(design, TECHNOLOGY)
+    voltage = (1 + 0.37 * (1.05 / 1.41 - 1)) ** 2
+    l2 = 1.75e-12 + 0.64e-12 * 0.418 * die_area(design, TECHNOLOGY).compute_mm2[0] ** 0.5
+    peak = 2 * 65536 * 1.05e9
+    arrays = peak * (voltage * (0.295e-12 + 9.5e-12 / 128) + 2 / (32 * 65536) ** 0.5 * (l2 + 2 * 1.06e-12))
+    memory = 614e9 * (56.24e-12 + l2 + 1.06e-12)
+    lanes = 2 * 1024 * 1.05e9 * voltage * 1.22e-12
+    links = 100e9 * 8 * 5.5e-12
+    assert power.tdp_w[0] == pytest.approx(power.static_w[0] + arrays + memory + lanes + links)
 
 
 def test_sram_beside_the_arrays_costs_its_cells_and_no_wires():
