@@ -10,18 +10,25 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from pyarrow import parquet
 
-from profiler.op import DTYPE_BITS
 from roofline.chip import Chip
 from simulator.errors import SimulationError
-from simulator.op_columns import FloatArray
+from simulator.validation.product_tables import (
+    ATTENTION_DTYPES,
+    ATTENTION_KEYS,
+    GEMM_DTYPES,
+    bidirectional,
+    decode,
+    gemm,
+    moe,
+    prefill,
+    weight_copies,
+)
 from simulator.validation.sequence_tables import delta_rule, mamba2
-from simulator.validation.stream_tables import elementwise, mixing, row_scale, topk
+from simulator.validation.stream_tables import NCCL_DTYPES, collective, elementwise, mixing, row_scale, topk
 from simulator.validation.tables import MeasuredTable, measured_table
-from simulator.validation.tuning_files import ran_untuned
 
 SYSTEMS: dict[str, str] = {
     "a100-sxm-80gb": "a100_sxm",
@@ -32,24 +39,6 @@ SYSTEMS: dict[str, str] = {
 }
 BACKENDS: tuple[str, ...] = ("trtllm", "vllm", "sglang", "nccl")
 
-_FLOAT8: dict[str, str | int] = {"dtype": "float8_e4m3fn", "quantizes_input": 1}
-_GEMM_DTYPES: dict[str, tuple[str, dict[str, str | int]]] = {
-    "bfloat16": ("bfloat16", {"dtype": "bfloat16"}),
-    "float8_e4m3fn": ("fp8", _FLOAT8),
-    "float8_block": ("fp8_block", _FLOAT8),
-    "float4_e2m1fn": ("nvfp4", {"dtype": "float4_e2m1fn", "quantizes_input": 1}),
-    "int8": ("sq", {"dtype": "int8", "quantizes_input": 1}),
-    "int8_weights": ("int8_wo", {"dtype": "bfloat16", "weight_dtype": "int8"}),
-    "int4_weights": ("int4_wo", {"dtype": "bfloat16", "weight_dtype": "int4"}),
-}
-_ATTENTION_DTYPES: dict[str, tuple[tuple[str, str], dict[str, str | int]]] = {
-    "bfloat16": (("bfloat16", "bfloat16"), {"dtype": "bfloat16"}),
-    "float8_cache": (("bfloat16", "fp8"), {"dtype": "bfloat16", "kv_dtype": "float8_e4m3fn"}),
-    "float8_e4m3fn": (("fp8", "fp8"), {"dtype": "float8_e4m3fn", "output_dtype": "bfloat16"}),
-}
-_ATTENTION_COLUMNS = {"batch_size": "batch", "num_heads": "heads", "num_key_value_heads": "kv_heads"}
-_ATTENTION_KEYS = ("batch_size", "isl", "num_heads", "num_key_value_heads", "head_dim", "window_size")
-_NCCL_DTYPES = {"bfloat16": "half", "int8": "int8"}
 Reader = Callable[[pd.DataFrame, str], pd.DataFrame]
 
 
@@ -81,105 +70,19 @@ class TableKind:
     joined: str = ""
 
 
-def _gemm(table: pd.DataFrame, dtype: str) -> pd.DataFrame:
-    name, values = _GEMM_DTYPES[dtype]
-    rows = table[table["gemm_dtype"] == name]
-    return rows.assign(kind="gemm", **values)
-
-
-def _weight_copies(rows: pd.DataFrame, chip: Chip, backend: str, version: str) -> FloatArray:
-    """How many copies of its weights each product of a table went through in turn.
-
-    As the package's collectors have it (ai-dynamo/aiconfigurator, collector/*/collect_gemm.py): six, or five for
-    TensorRT-LLM; since its version 1.3 only as many as fill the last cache.
-    """
-    if backend != "trtllm":
-        return np.full(len(rows), 6.0)
-    if [int(part) for part in version.split(".")[:2]] < [1, 3]:
-        return np.full(len(rows), 5.0)
-    weight_bytes = rows["n"] * rows["k"] * DTYPE_BITS[str(rows["dtype"].iloc[0])] / 8
-    filling: FloatArray = np.ceil(chip.memories[-2].capacity_bytes / weight_bytes).to_numpy()
-    return np.clip(filling, 1.0, 5.0)
-
-
-def _prefill(table: pd.DataFrame, dtype: str) -> pd.DataFrame:
-    rows = _attention(table, dtype)
-    return rows.assign(queries=rows["isl"], keys=rows["isl"], causal=1, stores_kv=1)
-
-
-def _decode(table: pd.DataFrame, dtype: str) -> pd.DataFrame:
-    rows = _attention(table, dtype)
-    return rows.assign(queries=1, keys=rows["step"] + 1, causal=1, stores_kv=1)
-
-
-def _attention(table: pd.DataFrame, dtype: str) -> pd.DataFrame:
-    types, values = _ATTENTION_DTYPES[dtype]
-    rows = _one_kernel(table[(table["attn_dtype"] == types[0]) & (table["kv_cache_dtype"] == types[1])])
-    if "window_size" not in rows:
-        rows = rows.assign(window_size=0)
-    # One set of operands, replayed: what fits the last shared cache is found there.
-    return rows.rename(columns=_ATTENTION_COLUMNS).assign(
-        kind="attention", window=rows["window_size"], weight_copies=1, **values
-    )
-
-
-def _one_kernel(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the kernel that most of them ran: others differ by 12-47 %, and no constant stands for all."""
-    return rows[rows["kernel_source"] == rows["kernel_source"].mode().iloc[0]] if len(rows) else rows
-
-
-def _bidirectional(table: pd.DataFrame, _dtype: str) -> pd.DataFrame:
-    rows = _one_kernel(table).rename(columns=_ATTENTION_COLUMNS)
-    return rows.assign(
-        kind="attention", dtype="bfloat16", queries=rows["isl"], keys=rows["isl"], causal=0, weight_copies=1
-    )
-
-
-_SKEW = {"balanced": 0.0, "power_law_1.01": 1.01, "power_law_1.2": 1.2}
-
-
-def _moe(table: pd.DataFrame, dtype: str) -> pd.DataFrame:
-    """One rank's layers of experts; tensor parallel ranks split the inner dimension, expert parallel ones the experts.
-
-    One set of weights, replayed: what fits the last shared cache is found there.
-    """
-    rows = table[table["moe_dtype"] == _GEMM_DTYPES[dtype][0]]
-    rows = rows.assign(untuned=ran_untuned(rows).astype(int))
-    names = {"num_tokens": "tokens", "hidden_size": "hidden", "num_experts": "experts", "moe_ep_size": "expert_ranks"}
-    return rows.rename(columns=names).assign(
-        kind="moe",
-        dtype=_GEMM_DTYPES[dtype][1]["dtype"],
-        inter=rows["inter_size"] / rows["moe_tp_size"],
-        skew=rows["distribution"].map(_SKEW),
-        gated=(~rows["kernel_source"].str.contains("nongated")).astype(int),
-        weight_copies=1,
-    )
-
-
-def _collective(name: str) -> Reader:
-    """Rows of one collective; the package counts elements."""
-
-    def read(table: pd.DataFrame, dtype: str) -> pd.DataFrame:
-        rows = table[(table["op_name"] == name) & (table["nccl_dtype"] == _NCCL_DTYPES[dtype])]
-        named = rows.rename(columns={"num_gpus": "ranks", "message_size": "elements"})
-        return named.assign(kind="collective", name=name, dtype=dtype)
-
-    return read
-
-
 TABLES: dict[str, TableKind] = {
     "gemm": TableKind(
         folder="gemm",
         file="gemm_perf",
-        read=_gemm,
-        dtypes=tuple(_GEMM_DTYPES),
+        read=gemm,
+        dtypes=tuple(GEMM_DTYPES),
         keys=("m", "n", "k"),
         fitted="trtllm",  # its weights are random; vLLM's bf16 weights are not initialized, which is faster
     ),
     "moe": TableKind(
         folder="moe",
         file="moe_perf",
-        read=_moe,
+        read=moe,
         dtypes=("bfloat16", "float8_e4m3fn"),
         keys=(
             *("num_tokens", "hidden_size", "inter_size", "topk", "num_experts"),
@@ -191,23 +94,23 @@ TABLES: dict[str, TableKind] = {
     "attention_prefill": TableKind(
         folder="attention",
         file="context_attention_perf",
-        read=_prefill,
-        dtypes=tuple(_ATTENTION_DTYPES),
-        keys=_ATTENTION_KEYS,
+        read=prefill,
+        dtypes=tuple(ATTENTION_DTYPES),
+        keys=ATTENTION_KEYS,
         fitted="vllm",
     ),
     "attention_decode": TableKind(
         folder="attention",
         file="generation_attention_perf",
-        read=_decode,
+        read=decode,
         dtypes=("bfloat16", "float8_cache"),
-        keys=(*_ATTENTION_KEYS, "step"),
+        keys=(*ATTENTION_KEYS, "step"),
         fitted="vllm",
     ),
     "attention_bidirectional": TableKind(
         folder="encoder_attention",
         file="encoder_attention_perf",
-        read=_bidirectional,
+        read=bidirectional,
         dtypes=("bfloat16",),
         keys=("batch_size", "isl", "num_heads", "head_dim"),
         fitted="vllm",
@@ -273,8 +176,8 @@ TABLES: dict[str, TableKind] = {
         name: TableKind(
             folder="comm",
             file="nccl_perf",
-            read=_collective(name),
-            dtypes=tuple(_NCCL_DTYPES),
+            read=collective(name),
+            dtypes=tuple(NCCL_DTYPES),
             keys=("nccl_dtype", "num_gpus", "message_size"),
             fitted="nccl" if name in ("all_reduce", "alltoall") else "",
         )
@@ -338,7 +241,7 @@ def silicon_table(chip: Chip, op: str, dtype: str, backend: str) -> MeasuredTabl
         raise SimulationError(f"no rows of dtype {dtype} in the {op} table of {backend} on {chip.name}")
     rows = rows.assign(measured_s=rows["latency"] * 1e-3)
     if op == "gemm":
-        rows = rows.assign(weight_copies=_weight_copies(rows, chip, backend, newest.name))
+        rows = rows.assign(weight_copies=weight_copies(rows, chip, backend, newest.name))
     return measured_table(
         rows[rows["measured_s"] > 0],
         chip=chip,

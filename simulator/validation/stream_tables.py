@@ -1,8 +1,10 @@
-"""Readers of the package's tables of kernels without a matrix product: streams, rows and top-k.
+"""Readers of the package's tables of kernels without a matrix product: streams, rows, top-k and collectives.
 
 The package keeps them as parts of other operations: of 8-bit products that quantize their activations, of sparse
 attention that picks its keys, of residual streams that are mixed. Each of these parts is one kernel.
 """
+
+from collections.abc import Callable
 
 import pandas as pd
 
@@ -13,6 +15,7 @@ _QUANTIZED: dict[str, str | int] = {
     "weight_copies": 1,
 }
 
+NCCL_DTYPES = {"bfloat16": "half", "int8": "int8"}
 _BLOCK_COLUMNS = 2048  # of a row, that a block of threads takes at a time
 _MOST_CORES = 148  # of the chips that were measured
 
@@ -78,3 +81,14 @@ def topk(table: pd.DataFrame, _dtype: str) -> pd.DataFrame:
         k=_PICKED,
         weight_copies=1,
     )
+
+
+def collective(name: str) -> Callable[[pd.DataFrame, str], pd.DataFrame]:
+    """A reader of the rows of one collective; the package counts elements."""
+
+    def read(table: pd.DataFrame, dtype: str) -> pd.DataFrame:
+        rows = table[(table["op_name"] == name) & (table["nccl_dtype"] == NCCL_DTYPES[dtype])]
+        named = rows.rename(columns={"num_gpus": "ranks", "message_size": "elements"})
+        return named.assign(kind="collective", name=name, dtype=dtype)
+
+    return read
