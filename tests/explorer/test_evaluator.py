@@ -1,6 +1,7 @@
 """Evaluator: what the simulator says of the same chip, limits, dead combinations, sampling units, power limits."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,8 @@ import pytest
 from explorer.evaluator import Evaluator, Job, constants_of, too_large
 from explorer.finalists import chip_of, knee, pick_finalists
 from explorer.objectives import Goals, geometric_mean
+from explorer.package import package_of
+from explorer.space_file import load_space
 from explorer.technology import load_technology
 from explorer.templates.template import load_template
 from explorer.workload import workload_from_trace
@@ -267,3 +270,15 @@ def test_workloads_that_fit_no_design_within_the_limits_are_named(trace):
         assert told.startswith("designs within the limits have 80 GB at most and do not hold large (90 GB); weight = 0")
     fitting = evaluator(trace, jobs=jobs[:1])
     assert too_large(fitting, fitting(values)) == ""
+
+
+def test_the_space_of_the_study_searches_without_the_one_workload_that_fits_no_design():
+    """Captured, dual-cache-b64 holds 224.7 GB at its peak and the next largest, flux-b64, 136.8."""
+    asked = load_space(Path(__file__).resolve().parents[2] / "studies" / "denoising-chip" / "space.toml")
+    assert [workload.name for workload in asked.workloads if workload.weight == 0] == ["dual-cache-b64"]
+    designs = asked.space.decode(np.arange(asked.space.size))
+    technology = load_technology()
+    knobs = {**{name: np.full(asked.space.size, value) for name, value in asked.fixed.items()}, **designs}
+    hardware = asked.template.hardware(asked.template.fill(knobs, asked.space.size), technology)
+    excess, _ = asked.goals.violation(package_of(hardware, technology).figures())
+    assert 136.8e9 < hardware.dram_bytes[excess <= 0].max() < 224.7e9
