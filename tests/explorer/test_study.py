@@ -137,7 +137,7 @@ def test_report_can_be_explored_in_a_browser(study, browser):
     best = {row["design"] for row in (*results["best"], *results["mixes"])}
     assert {int(point["design"]) for point in designs.points() if point["fill"] == ORANGE} == best
     for point in [each for each in designs.points() if each["fill"] == ORANGE][-1:]:  # drawn last, so on top
-        text = designs.tooltip(point).split()
+        text = designs.tooltip(point)
         assert text[text.index("design") + 1] == point["design"]
     left, *_, right = sorted(designs.points(), key=lambda point: point["x"])
     middle = (left["x"] + right["x"]) / 2
