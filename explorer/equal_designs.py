@@ -101,6 +101,13 @@ def compare(a: Design, b: Design, scaled: Scaled | None, evaluator: Evaluator) -
 def scale_to(design: Design, evaluator: Evaluator, *, target: FloatArray, equal: str, knob: str) -> Scaled:
     """The value of a knob that brings a design nearest to a target, in ratio; every value in reach is tried at once.
 
+    Args:
+        design: by its knobs; a known chip has none.
+        evaluator: whose template and technology it is built with.
+        target: what the design is to take, one value, in the unit of `EQUAL[equal]`.
+        equal: a key of `EQUAL`.
+        knob: what is scaled; its default must be a number.
+
     Raises:
         ExplorationError: the knob cannot be scaled, does not change what is made equal, or no value in reach does it.
     """

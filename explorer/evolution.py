@@ -28,6 +28,12 @@ _WORST = 1e9
 def nsga2(space: ParameterSpace, *, designs: int, seed: int, population: int | None = None) -> Proposals:
     """Propose generations until `designs` are evaluated; the same seed and results propose the same.
 
+    Args:
+        space: what may vary.
+        designs: how many to evaluate, at most all there are.
+        seed: of the first generation, and of crossing and mutating.
+        population: designs of a generation; None takes a part of `designs`, within limits.
+
     Raises:
         ExplorationError: pymoo is missing, or the population is below four.
     """

@@ -73,6 +73,12 @@ class DesignTable:
 def design_table(space: ParameterSpace, index: IntArray, result: Result, paradigms: Mapping[str, str]) -> DesignTable:
     """The designs of a result that hold all constraints.
 
+    Args:
+        space: what varies.
+        index: numbers of the designs, [D].
+        result: one row each.
+        paradigms: that of each workload, by the workload's name.
+
     Raises:
         ExplorationError: none does.
     """

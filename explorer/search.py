@@ -92,6 +92,12 @@ def explore(
     A search that is repeated with the same seed over the same memory gets what is known without evaluating it, so it
     goes on where it was stopped, and ends with the same front.
 
+    Args:
+        space: what varies.
+        evaluate: gives one row of results for each design of a batch.
+        proposals: from `propose`.
+        memory: what keeps results beyond the run; None keeps nothing.
+
     >>> from explorer.parameters import Parameter
     >>> space = ParameterSpace(parameters=(Parameter(name="x", values=(0.0, 1.0, 2.0)),))
     >>> def square(designs):

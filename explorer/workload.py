@@ -129,6 +129,12 @@ def condense(
     they move and compute and cut into parts of about equal work; the member nearest to a part's mean stands for it,
     with as many calls as make up the part's work.
 
+    Args:
+        ops: all ops of a trace.
+        counts: calls of each, [O].
+        sampling: whether a sampling unit would take it, [O].
+        most_variants: parts of a group, at most.
+
     Returns:
         (indices into `ops`, calls), both [R].
     """

@@ -119,7 +119,13 @@ def missed_overlap_s(core_s: FloatArray, load_s: FloatArray, p: FloatArray, stag
     """What a pipeline of core and load takes longer than the longer of the two.
 
     The larger of two estimates: filling and draining the pipeline costs one stage of the shorter side, and the fitted
-    smooth maximum stands for the rest (p is infinite on chips without a fit).
+    smooth maximum stands for the rest.
+
+    Args:
+        core_s: time of the core, the operands given, [O, C].
+        load_s: time of the slowest memory, [O, C].
+        p: exponent of the smooth maximum, infinite on chips without a fit, [1, C].
+        stages: steps of the pipeline on the busiest core, [O, C].
     """
     return np.maximum(smooth_excess(core_s, load_s, p), np.minimum(core_s, load_s) / np.maximum(stages, 1.0))
 

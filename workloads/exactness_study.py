@@ -128,6 +128,12 @@ def masked_error(oracle: MarkovOracle, steps: int, length: int, first_token: int
     groups has the chance `C(steps, k) / steps ** length`, and the samples' distribution is a sum over orderings. What
     it leaves out: the last noise level, 1e-5 or so, at which samplers reveal the rest by a forward of its own.
 
+    Args:
+        oracle: the chain.
+        steps: in which positions are revealed.
+        length: positions behind the first token.
+        first_token: where the chain begins.
+
     >>> round(masked_error(MarkovOracle(torch.tensor([[0.5, 0.5], [0.5, 0.5]])), 1, 2), 12)
     0.0
     """

@@ -55,7 +55,15 @@ _SCANS = ("cumsum", "cumprod", "cummax", "cummin", "logcumsumexp")
 
 
 def row_op(call: AtenCall, kind: Kind, *, columns: int, flops: int, extra: tuple[tuple[str, int], ...] = ()) -> Op:
-    """An operation over rows of `columns` elements that moves every operand once."""
+    """An operation over rows of `columns` elements that moves every operand once.
+
+    Args:
+        call: what was called.
+        kind: of the op.
+        columns: elements of a row.
+        flops: of the whole operation.
+        extra: further sizes of this kind.
+    """
     tensors = tuple(call.tensors())
     elements = tensors[0].elements if tensors else 0
     return Op(

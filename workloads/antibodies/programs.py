@@ -38,6 +38,15 @@ def prepare_antibody(
 ) -> AntibodyProgram:
     """Load the network and hide residues; `gen_length` of the options says how many.
 
+    Args:
+        chain: name of a chain, or empty for the usual one.
+        device: where the network runs.
+        dtype: of its weights and activations.
+        batch: how often residues are hidden, each time others.
+        sampler: name or file of a sampler of masked diffusion.
+        seed: of what is hidden and of sampling.
+        options: of the sampler, by name.
+
     Raises:
         WorkloadError: the package is not installed, or the chain, sampler or an option is not known.
     """
