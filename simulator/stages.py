@@ -124,7 +124,7 @@ def missed_overlap_s(core_s: FloatArray, load_s: FloatArray, p: FloatArray, stag
     Args:
         core_s: time of the core, the operands given, [O, C].
         load_s: time of the slowest memory, [O, C].
-        p: exponent of the smooth maximum, infinite on chips without a fit, [1, C].
+        p: exponent of the smooth maximum, infinite on chips without a fit; spreads to [O, C].
         stages: steps of the pipeline on the busiest core, [O, C].
     """
     return np.maximum(smooth_excess(core_s, load_s, p), np.minimum(core_s, load_s) / np.maximum(stages, 1.0))
