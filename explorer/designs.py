@@ -13,7 +13,7 @@ from explorer.hardware import FloatArray, Hardware
 from explorer.known import known_chip
 from explorer.package import package_of
 from explorer.templates.template import Knob, Template
-from profiler.hints import known_names
+from workloads.hints import known_names
 
 Knobs = Mapping[str, float | str]
 MOSTLY = 0.5  # of the kernels' time: what takes more than that binds a workload

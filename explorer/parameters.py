@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explorer.errors import ExplorationError
-from profiler.hints import known_names
+from workloads.hints import known_names
 
 Value = bool | int | float | str
 IntArray = NDArray[np.int64]

@@ -12,9 +12,9 @@ from explorer.errors import ExplorationError
 from explorer.objectives import Goals
 from explorer.parameters import Parameter, ParameterSpace
 from explorer.templates.template import Knob, Template, load_template
-from profiler.hints import known_names
 from roofline.errors import ChipError
 from simulator.timeline import Mode
+from workloads.hints import known_names
 
 SCHEMA_VERSION = 1
 _ROOT_KEYS = (

@@ -117,6 +117,7 @@ class Captured:
         window: times of the bare program, where it was repeated.
         match: how many kernels have counters, where a GPU's were read.
         dram: bytes at main memory, where a CPU's counters were asked for.
+        made: what the program returned; a sampler's generation says how often the network was asked.
     """
 
     trace: Trace
@@ -124,6 +125,7 @@ class Captured:
     window: TimingWindow | None
     match: LaunchMatch | None
     dram: DramReading | None
+    made: object
 
 
 def capture_program(request: CaptureRequest, chip: Chip) -> Captured:
@@ -152,13 +154,13 @@ def capture_program(request: CaptureRequest, chip: Chip) -> Captured:
     path = request.output or default_output(ready.name)
     with made_current(ready.device):
         window = _warm_up(request, ready)
-        recorded, dram = _record(request, ready, path)
+        recorded, dram, made = _record(request, ready, path)
     trace = recorded if dram is None else with_dram(recorded, dram)
     trace, match = (trace, None) if counted is None else join_launches(trace, counted)
     trace = trace if window is None else with_window(trace, window)
     if trace is not recorded or not request.stream:  # else it is saved already
         save_trace(trace, path)
-    return Captured(trace=trace, path=path, window=window, match=match, dram=dram)
+    return Captured(trace=trace, path=path, window=window, match=match, dram=dram, made=made)
 
 
 def _warm_up(request: CaptureRequest, ready: Program) -> TimingWindow | None:
@@ -172,7 +174,7 @@ def _warm_up(request: CaptureRequest, ready: Program) -> TimingWindow | None:
     return None
 
 
-def _record(request: CaptureRequest, ready: Program, path: Path) -> tuple[Trace, DramReading | None]:
+def _record(request: CaptureRequest, ready: Program, path: Path) -> tuple[Trace, DramReading | None, object]:
     with (
         progress(f"running {ready.description}"),
         record(
@@ -188,5 +190,5 @@ def _record(request: CaptureRequest, ready: Program, path: Path) -> tuple[Trace,
         ) as recording,
         measure_dram() if request.counters and not request.counts_kernels else nullcontext() as dram,
     ):
-        ready.run()
-    return recording.trace, dram
+        made = ready.run()
+    return recording.trace, dram, made

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import isfinite
 
-from profiler.hints import did_you_mean, known_names
 from profiler.op import DTYPE_BITS
 from roofline.errors import ChipError
+from workloads.hints import did_you_mean, known_names
 
 # Identifiers, not figures: they need no source.
 _UNSOURCED = ("schema", "sources")

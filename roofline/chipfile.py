@@ -7,12 +7,12 @@ from importlib import resources
 from pathlib import Path
 
 from profiler.files import write_atomically
-from profiler.hints import known_names
 from roofline.chip import Chip
 from roofline.chip_families import with_family_constants
 from roofline.chip_parser import parse_chip
 from roofline.chip_writer import chip_toml
 from roofline.errors import ChipError
+from workloads.hints import known_names
 
 _CHIPS = resources.files("roofline") / "chips"
 

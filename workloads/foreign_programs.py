@@ -16,6 +16,7 @@ from workloads.preset_programs import DEFAULT_SAMPLERS, DEFAULT_SEQ_LEN, check_o
 from workloads.program import Program
 from workloads.program_request import DTYPES, ProgramRequest
 from workloads.samplers.registry import load_python_file
+from workloads.scripts import check_takes_nothing, value_read_on_meta
 
 
 def image_program(request: ProgramRequest, target: str) -> Program:
@@ -24,7 +25,7 @@ def image_program(request: ProgramRequest, target: str) -> Program:
     Raises:
         WorkloadError: its packages are not installed, or an option does not apply.
     """
-    request.forbid("an image model", "seq_len", "prompt_length", "weights")
+    request.forbid("an image model", "seq_len", "prompt_length", "weights", "expert_skew")
     try:
         from workloads.images.programs import prepare_image  # noqa: PLC0415 - optional dependencies, slow to import
     except ModuleNotFoundError as error:
@@ -43,7 +44,8 @@ def image_program(request: ProgramRequest, target: str) -> Program:
 
 def antibody_program(request: ProgramRequest) -> Program:
     """An antibody whose hidden residues are filled in, `antiberty:CHAIN@SAMPLER`."""
-    request.forbid("an antibody (gen_length says how many residues are hidden)", "seq_len", "prompt_length", "weights")
+    kind = "an antibody (gen_length says how many residues are hidden)"
+    request.forbid(kind, "seq_len", "prompt_length", "weights", "expert_skew")
     from workloads.antibodies.programs import prepare_antibody  # noqa: PLC0415 - an optional dependency
 
     target, _, way = request.spec.partition("@")
@@ -72,7 +74,7 @@ def hugging_face_program(request: ProgramRequest, target: str) -> Program:
     Raises:
         WorkloadError: the model has too few positions, or takes no token ids.
     """
-    request.forbid("a single forward", "prompt_length", "sampler")
+    request.forbid("a single forward", "prompt_length", "sampler", "expert_skew")
     path = Path(target)
     length = request.seq_len or DEFAULT_SEQ_LEN
     torch.manual_seed(request.seed)  # transformers draws its weights from the default generator
@@ -105,9 +107,9 @@ def script_program(request: ProgramRequest, target: str) -> Program:
     """A function of a Python file, `py:FILE.py:FUNCTION`.
 
     Raises:
-        WorkloadError: the file has no such function.
+        WorkloadError: the file has no such function, or one that takes arguments.
     """
-    request.forbid("a script", "seq_len", "prompt_length", "sampler", "weights")
+    request.forbid("a script", "seq_len", "prompt_length", "sampler", "weights", "expert_skew")
     file_text, separator, function_name = target.rpartition(":")
     if not separator or function_name.endswith(".py"):
         file_text, function_name = target, "main"
@@ -121,9 +123,17 @@ def script_program(request: ProgramRequest, target: str) -> Program:
             f"program {request.spec!r}: {path} has no function {function_name!r}; it has: {', '.join(names) or 'none'}"
         )
 
+    check_takes_nothing(request.spec, function)
+
     def run() -> object:
-        with _script_surroundings(path, request):
-            return function()
+        try:
+            with _script_surroundings(path, request):
+                return function()
+        except (RuntimeError, NotImplementedError) as error:
+            meaning = value_read_on_meta(request.spec, path.parent, error) if request.device.type == "meta" else None
+            if meaning is None:
+                raise
+            raise meaning from error
 
     return replace(request.program(f"{function_name}() of {path}", run), dtype=None)  # the script decides
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from workloads.errors import WorkloadError
+from workloads.hints import known_names
 
 
 def list_preset_files(folder: Path) -> tuple[str, ...]:
@@ -28,7 +29,7 @@ def find_preset_file(name_or_path: str | Path, folder: Path, what: str) -> Path:
         return Path(text)
     known = list_preset_files(folder)
     if text.lower() not in known:
-        raise WorkloadError(f"unknown {what} {text!r}; known: {', '.join(known)}; or give the path of a .toml file")
+        raise WorkloadError(f"unknown {what} {text!r}; {known_names(text, known)}; or give the path of a .toml file")
     return folder / f"{text.lower()}.toml"
 
 

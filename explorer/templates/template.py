@@ -14,8 +14,8 @@ import explorer.templates
 from explorer.errors import ExplorationError
 from explorer.hardware import FloatArray, Hardware, TextArray
 from explorer.technology import Technology
-from profiler.hints import known_names
 from roofline.chipfile import load_donor
+from workloads.hints import known_names
 
 Columns = Mapping[str, NDArray[Any]]
 KIB, MIB = 2.0**10, 2.0**20

@@ -9,6 +9,7 @@ from typing import cast
 
 from profiler.errors import TraceError
 from profiler.traces import Trace
+from workloads.hints import known_names
 
 Importer = Callable[..., Trace]
 
@@ -40,5 +41,5 @@ def find_importer(name: str) -> Importer:
     """
     known = list_importers()
     if name not in known:
-        raise TraceError(f"unknown importer {name!r}; known: {', '.join(known)}")
+        raise TraceError(f"unknown importer {name!r}; {known_names(name, known)}")
     return cast(Importer, getattr(import_module(f"profiler.importers.{name}"), f"import_{name}"))

@@ -17,8 +17,9 @@ def capture(
     program: Annotated[
         str,
         typer.Argument(
-            help="MODEL (its usual sampler), MODEL@forward, MODEL@SAMPLER or MODEL@file.py, gguf:model.gguf, "
-            "antiberty, hf:config.json, py:script.py or py:script.py:function."
+            help="MODEL (its usual sampler), MODEL@forward, MODEL@SAMPLER or MODEL@file.py; MODEL is a name, or a "
+            "checkpoint's folder. gguf:model.gguf, antiberty, image:MODEL, hf:config.json, py:script.py or "
+            "py:script.py:function."
         ),
     ],
     output: Annotated[
@@ -41,11 +42,20 @@ def capture(
         list[str] | None,
         typer.Option("--option", metavar="KEY=VALUE", help="Any further knob of the sampler.", rich_help_panel=_HELP),
     ] = None,
+    expert_skew: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="Of a mixture of experts on meta: exponent of the power law by which tokens spread over experts "
+            "(default: 0, evenly).",
+            rich_help_panel=_HELP,
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of weights, prompt and sampling.")] = 0,
     weights: Annotated[
         Path | None,
         typer.Option(
-            help="A local checkpoint: folder in Hugging Face layout (safetensors) or .gguf [default: random weights]."
+            help="A local checkpoint: folder in Hugging Face layout (safetensors) or .gguf (default: random weights)."
         ),
     ] = None,
     vocab_size: Annotated[int | None, typer.Option(help="Width of the logits, where it is not found.")] = None,
@@ -86,7 +96,7 @@ def capture(
         int | None,
         typer.Option(
             min=0,
-            help="Untimed runs first [default: 2 with --repeats; else 1, and 0 for a script].",
+            help="Untimed runs first (default: 2 with --repeats; else 1, and 0 for a script).",
             show_default=False,
         ),
     ] = None,
@@ -109,8 +119,9 @@ def capture(
       roofscape capture py:my_model.py:generate
     """
     from profiler.capture.windows import window_json
-    from reports.console import print_json, remark
+    from reports.console import print_json, print_line, remark
     from reports.counted_capture import counters_json, print_counters
+    from reports.generation_figures import generation_json, generation_line
     from reports.measured_energy import print_energy
     from reports.program_capture import CaptureRequest, capture_program
     from reports.trace_summary import show, trace_json
@@ -131,6 +142,7 @@ def capture(
             "seed": seed,
             "sampler_options": _sampler_options(option or []),
             "weights": weights,
+            "expert_skew": expert_skew,
         },
         output=output,
         warmup=warmup,
@@ -147,9 +159,11 @@ def capture(
     done = capture_program(request, load_chip(chip))  # a name that there is not is told before anything runs
     if as_json:
         measured = {"window": done.window and window_json(done.window), **counters_json(done.trace, done.match)}
-        print_json({**trace_json(done.trace, done.path), **measured})
+        print_json({**trace_json(done.trace, done.path), "generation": generation_json(done.made), **measured})
         return
     show(done.trace, done.path)
+    if line := generation_line(done.made):
+        print_line(line)
     if done.match is not None:
         print_counters(done.trace, done.match)
     if done.window is not None:

@@ -15,7 +15,7 @@ _PROGRAMS = "Programs"
 
 def crossover(
     chip: Annotated[
-        list[str] | None, typer.Option("--chip", "-c", help="Chips or chip files [default: all that ship].")
+        list[str] | None, typer.Option("--chip", "-c", help="Chips or chip files (default: all that ship).")
     ] = None,
     autoregression: Annotated[
         str, typer.Option(help="Program that decodes token by token.", rich_help_panel=_PROGRAMS)
@@ -23,12 +23,12 @@ def crossover(
     diffusion: Annotated[
         list[str] | None,
         typer.Option(
-            help="Programs that denoise; may be repeated [default: LLaDA without a cache, Fast-dLLM, SDAR].",
+            help="Programs that denoise; may be repeated (default: LLaDA without a cache, Fast-dLLM, SDAR).",
             rich_help_panel=_PROGRAMS,
         ),
     ] = None,
     batch: Annotated[
-        list[int] | None, typer.Option(help="Sequences at a time; may be repeated [default: 1, 8, 64].")
+        list[int] | None, typer.Option(help="Sequences at a time; may be repeated (default: 1, 8, 64).")
     ] = None,
     prompt_length: Annotated[int, typer.Option(rich_help_panel=_PROGRAMS, help="Tokens of the prompt.")] = 1024,
     gen_length: Annotated[int, typer.Option(rich_help_panel=_PROGRAMS, help="Tokens to generate.")] = 256,

@@ -28,10 +28,10 @@ def explore(
     seed: Annotated[int, typer.Option(help="Of the sampling.", rich_help_panel=_SEARCH)] = 0,
     store: Annotated[
         Path | None,
-        typer.Option(help="SQLite file that keeps every design as it is found [default: beside the report]."),
+        typer.Option(help="SQLite file that keeps every design as it is found (default: beside the report)."),
     ] = None,
     engine: Annotated[str, typer.Option(help="local or ray.", rich_help_panel=_SCALE)] = "local",
-    processes: Annotated[int | None, typer.Option(help="Workers [default: all cores].", rich_help_panel=_SCALE)] = None,
+    processes: Annotated[int | None, typer.Option(help="Workers (default: all cores).", rich_help_panel=_SCALE)] = None,
     sensitivity: Annotated[
         int, typer.Option(help="Base samples of Sobol indices over the whole space, a power of two; 0 for none.")
     ] = 512,

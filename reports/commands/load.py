@@ -14,19 +14,19 @@ _LOAD = "Load"
 
 def load(
     chip: Annotated[
-        list[str] | None, typer.Option("--chip", "-c", help="Chips or chip files [default: h100-sxm, h200-sxm].")
+        list[str] | None, typer.Option("--chip", "-c", help="Chips or chip files (default: h100-sxm, h200-sxm).")
     ] = None,
     program: Annotated[
         list[str] | None,
-        typer.Option(help="Model presets; may be repeated [default: Llama-3.1-8B, LLaDA-8B, SDAR-8B]."),
+        typer.Option(help="Model presets; may be repeated (default: Llama-3.1-8B, LLaDA-8B, SDAR-8B)."),
     ] = None,
     batch: Annotated[
         list[int] | None,
-        typer.Option(help="Sequences at a time; may be repeated [default: 1, 2, 4 ... 512].", rich_help_panel=_LOAD),
+        typer.Option(help="Sequences at a time; may be repeated (default: 1, 2, 4 ... 512).", rich_help_panel=_LOAD),
     ] = None,
     context: Annotated[
         list[int] | None,
-        typer.Option(help="Tokens of each; may be repeated [default: 1024, 2048 ... 131072].", rich_help_panel=_LOAD),
+        typer.Option(help="Tokens of each; may be repeated (default: 1024, 2048 ... 131072).", rich_help_panel=_LOAD),
     ] = None,
     block_length: Annotated[int, typer.Option(help="Tokens of the block denoised.", rich_help_panel=_LOAD)] = 32,
     tokens_per_step: Annotated[

@@ -21,7 +21,7 @@ def mix(
         int, typer.Option(help="How many designs to evaluate, spread evenly over a space that has more.")
     ] = _DESIGNS,
     seed: Annotated[int, typer.Option(help="Of the sampling.")] = 0,
-    processes: Annotated[int | None, typer.Option(help="Workers [default: all cores].")] = None,
+    processes: Annotated[int | None, typer.Option(help="Workers (default: all cores).")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The HTML page to write.")] = Path("out/mix.html"),
     as_json: AsJson = False,
 ) -> None:

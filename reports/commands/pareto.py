@@ -19,11 +19,11 @@ _SWEEP = "Sweep"
 def pareto(
     chip: Annotated[
         list[str] | None,
-        typer.Option("--chip", "-c", help="A chip's name or TOML file; may be repeated [default: h100-sxm]."),
+        typer.Option("--chip", "-c", help="A chip's name or TOML file; may be repeated (default: h100-sxm)."),
     ] = None,
     model: Annotated[
         list[str] | None,
-        typer.Option("--model", "-m", help="Only these trained models [default: all].", rich_help_panel=_SWEEP),
+        typer.Option("--model", "-m", help="Only these trained models (default: all).", rich_help_panel=_SWEEP),
     ] = None,
     sampler: Annotated[
         list[str] | None,

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 def recovery(
     chain: Annotated[
-        list[str] | None, typer.Option(help="trastuzumab or adalimumab; may be repeated [default: trastuzumab].")
+        list[str] | None, typer.Option(help="trastuzumab or adalimumab; may be repeated (default: trastuzumab).")
     ] = None,
     hidden: Annotated[int, typer.Option(min=1, help="Residues to hide, of about 120.")] = 36,
     steps: Annotated[
-        list[int] | None, typer.Option(help="Denoising steps; may be repeated [default: 1, 4, 12].")
+        list[int] | None, typer.Option(help="Denoising steps; may be repeated (default: 1, 4, 12).")
     ] = None,
     draws: Annotated[int, typer.Option(min=1, help="How often residues are hidden, as one batch.")] = 2,
     sampler: Annotated[str, typer.Option(help="A sampler of masked diffusion with steps, by name or file.")] = "llada",

@@ -13,7 +13,7 @@ def worth(
     around: Annotated[str, typer.Option(help="The design: cores=132,stacks=5; the rest as the space fixes it.")] = "",
     change: Annotated[
         list[str] | None,
-        typer.Option(help="stacks+1, matrix_macs*1.2, dram=hbm4; may be repeated [default: the usual ones]."),
+        typer.Option(help="stacks+1, matrix_macs*1.2, dram=hbm4; may be repeated (default: the usual ones)."),
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The HTML page to write.")] = Path("out/worth.html"),
     as_json: AsJson = False,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import cast
 
 from reports.errors import ReportError
+from workloads.hints import known_names
 
 Exporter = Callable[..., Path]
 
@@ -36,6 +37,6 @@ def find_exporter(name: str) -> tuple[Exporter, str]:
     """
     known = list_exporters()
     if name not in known:
-        raise ReportError(f"unknown export format {name!r}; known: {', '.join(known)}")
+        raise ReportError(f"unknown export format {name!r}; {known_names(name, known)}")
     module = import_module(f"reports.exporters.{name}")
     return cast(Exporter, getattr(module, f"export_{name}")), str(module.SUFFIX)

@@ -10,6 +10,7 @@ from pathlib import Path
 from reports.errors import ReportError
 from reports.report import Report
 from reports.tables import Tables
+from workloads.hints import known_names
 
 _FOLDER = Path(__file__).parent
 _NOT_PAGES = frozenset({"__init__", "registry"})
@@ -37,7 +38,7 @@ def build_page(name: str, tables: Tables) -> Report:
         ReportError: there is no page of that name.
     """
     if name not in page_names():
-        raise ReportError(f"unknown page {name!r}; known: {', '.join(page_names())}")
+        raise ReportError(f"unknown page {name!r}; {known_names(name, page_names())}")
     module = importlib.import_module(f"reports.pages.{name}")
     report = module.build(tables)
     if not isinstance(report, Report):

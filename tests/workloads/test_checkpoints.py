@@ -218,6 +218,25 @@ def test_programs_run_with_given_weights(tmp_path):
         resolve_program(f"{preset}@forward", device="meta", weights=tmp_path)
 
 
+def test_folder_of_a_checkpoint_is_a_program_of_its_own(tmp_path):
+    """Its network and weights are those that the library reads; on meta its dimensions are enough."""
+    folder = tmp_path / "somebody's model"
+    write_foreign(folder, "llama")
+    program = resolve_program(f"{folder}@forward", seq_len=8)
+    assert program.preset is not None
+    assert program.preset.name == "somebody's model"
+    logits = program.run()
+    foreign = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    tokens = torch.randint(0, program.preset.vocab, (1, 8), generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        torch.testing.assert_close(logits, foreign(tokens).logits, rtol=1e-4, atol=1e-5)
+    assert resolve_program(str(folder), device="meta", prompt_length=8, gen_length=4).run().nfe == 4
+    with pytest.raises(WorkloadError, match="a checkpoint's folder takes no weights"):
+        resolve_program(str(folder), weights=folder)
+    with pytest.raises(WorkloadError, match=r"config\.json: cannot be read"):
+        resolve_program(str(tmp_path))
+
+
 def test_unknown_names_are_not_guessed():
     with pytest.raises(WorkloadError, match=r"model\.layers\.0\.mystery\.weight"):
         our_name("model.layers.0.mystery.weight")

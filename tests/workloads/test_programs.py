@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from profiler.capture import capture
 from workloads import memory
 from workloads.errors import WorkloadError
 from workloads.markers import current_marker
@@ -171,9 +172,13 @@ def test_script_errors_are_one_line_and_its_own_exceptions_pass(script: Path, tm
 @pytest.mark.parametrize(
     ("spec", "options", "message"),
     [
-        ("llada-9b", {}, r"unknown program 'llada-9b'; give a model preset \(.*llada-8b.*\), PRESET@forward"),
+        (
+            "llada-9b",
+            {},
+            r"unknown program 'llada-9b'; did you mean 'llada-8b'\? give a model preset \(.*\), PRESET@forward",
+        ),
         ("hf:", {}, r"unknown program 'hf:'"),
-        ("ar-100m@lada", {}, r"unknown sampler 'lada'; known: .*autoregressive"),
+        ("ar-100m@lada", {}, r"unknown sampler 'lada'; did you mean 'llada'\? known: .*autoregressive"),
         ("ar-100m@llada", {"sampler": "autoregressive"}, r"names 'llada', but sampler says 'autoregressive'"),
         ("ar-100m", {"steps": 4}, r"sampler 'autoregressive' has no option 'steps'"),
         ("ar-100m", {"seq_len": 4}, r"takes no seq_len"),
@@ -198,3 +203,31 @@ def test_weights_larger_than_the_machine_are_refused_before_they_are_allocated(
     monkeypatch.setattr(memory, "_capacity_bytes", lambda _device: 10**9)
     with pytest.raises(WorkloadError, match=r"its weights take 32\.1 GB, cpu has 1\.0 GB; use device meta"):
         resolve_program("llada-8b")
+
+
+def test_script_function_with_arguments_is_refused_before_it_runs(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("def generate(model, ids, n=3, *rest, **more):\n    return 1\n")
+    with pytest.raises(WorkloadError, match=r"the function needs model, ids; name one .* return generate\(\.\.\.\)"):
+        resolve_program(f"py:{script}:generate")
+
+
+def test_script_that_reads_a_value_on_meta_is_told_where(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("import torch\ndef main():\n    x = torch.ones(3)\n    return 1 if x.sum() > 2 else 0\n")
+    assert resolve_program(f"py:{script}").run() == 1
+    program = resolve_program(f"py:{script}", device="meta")
+    with pytest.raises(WorkloadError, match=r"looks at a value \(script\.py, line 4: return 1 if .*--device cpu"):
+        program.run()
+
+
+def test_skewed_routing_crowds_fewer_experts():
+    """32 tokens choose 8 of 256 experts each: evenly all 256 run, by a steep law little more than the first 8."""
+
+    def bytes_of_experts(skew):
+        with capture() as recording:
+            resolve_program("llada2.0-mini@forward", device="meta", seq_len=32, expert_skew=skew).run()
+        return recording.trace.to_frame().query("kind == 'gemm'").read_weights_bytes.sum()
+
+    assert bytes_of_experts(0.0) == bytes_of_experts(None)
+    assert bytes_of_experts(3.0) < 0.5 * bytes_of_experts(0.0)

@@ -14,6 +14,7 @@ from types import ModuleType, NoneType
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from workloads.errors import WorkloadError
+from workloads.hints import known_names
 
 if TYPE_CHECKING:
     from workloads.samplers.protocol import Generation, SamplerOptions
@@ -100,7 +101,7 @@ def load_sampler(name_or_path: str | Path) -> Sampler:
         return _from_module(load_python_file(Path(text)), Path(text).stem)
     known = [listing.name for listing in list_samplers()]
     if text not in known:
-        raise WorkloadError(f"unknown sampler {text!r}; known: {', '.join(known)}; or give the path of a .py file")
+        raise WorkloadError(f"unknown sampler {text!r}; {known_names(text, known)}; or give the path of a .py file")
     return _from_module(importlib.import_module(f"workloads.samplers.{text}"), text)
 
 
