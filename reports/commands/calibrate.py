@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from reports.commands.options import AsJson
+from reports.commands.options import AsJson, writable
 
 
 def calibrate(
-    output: Annotated[Path, typer.Option("--output", "-o", help="The chip file to write.")] = Path(
+    output: Annotated[Path, typer.Option("--output", "-o", callback=writable, help="The chip file to write.")] = Path(
         "out/this-machine.toml"
     ),
     brief: Annotated[bool, typer.Option("--brief", help="About 20 seconds instead of a minute.")] = False,

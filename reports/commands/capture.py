@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reports.commands.options import AsJson, ChipName
+from reports.commands.options import AsJson, ChipName, writable
 
 if TYPE_CHECKING:
     from profiler.capture.windows import TimingWindow
@@ -23,7 +23,10 @@ def capture(
         ),
     ],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Where to save the trace (default: out/PROGRAM.parquet).")
+        Path | None,
+        typer.Option(
+            "--output", "-o", callback=writable, help="Where to save the trace (default: out/PROGRAM.parquet)."
+        ),
     ] = None,
     device: Annotated[
         str, typer.Option(help="cpu, cuda, or meta: shapes only, for models that fit nowhere; nothing is timed.")

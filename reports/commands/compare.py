@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reports.commands.options import AsJson, ChipName
+from reports.commands.options import AsJson, ChipName, writable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,8 +28,12 @@ def compare(
     prompt_length: Annotated[int, typer.Option(help="Tokens of each prompt.")] = 64,
     gen_length: Annotated[int, typer.Option(help="Tokens to generate.")] = 64,
     seed: Annotated[int, typer.Option(help="Seed of weights, prompt and sampling.")] = 0,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write an HTML report.")] = None,
-    markdown: Annotated[Path | None, typer.Option("--markdown", help="Also write the table as Markdown.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", callback=writable, help="Also write an HTML report.")
+    ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option("--markdown", callback=writable, help="Also write the table as Markdown.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Profile samplers on the same model and task: forwards, work, intensity, predicted time and energy.

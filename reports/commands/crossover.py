@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from reports.commands.options import AsJson
+from reports.commands.options import AsJson, writable
 
 AUTOREGRESSION = "llama-3.1-8b"
 DIFFUSION = ("llada-8b", "llada-8b@fast_dllm", "sdar-8b")
@@ -32,7 +32,7 @@ def crossover(
     ] = None,
     prompt_length: Annotated[int, typer.Option(rich_help_panel=_PROGRAMS, help="Tokens of the prompt.")] = 1024,
     gen_length: Annotated[int, typer.Option(rich_help_panel=_PROGRAMS, help="Tokens to generate.")] = 256,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The HTML page to write.")] = Path(
+    output: Annotated[Path, typer.Option("--output", "-o", callback=writable, help="The HTML page to write.")] = Path(
         "out/crossover.html"
     ),
     as_json: AsJson = False,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reports.commands.options import AsJson, Engine, Mode, View, ViewOption, read_trace
+from reports.commands.options import AsJson, Engine, Mode, View, ViewOption, read_trace, writable
 from reports.commands.simulate import play
 
 if TYPE_CHECKING:
@@ -35,7 +35,9 @@ def diff(
     mode: Annotated[Mode, typer.Option(help="Of the simulation.")] = Mode.graph,
     view: ViewOption = View.eager,
     top: Annotated[int, typer.Option(help="Show this many groups, the largest differences first.")] = 20,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write an HTML page.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", callback=writable, help="Also write an HTML page.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare two traces, aligned by phase, module and op: what became slower, by how much, and how sure that is.

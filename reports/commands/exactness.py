@@ -5,14 +5,14 @@ from typing import Annotated
 
 import typer
 
-from reports.commands.options import AsJson
+from reports.commands.options import AsJson, writable
 
 
 def exactness(
     draws: Annotated[int, typer.Option(help="Sequences that each point draws.")] = 5_000,
     steps: Annotated[str, typer.Option(help="Numbers of steps, with commas between.")] = "1,2,4,8,16,32",
     seed: Annotated[int, typer.Option(help="Seed of the samplers.")] = 0,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The HTML page to write.")] = Path(
+    output: Annotated[Path, typer.Option("--output", "-o", callback=writable, help="The HTML page to write.")] = Path(
         "out/exactness.html"
     ),
     picture: Annotated[Path | None, typer.Option(help="Also draw the error against steps, .svg or .png.")] = None,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reports.commands.options import AsJson
+from reports.commands.options import AsJson, writable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +36,9 @@ def explore(
         int, typer.Option(help="Base samples of Sobol indices over the whole space, a power of two; 0 for none.")
     ] = 512,
     finalists: Annotated[bool, typer.Option(help="Play the best designs again by the event engine.")] = True,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The HTML page to write.")] = Path("out/explore.html"),
+    output: Annotated[Path, typer.Option("--output", "-o", callback=writable, help="The HTML page to write.")] = Path(
+        "out/explore.html"
+    ),
     csv: Annotated[Path | None, typer.Option(help="Also write the front as CSV.")] = None,
     as_json: AsJson = False,
 ) -> None:

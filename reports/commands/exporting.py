@@ -16,6 +16,7 @@ from reports.commands.options import (
     ViewOption,
     default_output,
     read_trace,
+    writable,
 )
 from reports.commands.simulate import play
 
@@ -30,7 +31,12 @@ def export_trace(
     trace_file: TraceFile,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="The file to write, compressed where it ends in .gz (default: in out/)."),
+        typer.Option(
+            "--output",
+            "-o",
+            callback=writable,
+            help="The file to write, compressed where it ends in .gz (default: in out/).",
+        ),
     ] = None,
     chip: Annotated[
         str | None,

@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from reports.commands.options import AsJson, ChipName, OwnTable
+from reports.commands.options import AsJson, ChipName, OwnTable, writable
 
 
 def fit(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Chip file to write.")],
+    output: Annotated[Path, typer.Option("--output", "-o", callback=writable, help="Chip file to write.")],
     chip: ChipName = "h100-sxm",
     op: Annotated[str, typer.Option(help="Family of kernels: gemm, attention_prefill, attention_decode, ...")] = "gemm",
     dtype: Annotated[str, typer.Option(help="Type of the measured rows.")] = "bfloat16",

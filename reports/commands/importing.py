@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reports.commands.options import AsJson, default_output
+from reports.commands.options import AsJson, default_output, writable
 
 if TYPE_CHECKING:
     from profiler.importers.summary import KernelSummary
@@ -22,7 +22,8 @@ def import_trace(
     ],
     file: Annotated[Path, typer.Argument(help="The file to import.")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Where to save the trace (default: out/FILE.parquet).")
+        Path | None,
+        typer.Option("--output", "-o", callback=writable, help="Where to save the trace (default: out/FILE.parquet)."),
     ] = None,
     onto: Annotated[
         Path | None,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from reports.commands.options import AsJson
+from reports.commands.options import AsJson, writable
 
 
 def iso(
@@ -14,7 +14,9 @@ def iso(
     b: Annotated[str, typer.Option("--b", help="The design that is scaled until it equals A.")],
     equal: Annotated[str, typer.Option(help="What is made equal: area, power, bill, or none.")] = "area",
     scale: Annotated[str, typer.Option(help="Knob of B that is scaled.")] = "cores",
-    output: Annotated[Path, typer.Option("--output", "-o", help="The HTML page to write.")] = Path("out/iso.html"),
+    output: Annotated[Path, typer.Option("--output", "-o", callback=writable, help="The HTML page to write.")] = Path(
+        "out/iso.html"
+    ),
     as_json: AsJson = False,
 ) -> None:
     """Compare two designs of equal area, power or bill: time, energy, US$ and what binds, on every workload.

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from reports.commands.options import AsJson
+from reports.commands.options import AsJson, writable
 
 _CHIPS = ("h100-sxm", "h200-sxm")
 _PROGRAMS = ("llama-3.1-8b", "llada-8b", "sdar-8b")
@@ -32,7 +32,9 @@ def load(
     tokens_per_step: Annotated[
         float, typer.Option(help="Tokens of a sequence that a step of denoising commits.", rich_help_panel=_LOAD)
     ] = 1.0,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The HTML page to write.")] = Path("out/load.html"),
+    output: Annotated[Path, typer.Option("--output", "-o", callback=writable, help="The HTML page to write.")] = Path(
+        "out/load.html"
+    ),
     as_json: AsJson = False,
 ) -> None:
     """Sweep batch and context: tokens/s, J/token, what binds, and where memory ends, for one step of each program.

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from reports.commands.options import AsJson
+from reports.commands.options import AsJson, writable
 
 _DESIGNS = 5_000
 _BLOCK = 512
@@ -22,7 +22,9 @@ def mix(
     ] = _DESIGNS,
     seed: Annotated[int, typer.Option(help="Of the sampling.")] = 0,
     processes: Annotated[int | None, typer.Option(help="Workers (default: all cores).")] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The HTML page to write.")] = Path("out/mix.html"),
+    output: Annotated[Path, typer.Option("--output", "-o", callback=writable, help="The HTML page to write.")] = Path(
+        "out/mix.html"
+    ),
     as_json: AsJson = False,
 ) -> None:
     """Find the chip for p % autoregression and the rest denoising, for p from 0 to 100, and what it loses on either.

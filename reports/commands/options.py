@@ -49,6 +49,19 @@ OwnTable = Annotated[
 ]
 
 
+def writable(path: Path | None) -> Path | None:
+    """Callback of options that name a file to write: refuses now what could not be written after the work."""
+    from profiler.files import check_writable
+    from reports.errors import ReportError
+
+    if path is not None:
+        try:
+            check_writable(path)
+        except OSError as error:
+            raise ReportError(f"cannot write {path}: {error.strerror or error}") from None
+    return path
+
+
 def read_trace(path: Path, view: View = View.eager) -> "Trace":
     """Load a trace in the view asked for."""
     from profiler.fusion import fuse

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reports.commands.options import AsJson
+from reports.commands.options import AsJson, writable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,10 +43,12 @@ def pareto(
             "source, model, method, task, tpf, quality, quality_unit."
         ),
     ] = "shipped",
-    output: Annotated[Path, typer.Option("--output", "-o", help="The HTML page to write.")] = Path("out/pareto.html"),
-    csv: Annotated[Path | None, typer.Option(help="Also write all points as CSV.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", callback=writable, help="The HTML page to write.")] = Path(
+        "out/pareto.html"
+    ),
+    csv: Annotated[Path | None, typer.Option(callback=writable, help="Also write all points as CSV.")] = None,
     picture: Annotated[
-        Path | None, typer.Option(help="Also draw accuracy against measured time, .svg or .png.")
+        Path | None, typer.Option(callback=writable, help="Also draw accuracy against measured time, .svg or .png.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from reports.commands.options import AsJson, ChipName
+from reports.commands.options import AsJson, ChipName, writable
 
 
 def predict(
@@ -13,7 +13,10 @@ def predict(
         Path, typer.Argument(help="CSV or Parquet file with one op a row; its columns: docs/predict.md.")
     ],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write the rows with their predictions (.csv or .parquet).")
+        Path | None,
+        typer.Option(
+            "--output", "-o", callback=writable, help="Write the rows with their predictions (.csv or .parquet)."
+        ),
     ] = None,
     chip: ChipName = "h100-sxm",
     as_json: AsJson = False,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reports.commands.options import ChipName, View, ViewOption, read_trace
+from reports.commands.options import ChipName, View, ViewOption, read_trace, writable
 
 if TYPE_CHECKING:
     from profiler.traces import Trace
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 def report(
     trace_files: Annotated[list[Path], typer.Argument(help="Traces to show side by side.")],
     chip: ChipName = "h100-sxm",
-    output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file to write.")] = Path("out/report.html"),
+    output: Annotated[Path, typer.Option("--output", "-o", callback=writable, help="The HTML file to write.")] = Path(
+        "out/report.html"
+    ),
     page: Annotated[
         list[str] | None, typer.Option("--page", "-p", help="Only these pages (default: all); see --list-pages.")
     ] = None,

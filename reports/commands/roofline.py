@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reports.commands.options import AsJson, ChipName, TraceFile, View, ViewOption, read_trace
+from reports.commands.options import AsJson, ChipName, TraceFile, View, ViewOption, read_trace, writable
 
 if TYPE_CHECKING:
     from roofline.points import RooflinePoint
@@ -30,7 +30,10 @@ def roofline(
     view: ViewOption = View.eager,
     top: Annotated[int, typer.Option(help="Show this many rows, those with the largest bound first.")] = 30,
     plot: Annotated[
-        Path | None, typer.Option("--plot", help="Draw the roofline with every op into an .svg, .png or .html file.")
+        Path | None,
+        typer.Option(
+            "--plot", callback=writable, help="Draw the roofline with every op into an .svg, .png or .html file."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

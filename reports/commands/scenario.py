@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reports.commands.options import AsJson
+from reports.commands.options import AsJson, writable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,8 +33,12 @@ def scenario(
         list[str] | None,
         typer.Option("--set", help="Change a key: batch=8, 'gen_length=[64, 256]', budgets_s=[0.5]; may be repeated."),
     ] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write an HTML report.")] = None,
-    markdown: Annotated[Path | None, typer.Option("--markdown", help="Also write the tables as Markdown.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", callback=writable, help="Also write an HTML report.")
+    ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option("--markdown", callback=writable, help="Also write the tables as Markdown.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a scenario: a request, a batch, a latency budget, RL rollouts, infilling or editing, for several samplers.

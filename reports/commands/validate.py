@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reports.commands.options import AsJson, OwnTable
+from reports.commands.options import AsJson, OwnTable, writable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +22,9 @@ def validate(
     ] = "",
     by_class: Annotated[bool, typer.Option("--by-class", help="Also the errors of each size class.")] = False,
     write_bands: Annotated[Path | None, typer.Option(help="Write the error bands that predictions carry.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write an HTML report with pictures.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", callback=writable, help="Write an HTML report with pictures.")
+    ] = None,
     markdown: Annotated[Path | None, typer.Option(help="Also write the table as Markdown.")] = None,
     as_json: AsJson = False,
 ) -> None:

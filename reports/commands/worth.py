@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from reports.commands.options import AsJson
+from reports.commands.options import AsJson, writable
 
 
 def worth(
@@ -15,7 +15,9 @@ def worth(
         list[str] | None,
         typer.Option(help="stacks+1, matrix_macs*1.2, dram=hbm4; may be repeated (default: the usual ones)."),
     ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The HTML page to write.")] = Path("out/worth.html"),
+    output: Annotated[Path, typer.Option("--output", "-o", callback=writable, help="The HTML page to write.")] = Path(
+        "out/worth.html"
+    ),
     as_json: AsJson = False,
 ) -> None:
     """Say what changes of a design buy each workload: seconds, joules and US$, and what they cost in area and power.
