@@ -1,6 +1,11 @@
 """The command `roofscape`: every command lives in its own file under `reports/commands/`."""
 
+import errno
+import os
 import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -53,6 +58,23 @@ app = typer.Typer(
         "  roofscape report llada.parquet --chip h100-sxm -o llada.html"
     ),
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"roofscape {version('roofscape')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Options of the program itself; the help of `app` is what users read."""
+
+
 for command in (
     *(capture, calibrate, chips, models, samplers, roofline, simulate, compare, diff, report, pareto, demo),
     *(predict, validate, fit, memory, exactness),
@@ -78,6 +100,16 @@ def main() -> None:
         app()
     except (WorkloadError, TraceError, ChipError, SimulationError, ExplorationError, ReportError) as error:
         _fail(str(error))
+    except OSError as error:
+        if error.filename is not None or not _is_output(error):
+            raise
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - what is buffered cannot be written either
+        _fail(f"cannot write the output: {error.strerror or error}")
+
+
+def _is_output(error: OSError) -> bool:
+    """Whether writing to standard output failed: no room on the disk, or nobody behind it."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def _fail(message: str) -> None:

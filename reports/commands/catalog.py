@@ -138,11 +138,29 @@ def models(
     print_table("Models", columns, rows, left=2)
 
 
-def samplers(as_json: AsJson = False) -> None:
-    """List the samplers; one of your own is a Python file, given as MODEL@path/to/file.py."""
-    from reports.console import print_json, print_table
-    from workloads.samplers.registry import list_samplers
+def samplers(
+    name: Annotated[str | None, typer.Argument(help="A sampler's name or Python file, for its options.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the samplers, or show one sampler's options; one of your own is a Python file, given as MODEL@file.py."""
+    from reports.console import print_json, print_line, print_table
+    from workloads.samplers.registry import list_samplers, load_sampler
 
+    if name is not None:
+        from workloads.samplers.options_table import describe_options
+
+        options = describe_options(load_sampler(name))
+        if as_json:
+            print_json([asdict(option) for option in options])
+            return
+        print_table(
+            f"Options of {name}: --option NAME=VALUE, or {name}:NAME=VALUE in `compare`",
+            ("option", "type", "default", "meaning"),
+            [(each.name, each.type, each.default or "(needed)", each.meaning) for each in options],
+            left=4,
+        )
+        print_line("gen_length, steps, block_length and seed have options of their own: --gen-length, --steps, ...")
+        return
     found = list_samplers()
     if as_json:
         print_json([asdict(listing) for listing in found])

@@ -34,7 +34,7 @@ def diff(
     engine: Annotated[Engine, typer.Option(help="Of the simulation.")] = Engine.analytic,
     mode: Annotated[Mode, typer.Option(help="Of the simulation.")] = Mode.graph,
     view: ViewOption = View.eager,
-    top: Annotated[int, typer.Option(help="Show this many groups, the largest differences first.")] = 20,
+    top: Annotated[int, typer.Option(min=1, help="Show this many groups, the largest differences first.")] = 20,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", callback=writable, help="Also write an HTML page.")
     ] = None,

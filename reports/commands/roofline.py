@@ -28,7 +28,7 @@ def roofline(
     chip: ChipName = "h100-sxm",
     by: Annotated[Grouping, typer.Option("--by", "-b", help="What one row stands for.")] = Grouping.kind,
     view: ViewOption = View.eager,
-    top: Annotated[int, typer.Option(help="Show this many rows, those with the largest bound first.")] = 30,
+    top: Annotated[int, typer.Option(min=1, help="Show this many rows, those with the largest bound first.")] = 30,
     plot: Annotated[
         Path | None,
         typer.Option(

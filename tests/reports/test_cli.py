@@ -1,9 +1,13 @@
 """The command line as a person or a script meets it: results, and one clear line for broken input."""
 
 import gzip
+import inspect
 import json
+import re
 import subprocess
 import sys
+from importlib.metadata import version
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -324,3 +328,55 @@ def test_names_of_a_trace_cannot_command_the_terminal(tmp_path):
     assert "\x1b" not in output
     assert "\x07" not in output
     assert "[red]" in output
+
+
+def test_no_help_text_loses_what_stands_in_brackets():
+    """Rich takes `[...]` for markup; a default written so was gone from the help."""
+    for command in app.registered_commands:
+        texts = [
+            metadata.help
+            for annotation in inspect.get_annotations(command.callback).values()
+            for metadata in getattr(annotation, "__metadata__", ())
+        ]
+        assert not [text for text in texts if text and re.search(r"\[[a-z]", text)]
+
+
+def test_version_is_that_of_the_package():
+    assert run("--version").output == f"roofscape {version('roofscape')}\n"
+
+
+def test_samplers_explains_one_and_its_options():
+    result = run("samplers", "fast_dllm")
+    assert "threshold" in result.output
+    assert "commit every prediction more probable than this" in result.output
+    by_name = {option["name"]: option for option in json.loads(run("samplers", "fast_dllm", "--json").stdout)}
+    assert by_name["cache"]["default"] == "dual"
+
+
+def test_capture_says_what_was_generated(tmp_path):
+    arguments = ("capture", "diffusion-100m", "--device", "meta", "--prompt-length", "8", "--gen-length", "8")
+    out = tmp_path / "generated.parquet"
+    result = run(*arguments, "--steps", "4", "-o", out)
+    assert "8 tokens in 4 forwards (2.00 a forward and sequence), 64 rows through the network" in result.output
+    assert json.loads(run(*arguments, "-o", out, "--json").stdout)["generation"]["forwards"] == 8
+
+
+def test_output_that_cannot_be_written_is_refused_before_anything_runs(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("reports.program_capture.capture_program", lambda *_: pytest.fail("it ran"))
+    error = fails(capsys, monkeypatch, "capture", "diffusion-100m", "-o", tmp_path)
+    assert "cannot write" in error
+    assert "Is a directory" in error
+    file = tmp_path / "file"
+    file.write_text("no folder")
+    assert "Not a directory" in fails(capsys, monkeypatch, "pareto", "--csv", file / "points.csv")
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="no device that is always full")
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_full_disk_behind_standard_output_is_one_line(trace_file, more):
+    command = [sys.executable, "-m", "reports.cli", "roofline", str(trace_file), *more]
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr.splitlines()[-1] == "error: cannot write the output: No space left on device"
+    assert "Traceback" not in ended.stderr

@@ -132,7 +132,10 @@ def test_presets_need_no_torch() -> None:
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(WorkloadError, match=r"unknown model preset 'llada-9b'; known: .*llada-8b.*llama-3\.1-8b"):
+    with pytest.raises(
+        WorkloadError,
+        match=r"unknown model preset 'llada-9b'; did you mean 'llada-8b'\? known: .*llada-8b.*llama-3\.1-8b",
+    ):
         load_preset("llada-9b")
 
 

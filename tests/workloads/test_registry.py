@@ -72,7 +72,9 @@ def test_wrong_options_are_named(given: dict[str, object], message: str) -> None
 
 
 def test_unknown_and_broken_samplers_are_one_line(tmp_path: Path) -> None:
-    with pytest.raises(WorkloadError, match=r"unknown sampler 'lada'; known: .*autoregressive.*llada"):
+    with pytest.raises(
+        WorkloadError, match=r"unknown sampler 'lada'; did you mean 'llada'\? known: .*autoregressive.*llada"
+    ):
         load_sampler("lada")
     with pytest.raises(WorkloadError, match=r"absent\.py: cannot be read"):
         load_sampler(tmp_path / "absent.py")

@@ -147,7 +147,7 @@ def _unchanged(model: object, options: object) -> object:
 def _convert(value: object, expected: Any, where: str) -> object:
     """A value as one of the plain types `expected` allows; whole numbers pass as floats, texts are parsed."""
     allowed = get_args(expected) or (expected,)
-    if value is None and NoneType in allowed:
+    if value in (None, "none") and NoneType in allowed:
         return None
     for kind in allowed:
         if type(value) is kind:
