@@ -270,7 +270,7 @@ def test_command_exports_and_lists_formats(launched, tmp_path, capsys):
     result = CliRunner().invoke(app, [*map(str, arguments), "--engine", "event", "--mode", "eager"])
     assert json.loads(result.stdout)["kernels"] == 9
     assert len(slices(read_events((tmp_path / "t.json").read_text()), "simulated")) == 9
-    with pytest.raises(ReportError, match=r"unknown export format 'svg'; known: csv, perfetto"):
+    with pytest.raises(ReportError, match=r"unknown export format 'svg'; did you mean 'csv'\? known: csv, perfetto"):
         find_exporter("svg")
 
 
