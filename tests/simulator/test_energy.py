@@ -131,17 +131,17 @@ def test_h200_products_match_measured_time_and_power(build, kernel_power):
 @pytest.mark.parametrize(
     ("op", "median_w", "mean_percent"),
     [
-        ("gemm", 15, 16),  # the sensor shows 690 W at the limit of 700
-        ("encoder_attention", 15, 5),
-        ("generation_attention", 100, 30),
-        ("context_attention", 150, 35),  # comes out too high
+        ("gemm", 12, 10),  # the sensor shows 690 W at the limit of 700
+        ("encoder_attention", 12, 4),
+        ("generation_attention", 75, 20),
+        ("context_attention", 160, 36),  # on a cache that nothing was written to: comes out too high
     ],
 )
-def test_h200_kernels_match_measured_power_at_the_limit_and_scatter_below(
+def test_h200_kernels_match_measured_power_where_the_sensor_has_settled(
     build, kernel_power, op, median_w, mean_percent
 ):
-    """Every fifth row; figures that the sensor's memory of the kernels before blurs by 100 W."""
-    rows = kernel_power[kernel_power["op"] == op].iloc[::5]
+    """Every fifth kernel of at least 0.4 ms; what ran before blurs figures below the limit."""
+    rows = kernel_power[(kernel_power["op"] == op) & (kernel_power["latency_ms"] >= 0.4)].iloc[::5]
     table = plan_ops([_measured_kernel(build, row) for row in rows.itertuples()], [load_chip("h200-sxm")])
     energy = op_energy(table)
     assert isinstance(energy, OpEnergy)
@@ -159,6 +159,18 @@ def _measured_kernel(build, row) -> Op:
         return build.attention(batch, heads, heads, queries, queries, width, False)
     keys = int(row.step) + 1 if row.op == "generation_attention" else queries
     return build.attention(batch, heads, int(row.num_key_value_heads), queries, keys, width, keys == queries > 1)
+
+
+def test_readings_of_short_kernels_are_low_at_the_same_bandwidth(kernel_power):
+    """Why fits leave them out: keys and values stream at 3.4 TB/s and more, and only the kernel's time differs."""
+    rows = kernel_power[kernel_power["op"] == "generation_attention"]
+    cached = rows["batch_size"] * (rows["step"] + 1.0) * rows["num_key_value_heads"] * rows["head_dim"] * 4.0
+    streaming = rows[cached / (rows["latency_ms"] * 1e-3) > 3.4e12]
+    ends = [0.12, 0.15, 0.4, 0.6, 2.0]
+    medians = streaming.groupby(pd.cut(streaming["latency_ms"], ends), observed=True)["power_w"].median()
+    assert medians.is_monotonic_increasing
+    assert medians.iloc[0] < 400
+    assert 530 < medians.iloc[-2] < medians.iloc[-1] < 600
 
 
 def test_power_limit_stretches_the_run_until_it_is_kept() -> None:
