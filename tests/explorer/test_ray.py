@@ -56,7 +56,7 @@ def folder():
 
 def environment(folder):
     # Ray puts a token into the home folder, reports home unless it is told not to, and takes 15 s to see a node dead
-    quiet = {"HOME": str(folder), "RAY_TMPDIR": str(folder), "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
+    quiet = {"HOME": str(folder), "RAY_TMPDIR": str(folder), "RAY_USAGE_STATS_ENABLED": "0"}
     quiet |= {"RAY_health_check_period_ms": "1000", "RAY_gcs_server_port_wait_time_s": "300"}
     return {**os.environ, **quiet, "PYTHONPATH": f"{ROOT}{os.pathsep}{SAMPLES}"}
 
