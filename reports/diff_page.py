@@ -91,7 +91,7 @@ def _section(difference: Difference) -> Section:
     title = _title(difference)
     figures: tuple[Figure, ...] = ()
     if any(row.difference for row in groups):
-        figures = (Figure(chart=difference_bars(_bars(groups), title, writer(difference))),)
+        figures = (Figure(chart=difference_bars(_bars(groups), title, writer(difference), _unit(difference))),)
     left_out = f" {len(groups) - _SHOWN} rows with smaller differences are left out." if len(groups) > _SHOWN else ""
     return Section(
         title=title,
@@ -99,6 +99,10 @@ def _section(difference: Difference) -> Section:
         figures=figures,
         tables=(difference_table(difference, shown),),
     )
+
+
+def _unit(difference: Difference) -> str:
+    return {"FLOPs": "FLOP", "bytes": "B"}.get(difference.basis, "s")
 
 
 def _bars(groups: Sequence[DiffRow]) -> pd.DataFrame:

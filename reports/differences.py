@@ -143,8 +143,8 @@ def _rows(
     count = len(alignment.labels)
     calls = [np.bincount(group, minlength=count).tolist() for group in alignment.group]
     totals = [_sums(*pair, count) for pair in zip(alignment.group, sides.cost, strict=True)]
-    flops = [_sums(*pair, count) for pair in zip(alignment.group, sides.flops, strict=True)]
-    moved = [_sums(*pair, count) for pair in zip(alignment.group, sides.bytes, strict=True)]
+    flops = [_whole_sums(*pair, count) for pair in zip(alignment.group, sides.flops, strict=True)]
+    moved = [_whole_sums(*pair, count) for pair in zip(alignment.group, sides.bytes, strict=True)]
     whole = [sum(total or 0.0 for total in side) for side in totals]
     strata = [
         strata_of(*side) if bootstrap is not None else {}
@@ -177,6 +177,13 @@ def _sums(group: IntArray, values: FloatArray, count: int) -> list[float | None]
     sums = np.bincount(group[known], weights=values[known], minlength=count).tolist()
     counts = np.bincount(group[known], minlength=count).tolist()
     return [total if number else None for total, number in zip(sums, counts, strict=True)]
+
+
+def _whole_sums(group: IntArray, values: FloatArray, count: int) -> list[float | None]:
+    """Sums, None where any of a group is unknown: a part of it says nothing of a ratio, [groups]."""
+    sums = np.bincount(group, weights=values, minlength=count).tolist()
+    present = np.bincount(group, minlength=count).tolist()
+    return [total if number and np.isfinite(total) else None for total, number in zip(sums, present, strict=True)]
 
 
 def _ratio(a: float | None, b: float | None) -> float | None:

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 from profiler.traces import Trace
 from reports.errors import ReportError
 from roofline.chip import Chip
+from roofline.chipfile import list_chips, load_chip
 from simulator.result import SimulationResult
 
 Paradigm = Literal["autoregressive", "diffusion", "other"]
@@ -102,6 +103,13 @@ def is_same_device(device: str, chip: Chip) -> bool:
     model = chip.name.partition("-")[0].lower()
     is_model = any(letter.isdigit() for letter in model) and model in words
     return is_model and not (words & _VARIANTS) - known
+
+
+def chip_of(trace: Trace) -> str | None:
+    """The shipped chip that the trace's times were measured on, None where nothing was or none is that device."""
+    if not trace.is_measured:
+        return None
+    return next((name for name in list_chips() if is_same_device(trace.provenance.device, load_chip(name))), None)
 
 
 def _words(text: str) -> frozenset[str]:

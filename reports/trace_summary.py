@@ -4,11 +4,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from profiler.summary import summarize, totals_by
+import numpy as np
+
+from profiler.summary import TraceSummary, summarize, totals_by
 from profiler.traces import Trace
 from reports import formatting
-from reports.console import name_counts, print_line, print_table
+from reports.console import name_counts, print_line, print_table, remark
+from reports.formatting import shorten
 from reports.measured_energy import energy_json
+
+_MOST_PHASES = 20
 
 
 def show(trace: Trace, path: Path) -> None:
@@ -16,6 +21,8 @@ def show(trace: Trace, path: Path) -> None:
     summary = summarize(trace)
     by_kind = totals_by(trace, "kind")
     by_phase = totals_by(trace, "phase")
+    cost = by_phase.duration_s if trace.is_measured else by_phase.read_bytes + by_phase.write_bytes
+    largest = by_phase[cost.rank(method="first", ascending=False, na_option="bottom") <= _MOST_PHASES]
     rows = [
         (
             str(kind),
@@ -27,29 +34,46 @@ def show(trace: Trace, path: Path) -> None:
         )
         for kind, row in by_kind.iterrows()
     ]
-    print_table(f"{trace.name} on {summary.device}", ("kind", "calls", "FLOPs", "read", "written", "measured"), rows)
+    device = summary.device or "an unnamed device"
+    print_table(f"{trace.name} on {device}", ("kind", "calls", "FLOPs", "read", "written", "measured"), rows)
     print_table(
         "by phase",
         ("phase", "calls", "FLOPs", "bytes", "intensity", "measured"),
         [
             (
-                str(phase) or "(none)",
+                shorten(str(phase), 80) or "(none)",
                 formatting.format_count(row.calls),
                 formatting.format_flops(row.flops),
                 formatting.format_bytes(row.read_bytes + row.write_bytes),
                 formatting.format_intensity(_intensity(row)),
                 formatting.format_seconds(row.duration_s) if trace.is_measured else "-",
             )
-            for phase, row in by_phase.iterrows()
+            for phase, row in largest.iterrows()
         ],
     )
+    if len(by_phase) > len(largest):
+        left_out = len(by_phase) - len(largest)
+        all_of_them = f"roofscape roofline {path} --by phase --top {len(by_phase)}"
+        remark(f"{left_out} smaller phases left out; `{all_of_them}` shows all")
     shares = ", ".join(
         f"{role} {formatting.format_ratio(moved / summary.moved_bytes)}" for role, moved in summary.role_bytes if moved
     )
     print_line(f"bytes by role: {shares or 'none'}")
     if summary.unknown_ops:
-        print_line(f"unknown FLOPs or bytes, not counted as zero: {name_counts(summary.unknown_ops)}")
+        print_line(unknown_line(trace, summary))
     print_line(f"saved {formatting.format_count(summary.calls)} calls of {summary.distinct_ops} distinct ops to {path}")
+
+
+def unknown_line(trace: Trace, summary: TraceSummary) -> str:
+    """Which ops have unknown FLOPs or bytes, and how much of the trace that is: sums hold nothing of them."""
+    unknown = {id(op) for op in trace.unknown_ops}
+    is_unknown = np.array([id(op) in unknown for op in trace.ops])[trace.calls.op]
+    shares = f"{formatting.format_count(int(is_unknown.sum()))} of {formatting.format_count(len(trace.calls))} calls"
+    measured_s = float(np.nansum(trace.calls.duration_s))
+    if trace.is_measured and measured_s > 0:
+        share = float(np.nansum(trace.calls.duration_s[is_unknown])) / measured_s
+        shares += f" and {formatting.format_ratio(share)} of the measured time"
+    return f"unknown FLOPs or bytes, not counted as zero ({shares}): {name_counts(summary.unknown_ops)}"
 
 
 def _intensity(row: Any) -> float | None:

@@ -18,7 +18,7 @@ def show_traffic(trace: Trace, top: int) -> None:
         ("op", "what it says", "calls", "asked for", "main memory", "L2", "L1"),
         [
             (
-                op_label(trace.ops[row.op]),
+                formatting.shorten(op_label(trace.ops[row.op]), 90),
                 row.explanation,
                 formatting.format_count(row.calls),
                 size(row.modeled_bytes),

@@ -96,4 +96,5 @@ def op_label(op: Op) -> str:
     'mm bfloat16 m=2 n=3 k=4'
     """
     sizes = " ".join(f"{name}={value}" for name, value in op.sizes if not (name == "batch" and value == 1))
-    return f"{op.name.removeprefix('aten::')} {op.dtype} {sizes}".rstrip()
+    dtype = "" if op.dtype == "unknown" else f" {op.dtype}"
+    return f"{op.name.removeprefix('aten::')}{dtype} {sizes}".rstrip()

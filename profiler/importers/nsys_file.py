@@ -21,6 +21,7 @@ _LARGEST_NUMBER = 2**31
 _PROCESS_BITS = ~0xFFFFFF  # a global thread id is the global process id plus 24 bits of thread
 _PUSH_POP, _START_END = 59, 60  # ENUM_NSYS_EVENT_TYPE: NvtxPushPopRange, NvtxStartEndRange
 _OP = re.compile(r"((?:[A-Za-z_]\w*)::\w[\w.]*)(?:, (?:op_id|seq|sizes|input_op_ids) = .*)?", re.DOTALL)
+_RANGE_IDS = re.compile(r", (?:op_id|seq|sizes|input_op_ids) = .*", re.DOTALL)  # tell ranges of one name apart
 _COPY_KINDS = {1: "HtoD", 2: "DtoH", 8: "DtoD", 9: "HtoH", 10: "PtoP", 11: "HtoD", 12: "DtoH", 13: "DtoD"}
 # SQLite steps of one read: a table of a stranger's making may hold expressions that never end.
 _MOST_STEPS, _STEPS_PER_CHECK = 2_000_000_000, 1_000_000
@@ -166,7 +167,8 @@ class _Reader:
             if not text:
                 continue
             match = _OP.fullmatch(text)
-            (ops if match else others).extend(self._host(row, match[1] if match else text, None))
+            name = match[1] if match else _RANGE_IDS.sub("", text)
+            (ops if match else others).extend(self._host(row, name, None))
         return ops, others
 
     def _host(self, row: sqlite3.Row, name: str, correlation: Any) -> Iterator[HostSpan]:

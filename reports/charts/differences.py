@@ -6,7 +6,7 @@ import altair as alt
 import pandas as pd
 
 from reports.charts.theme import WIDTH, chart_data, chart_title, themed
-from reports.formatting import shorten
+from reports.formatting import display_unit, shorten
 
 _SHOWN = 20
 _COLORS = {"grew, surely": "#D55E00", "grew, not surely": "#F0C3A0", "only in B": "#E69F00"} | {
@@ -16,13 +16,16 @@ _COLORS = {"grew, surely": "#D55E00", "grew, not surely": "#F0C3A0", "only in B"
 }
 
 
-def difference_bars(rows: pd.DataFrame, title: str, write: Callable[[float | None], str]) -> alt.typing.ChartType:
+def difference_bars(
+    rows: pd.DataFrame, title: str, write: Callable[[float | None], str], unit: str
+) -> alt.typing.ChartType:
     """Bars of B less A, the largest first.
 
     Args:
         rows: groups with `label`, `verdict`, `difference`, `total_a`, `total_b` and `certainty`, largest first.
         title: of the chart.
         write: writes a figure with its unit.
+        unit: of the figures: `s`, `B` or `FLOP`.
     """
     drawn = chart_data(rows[rows["difference"] != 0].head(_SHOWN), title)
     drawn = drawn.assign(
@@ -35,12 +38,13 @@ def difference_bars(rows: pd.DataFrame, title: str, write: Callable[[float | Non
         b_text=drawn["total_b"].map(write),
     )
     present = [name for name in _COLORS if name in set(drawn["class_name"])]
-    largest = float(drawn["difference"].abs().max())
+    divisor, shown_unit = display_unit(float(drawn["difference"].abs().max()), unit)
+    drawn = drawn.assign(scaled=drawn["difference"] / divisor)
     chart = (
         alt.Chart(drawn)
         .mark_bar()
         .encode(
-            x=alt.X("difference:Q").axis(title=f"B less A (largest: {write(largest)})", format="~s"),
+            x=alt.X("scaled:Q").axis(title=f"B less A [{shown_unit}]"),
             y=alt.Y("shown:N").title(None).sort(drawn["shown"].tolist()),
             color=alt.Color("class_name:N").title("B").scale(domain=present, range=[_COLORS[name] for name in present]),
             tooltip=[

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reports.commands.options import AsJson, default_output, writable
+from reports.commands.options import AsJson, chip_for, default_output, writable
 
 if TYPE_CHECKING:
     from profiler.importers.summary import KernelSummary
@@ -73,7 +73,7 @@ def import_trace(
     _print_kernels(kernels)
     for note in trace.provenance.notes:
         remark(f"note: {note}")
-    remark(f"next: roofscape roofline {path} --chip h100-sxm")
+    remark(f"next: roofscape roofline {path} --chip {chip_for((trace,), None)}")
 
 
 def _print_kernels(kernels: "KernelSummary") -> None:

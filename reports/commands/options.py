@@ -1,5 +1,6 @@
 """Options that several commands share, and how they are read."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,8 +10,19 @@ import typer
 if TYPE_CHECKING:
     from profiler.traces import Trace
 
+DEFAULT_CHIP = "h100-sxm"
+
 TraceFile = Annotated[Path, typer.Argument(help="A trace that `roofscape capture` or `roofscape import` wrote.")]
 ChipName = Annotated[str, typer.Option("--chip", "-c", help="A chip's name (see `roofscape chips`) or its TOML file.")]
+MeasuredChip = Annotated[
+    str | None,
+    typer.Option(
+        "--chip",
+        "-c",
+        help="A chip's name (see `roofscape chips`) or its TOML file (default: the one that the trace was measured on, "
+        "else h100-sxm).",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script instead of tables.")]
 
 
@@ -47,6 +59,16 @@ ModeOption = Annotated[Mode, typer.Option(help="graph: kernels back to back; eag
 OwnTable = Annotated[
     Path | None, typer.Option(help="Measured table of your own: the columns of predict, and measured_s.")
 ]
+
+
+def chip_for(traces: "Sequence[Trace]", chip: str | None) -> str:
+    """The chip asked for, else the one that all of the traces were measured on, else an H100."""
+    from reports.subject import chip_of
+
+    if chip is not None:
+        return chip
+    measured = {chip_of(trace) for trace in traces}
+    return next(iter(measured)) or DEFAULT_CHIP if len(measured) == 1 else DEFAULT_CHIP
 
 
 def writable(path: Path | None) -> Path | None:

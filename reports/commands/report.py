@@ -1,11 +1,12 @@
 """`roofscape report`: one HTML page that a person opens."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reports.commands.options import ChipName, View, ViewOption, read_trace, writable
+from reports.commands.options import MeasuredChip, View, ViewOption, chip_for, read_trace, writable
 
 if TYPE_CHECKING:
     from profiler.traces import Trace
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 def report(
     trace_files: Annotated[list[Path], typer.Argument(help="Traces to show side by side.")],
-    chip: ChipName = "h100-sxm",
+    chip: MeasuredChip = None,
     output: Annotated[Path, typer.Option("--output", "-o", callback=writable, help="The HTML file to write.")] = Path(
         "out/report.html"
     ),
@@ -40,14 +41,14 @@ def report(
         for name in page_names():
             print_line(name)
         return
-    loaded_chip = load_chip(chip)
+    traces = [read_trace(path, view) for path in trace_files]
+    loaded_chip = load_chip(chip_for(traces, chip))
     subjects = []
     with progress("analyzing and simulating"):
-        for path in trace_files:
-            trace = read_trace(path, view)
+        for trace, label in zip(traces, labels(traces, trace_files), strict=True):
             subjects.append(
                 Subject(
-                    label=trace.name,
+                    label=label,
                     trace=trace,
                     chip=loaded_chip,
                     paradigm=guess_paradigm(trace),
@@ -56,6 +57,16 @@ def report(
             )
         write_report(build_reports(build_tables(subjects), page), output, title=f"Roofscape on {loaded_chip.title}")
     print_line(f"wrote {output}")
+
+
+def labels(traces: "Sequence[Trace]", paths: Sequence[Path]) -> list[str]:
+    """A name for each trace that no other has: the program's, with the file's where a program was recorded twice."""
+    names = [trace.name for trace in traces]
+    found: list[str] = []
+    for name, path in zip(names, paths, strict=True):
+        label = name if names.count(name) == 1 else f"{name} ({path.stem})"
+        found.append(f"{label} {len(found) + 1}" if label in found else label)
+    return found
 
 
 def guess_paradigm(trace: "Trace") -> "Paradigm":

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reports.commands.options import AsJson, ChipName, TraceFile, View, ViewOption, read_trace, writable
+from reports.commands.options import AsJson, MeasuredChip, TraceFile, View, ViewOption, chip_for, read_trace, writable
 
 if TYPE_CHECKING:
     from roofline.points import RooflinePoint
@@ -25,10 +25,10 @@ class Grouping(StrEnum):
 
 def roofline(
     trace_file: TraceFile,
-    chip: ChipName = "h100-sxm",
+    chip: MeasuredChip = None,
     by: Annotated[Grouping, typer.Option("--by", "-b", help="What one row stands for.")] = Grouping.kind,
     view: ViewOption = View.eager,
-    top: Annotated[int, typer.Option(min=1, help="Show this many rows, those with the largest bound first.")] = 30,
+    top: Annotated[int, typer.Option(min=1, help="Show this many rows, the longest first: measured, else bound.")] = 30,
     plot: Annotated[
         Path | None,
         typer.Option(
@@ -43,19 +43,20 @@ def roofline(
     Measured times, where the trace has any, belong to the device that it was recorded on.
     """
     from profiler.summary import summarize
-    from reports.console import name_counts, print_json, print_line, remark
+    from reports.console import print_json, print_line, remark
     from reports.measured_energy import energy_json, print_energy
     from reports.subject import is_same_device
+    from reports.trace_summary import unknown_line
     from reports.traffic_table import show_traffic, traffic_json
     from roofline.analysis import analyze
     from roofline.chipfile import load_chip
     from roofline.points import points_frame
 
-    loaded_chip = load_chip(chip)
     trace = read_trace(trace_file, view)
-    points = sorted(analyze(trace, loaded_chip, by=by.value), key=lambda point: -(point.bound_s or 0.0))
+    loaded_chip = load_chip(chip_for((trace,), chip))
+    points = sorted(analyze(trace, loaded_chip, by=by.value), key=_longest_first)
     if plot is not None:
-        _draw(trace_file, view, chip, plot)
+        _draw(trace_file, view, loaded_chip.name if chip is None else chip, plot)
     if as_json:
         print_json(
             {
@@ -85,9 +86,14 @@ def roofline(
     if len(points) > top:
         remark(f"{len(points) - top} more rows; --top {len(points)} shows all, --json gives every figure")
     if summary.unknown_ops:
-        print_line(f"unknown FLOPs or bytes, not counted as zero: {name_counts(summary.unknown_ops)}")
+        print_line(unknown_line(trace, summary))
     if plot is not None:
         print_line(f"wrote {plot}")
+
+
+def _longest_first(point: "RooflinePoint") -> tuple[float, float]:
+    """Sorts by measured time where there is any, so that what nobody can bound is not hidden behind trifles."""
+    return -(point.measured_s or 0.0), -(point.bound_s or 0.0)
 
 
 def _print(trace: str, chip: str, by: str, points: "list[RooflinePoint]", is_here: bool) -> None:
@@ -96,7 +102,7 @@ def _print(trace: str, chip: str, by: str, points: "list[RooflinePoint]", is_her
 
     rows = [
         (
-            point.label or "(none)",
+            formatting.shorten(point.label, 90) or "(none)",
             formatting.format_count(point.calls),
             formatting.format_flops(point.required_flops),
             formatting.format_bytes(point.bytes),

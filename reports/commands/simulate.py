@@ -6,14 +6,15 @@ import typer
 
 from reports.commands.options import (
     AsJson,
-    ChipName,
     Engine,
     EngineOption,
+    MeasuredChip,
     Mode,
     ModeOption,
     TraceFile,
     View,
     ViewOption,
+    chip_for,
     read_trace,
 )
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 def simulate(
     trace_file: TraceFile,
-    chip: ChipName = "h100-sxm",
+    chip: MeasuredChip = None,
     engine: EngineOption = Engine.analytic,
     mode: ModeOption = Mode.graph,
     view: ViewOption = View.eager,
@@ -51,6 +52,7 @@ def simulate(
     from simulator.policy import Policy
 
     trace = read_trace(trace_file, view)
+    chip = chip_for((trace,), chip)
     misfit = trace_does_not_fit(trace if view is View.eager else read_trace(trace_file), load_chip(chip))
     if misfit:
         remark(f"note: {misfit}")

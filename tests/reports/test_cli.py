@@ -6,9 +6,11 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,6 +20,7 @@ from typer.testing import CliRunner
 from profiler.capture import capture, phase
 from profiler.storage import load_trace, save_trace
 from reports.cli import app, main
+from reports.commands.report import labels
 
 
 @pytest.fixture
@@ -380,3 +383,71 @@ def test_full_disk_behind_standard_output_is_one_line(trace_file, more):
     assert ended.returncode == 2
     assert ended.stderr.splitlines()[-1] == "error: cannot write the output: No space left on device"
     assert "Traceback" not in ended.stderr
+
+
+def measured(trace, device, duration_s):
+    calls = replace(trace.calls, duration_s=np.asarray(duration_s, dtype=float))
+    return replace(trace, calls=calls, provenance=replace(trace.provenance, device=device))
+
+
+def test_chip_is_that_of_the_measured_device_unless_another_is_given(trace_file, tmp_path):
+    trace = load_trace(trace_file)
+    path = tmp_path / "amd.parquet"
+    save_trace(measured(trace, "AMD Instinct MI300X", [1e-3] * len(trace.calls)), path)
+    assert json.loads(run("roofline", path, "--json").stdout)["chip"] == "mi300x"
+    assert json.loads(run("simulate", path, "--json").stdout)["chip"] == "mi300x"
+    assert json.loads(run("roofline", path, "--json", "--chip", "h200-sxm").stdout)["chip"] == "h200-sxm"
+    assert json.loads(run("roofline", trace_file, "--json").stdout)["chip"] == "h100-sxm"
+
+
+def test_rows_of_a_measured_trace_begin_with_the_longest_even_where_it_has_no_bound(tmp_path):
+    """An op that nobody can bound takes 9 ms, the product 1 ms: the first row says where the time went."""
+    with torch.no_grad(), capture(name="mixed") as recording:
+        torch.ones(64, 32) @ torch.ones(32, 16)
+        torch.linalg.qr(torch.ones(8, 8))
+    trace = recording.trace
+    unknown = [id(trace.ops[op]) in {id(each) for each in trace.unknown_ops} for op in trace.calls.op]
+    assert any(unknown)
+    assert not all(unknown)
+    times = np.where(unknown, 9e-3 / sum(unknown), 1e-3 / (len(unknown) - sum(unknown)))
+    path = tmp_path / "mixed.parquet"
+    save_trace(measured(trace, "NVIDIA H100 80GB HBM3", times), path)
+    points = json.loads(run("roofline", path, "--by", "op", "--json").stdout)["points"]
+    assert points[0]["unknown_calls"] == 1
+    assert [point["measured_s"] for point in points] == sorted((p["measured_s"] for p in points), reverse=True)
+    share = f"({sum(unknown)} of {len(unknown)} calls and 90 % of the measured time)"
+    assert share in run("roofline", path).output
+
+
+def test_import_prints_the_largest_phases_and_says_how_many_are_left_out(tmp_path):
+    events = []
+    for number in range(30):
+        ids = {"External id": number + 1, "correlation": number + 1}
+        for category, name, thread, start, duration in (
+            ("user_annotation", f"part{number}", 1, 0, 50.0),
+            ("cuda_runtime", "launch", 1, 5, 5.0),
+            ("kernel", "k", 7, 20, 1.0 + number),
+        ):
+            place = {"pid": 0 if thread == 7 else 1, "tid": thread, "ts": 100.0 * number + start, "dur": duration}
+            events.append({"ph": "X", "cat": category, "name": name, "args": ids, **place})
+    path = tmp_path / "phases.json"
+    path.write_text(json.dumps({"traceEvents": events}))
+    output = run("import", "kineto", path, "-o", tmp_path / "phases.parquet").output
+    assert "phases on an unnamed device" in output
+    assert "part29 " in output
+    assert "part10 " in output
+    assert "part9 " not in output
+    assert "10 smaller phases left out" in output
+
+
+def test_two_runs_of_one_program_stand_in_one_report(trace_file, tmp_path):
+    again = tmp_path / "again.parquet"
+    again.write_bytes(trace_file.read_bytes())
+    page = tmp_path / "page.html"
+    run("report", trace_file, again, "-o", page, "--page", "overview")
+    assert "small (again)" in page.read_text()
+    assert labels([load_trace(trace_file)] * 3, [trace_file, again, again]) == [
+        "small (small)",
+        "small (again)",
+        "small (again) 3",
+    ]

@@ -164,6 +164,16 @@ def test_unknown_work_is_left_out_and_said(hostile):
     assert any("1 of 2 calls of A have no FLOPs figure" in note for note in difference.notes)
 
 
+def test_work_of_which_a_part_is_unknown_has_no_ratio(hostile, decoding):
+    """The unknown calls of `hostile` may be most of its work: what is known of it says nothing beside the other's."""
+    assert 0 < len(hostile.trace.unknown_ops) < len(hostile.trace.ops)
+    durations = [with_times(trace, np.ones(len(trace.calls))) for trace in (decoding.trace, hostile.trace)]
+    whole = diff(*durations).rows[0]
+    assert whole.label == "whole trace"
+    assert whole.flops_ratio is None
+    assert diff(durations[0], durations[0]).rows[0].flops_ratio == 1
+
+
 def test_missing_basis_and_column_are_refused(denoising):
     with pytest.raises(ReportError, match="no call of it has measured figures"):
         diff(denoising.trace, denoising.trace)
