@@ -13,6 +13,7 @@ import numpy as np
 from profiler.op import Kind
 from simulator.chip_columns import ChipColumns
 from simulator.kernels.gemm_constants import CONSTANTS, GemmConstants
+from simulator.kernels.gemm_rules import kernel_steps
 from simulator.kernels.gemm_tiles import CANDIDATES, Products, best_candidates, exposed_s, ramped_s, tiling, working_set
 from simulator.kernels.systolic import arrays_of
 from simulator.op_columns import DTYPES, FloatArray, OpColumns
@@ -91,11 +92,13 @@ def _plan_dtype(ops: OpColumns, chips: ChipColumns, dtype: str) -> PlanColumns:
 def _products(ops: OpColumns, chips: ChipColumns, constants: GemmConstants) -> Products:
     macs = chips.macs[ops.dtype[:, 0]]
     clock_ratio = _mean_clock_ratio(ops, chips, constants, macs)
+    batch, m, n, k = (ops.size(name) for name in ("batch", "m", "n", "k"))
+    step_ratio, slice_s = kernel_steps((batch, m, n, k), constants)
     return Products(
-        batch=ops.size("batch"),
-        m=ops.size("m"),
-        n=ops.size("n"),
-        k=ops.size("k"),
+        batch=batch,
+        m=m,
+        n=n,
+        k=k,
         element_bytes=ops.input_element_bytes,
         output_bytes=ops.output_element_bytes,
         write_bytes=ops.write_bytes,
@@ -103,6 +106,8 @@ def _products(ops: OpColumns, chips: ChipColumns, constants: GemmConstants) -> P
         main_bytes=_main_bytes(ops, chips, constants),
         macs_per_s=constants.matrix_efficiency * clock_ratio * macs * chips.clock_hz,
         arrays=arrays_of(chips, chips.has_matrix[ops.dtype[:, 0]]),
+        step_ratio=step_ratio,
+        slice_s=slice_s,
         constants=constants,
     )
 

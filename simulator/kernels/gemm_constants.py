@@ -81,6 +81,7 @@ CONSTANTS: tuple[Constant, ...] = (
     _constant("epilogue_overlap", 0.0, 0.5, 1.0, "", "part of write-back that the next tile hides", default=0.0),
     _constant("wave_s", 1e-9, 1e-8, 2e-6, "s", "exposed latency of each wave"),
     _constant("split_k_s", 1e-7, 2.5e-6, 8e-6, "s", "second pass of a split reduction"),
+    _constant("split_part_s", 1e-10, 1e-8, 2e-7, "s", "of that pass, which reads the parts in turn, each", default=0.0),
     _constant("reduction_passes", 0.05, 0.5, 10.0, "", "32-bit partial sums written and read, over once", default=0.25),
     _constant(
         "overlap_loss", 0.0, 0.25, 1.0, "", "part of the shorter of core and memory time that is exposed", default=0.0
@@ -93,7 +94,7 @@ CONSTANTS: tuple[Constant, ...] = (
     ),
     _constant(
         "activation_cache_sharpness",
-        2.0,
+        1.0,
         5.0,
         40.0,
         "",
@@ -102,7 +103,7 @@ CONSTANTS: tuple[Constant, ...] = (
     ),
     _constant(
         "weight_cache_sharpness",
-        2.0,
+        1.0,
         30.0,
         40.0,
         "",
@@ -134,7 +135,18 @@ _FACTS = {  # what a chip's kernels are like and how its library chooses: read o
     "largest_tiles_first": 0.0,  # 1: products that fill the cores with the largest tiles take no others
     "split_least_macs": 0.0,  # multiply-adds of the smallest product whose K is split
     "skinny_split_fill": np.inf,  # small tiles over cores, beyond which K of a skinny product is not split
+    "least_rows_of_96_tiles": 0.0,  # rows from which tiles with a side of 96 are taken
+    "split_least_k": 0.0,  # length of the shortest K that is split
+    "slice_below_macs": 0.0,  # multiply-adds below which the threads of a block share K among them
+    "slice_s": 0.0,  # what summing their parts takes
+    "slow_most_rows": 0.0,  # rows up to which products run on kernels whose steps are slow
+    "slow_least_columns": 0.0,  # columns from which they do
+    "slow_most_columns": np.inf,  # and up to which
+    "slow_least_k": 0.0,  # length of K from which they do
+    "slow_most_k": np.inf,  # and up to which
+    "slow_step_ratio": 1.0,  # time of a step of those kernels over that of the others
 }
+_RULES = tuple(_FACTS)[3:]  # those that are numbers and used as they stand
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -160,6 +172,7 @@ class GemmConstants:
     epilogue_overlap: FloatArray
     wave_s: FloatArray
     split_k_s: FloatArray
+    split_part_s: FloatArray
     reduction_passes: FloatArray
     overlap_loss: FloatArray
     activation_cache_ratio: FloatArray
@@ -174,6 +187,16 @@ class GemmConstants:
     k_padding_bytes: FloatArray
     split_least_macs: FloatArray
     skinny_split_fill: FloatArray
+    least_rows_of_96_tiles: FloatArray
+    split_least_k: FloatArray
+    slice_below_macs: FloatArray
+    slice_s: FloatArray
+    slow_most_rows: FloatArray
+    slow_least_columns: FloatArray
+    slow_most_columns: FloatArray
+    slow_least_k: FloatArray
+    slow_most_k: FloatArray
+    slow_step_ratio: FloatArray
     has_power_of_two_tiles: BoolArray
     has_largest_tiles_first: BoolArray
 
@@ -201,8 +224,7 @@ class GemmConstants:
         return cls(
             cluster_cores=cluster,
             k_padding_bytes=np.clip(facts["k_padding_bytes"], 1.0, STEP_BYTES),
-            split_least_macs=facts["split_least_macs"],
-            skinny_split_fill=facts["skinny_split_fill"],
+            **{name: facts[name] for name in _RULES},
             has_power_of_two_tiles=facts["power_of_two_tiles"] > 0,
             has_largest_tiles_first=facts["largest_tiles_first"] > 0,
             **values,

@@ -1,7 +1,7 @@
-"""Rules by which a measured library leaves tiles and splits out of its choice, where a chip's calibration says so.
+"""Rules by which a measured library leaves tiles and splits out, or runs slow kernels, where a chip file says so.
 
 Without them the fastest candidate counts. They were read off measured products (docs/simulator.md) and stand for a
-library's choice on a chip, not for the chip; beyond a K of 8,192 none of them was seen to hold.
+library's choice on a chip, not for the chip; where a rule has no bound of K of its own, none beyond 8,192 was seen.
 """
 
 import numpy as np
@@ -34,15 +34,34 @@ def is_offered(
         split: parts of K, likewise.
     """
     batch, m, n, k = sizes
-    may_split = (batch * m * n * k >= constants.split_least_macs) & (
-        _small_tiles(batch, m, n) <= constants.skinny_split_fill * chips.cores
-    )
+    may_split = (batch * m * n * k >= constants.split_least_macs) & (k >= constants.split_least_k)
+    may_split &= _small_tiles(batch, m, n) <= constants.skinny_split_fill * chips.cores
     whole_only = constants.has_largest_tiles_first & (batch * m * n > chips.cores * _LARGEST_TILE)
     whole_only &= (np.minimum(m, n) >= 128.0) & (chips.core_memory_bytes >= 2.0 * _LARGEST_STEP_BYTES)
     offered: BoolArray = (k > _LONGEST_K) | (
         ((split == 1) | may_split) & (~whole_only | ((area >= _LARGEST_TILE) & (split == 1)))
     )
     return offered
+
+
+def kernel_steps(
+    sizes: tuple[FloatArray, FloatArray, FloatArray, FloatArray], constants: GemmConstants
+) -> tuple[FloatArray, FloatArray]:
+    """Time of a step along K over the constants' own, and the fixed cost of threads that share K in s, [O, C] both.
+
+    Args:
+        sizes: batch, m, n and k of the products, [O, 1] each.
+        constants: of the chips.
+    """
+    batch, m, n, k = sizes
+    is_slow = (m <= constants.slow_most_rows) & (batch == 1)
+    is_slow &= (m > 1) | (constants.vector_ingest_bytes_per_clock_per_core <= 0)
+    is_slow &= (n >= constants.slow_least_columns) & (n <= constants.slow_most_columns)
+    is_slow &= (k >= constants.slow_least_k) & (k <= constants.slow_most_k)
+    is_sliced = (np.minimum(m, n) > _SMALL_SIDES[0]) & (k < constants.split_least_k)
+    is_sliced &= batch * m * n * k < constants.slice_below_macs
+    ratio = np.where(is_slow, constants.slow_step_ratio, 1.0)
+    return ratio, np.where(is_sliced, constants.slice_s, 0.0)
 
 
 def _small_tiles(batch: FloatArray, m: FloatArray, n: FloatArray) -> FloatArray:

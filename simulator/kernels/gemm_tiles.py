@@ -47,6 +47,8 @@ class Products:
         main_bytes: of those, what main memory carries.
         macs_per_s: multiply-adds of one core per second, at the clock that a kernel of this size keeps.
         arrays: systolic arrays that the products run on.
+        step_ratio: time of a step along K over the constants' own.
+        slice_s: fixed cost of kernels whose blocks of threads share K.
         constants: of the chips.
     """
 
@@ -61,6 +63,8 @@ class Products:
     main_bytes: FloatArray
     macs_per_s: FloatArray
     arrays: Arrays
+    step_ratio: FloatArray
+    slice_s: FloatArray
     constants: GemmConstants
 
     def take(self, rows: IntArray) -> "Products":
@@ -195,7 +199,11 @@ def tiling(products: Products, chips: ChipColumns, tile_m: FloatArray, tile_n: F
     exposed_tiles = per_core - (per_core - 1.0) * constants.epilogue_overlap
     partial_bytes = 8.0 * products.batch * products.m * products.n * split
     shared_bandwidth = chips.shared_bandwidth * constants.shared_efficiency
-    combined_s = constants.split_k_s + constants.reduction_passes * partial_bytes / shared_bandwidth
+    combined_s = (
+        constants.split_k_s
+        + constants.split_part_s * split
+        + constants.reduction_passes * partial_bytes / shared_bandwidth
+    )
     is_smallest = (tile_m <= SIDES[0]) & (tile_n <= SIDES[0])
     vector_runs = (products.m <= 1) & (constants.vector_ingest_bytes_per_clock_per_core > 0)
     return Tiling(
@@ -208,13 +216,14 @@ def tiling(products: Products, chips: ChipColumns, tile_m: FloatArray, tile_n: F
         core_bytes=tiles * steps * step_bytes,
         tile_bytes=tiles * steps * (step_bytes - shared_side * STEP_BYTES),
         far_bytes=_far_bytes(products, chips, area * co_resident / split, products.m * products.n),
-        prologue_s=np.where(is_vector, constants.vector_s, waves * constants.wave_s),
+        prologue_s=np.where(is_vector, constants.vector_s, waves * constants.wave_s + products.slice_s),
         epilogue_s=np.where(is_vector, 0.0, exposed_tiles * tile_s),
         reduction_s=np.where(split > 1, combined_s, 0.0),
         # Two stages of operands must fit a core's own memory, and each part of a split must have a step.
         fits=((2.0 * step_bytes <= chips.core_memory_bytes) | is_smallest)
         & ((split <= all_steps) | (split == 1))
         & (~constants.has_power_of_two_tiles | ~_is_between_powers(tile_m, tile_n))
+        & ((products.m >= constants.least_rows_of_96_tiles) | ((tile_m != 96) & (tile_n != 96)))
         & is_offered((products.batch, products.m, products.n, products.k), chips, constants, area, split)
         & (~is_vector | vector_runs)
         & ((area <= _LARGEST_TILE) | (products.arrays.exist & (4.0 * area <= _SUMS_PART * chips.beside_core_bytes))),
@@ -233,7 +242,8 @@ def _core_s(
 ) -> FloatArray:
     """Main loop of the busiest core, operands given: products, latency of steps, or what it takes in."""
     constants = products.constants
-    latency_s = waves * (steps + constants.pipeline_steps) * constants.k_step_clocks / chips.clock_hz
+    step_s = constants.k_step_clocks / chips.clock_hz
+    latency_s = waves * (steps * products.step_ratio + constants.pipeline_steps) * step_s
     ingest_s = per_core * steps * step_bytes / (constants.ingest_bytes_per_clock_per_core * chips.clock_hz)
     tiled_s = np.maximum(np.maximum(matrix_s, latency_s), ingest_s)
     if not is_vector.any():

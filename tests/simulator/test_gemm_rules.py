@@ -39,6 +39,62 @@ def test_k_of_a_skinny_product_is_split_while_its_small_tiles_leave_half_of_the_
     assert plan(build, (128, 51 * 16, 4096), half).split > 1  # not skinny
 
 
+def test_no_k_shorter_than_the_least_is_split(build):
+    least = ("gemm.split_least_k", 1024.0)
+    assert plan(build, (16, 32, 960)).split > 1
+    assert plan(build, (16, 32, 960), least).split == 1
+    assert plan(build, (16, 32, 1024), least).split > 1
+
+
+def test_each_part_of_a_split_reduction_takes_its_time_in_the_second_pass(build):
+    free, timed = plan(build, (16, 32, 4096)), plan(build, (16, 32, 4096), ("gemm.split_part_s", 1e-9))
+    assert free.split == timed.split > 1
+    assert timed.reduction_s - free.reduction_s == pytest.approx(1e-9 * free.split)
+
+
+def test_small_products_of_short_k_pay_for_k_that_threads_share(build):
+    whole = ("gemm.split_least_k", 1024.0)
+    shared = (whole, ("gemm.slice_below_macs", 2.0**21), ("gemm.slice_s", 7e-6))
+
+    def paid_s(*sizes):
+        return plan(build, sizes, *shared).duration_s - plan(build, sizes, whole).duration_s
+
+    assert paid_s(32, 64, 512) == pytest.approx(7e-6)  # 2^20 multiply-adds
+    assert paid_s(64, 64, 512) == 0  # 2^21
+    assert paid_s(16, 64, 512) == 0  # one row of the smallest tiles
+    assert paid_s(32, 32, 1024) == 0  # K may be split
+
+
+def test_steps_of_slow_kernels_take_longer_between_their_bounds(build):
+    slow = (
+        *(("gemm.slow_most_rows", 8.0), ("gemm.slow_least_columns", 1024.0), ("gemm.slow_most_columns", 4096.0)),
+        *(("gemm.slow_least_k", 256.0), ("gemm.slow_most_k", 1023.0), ("gemm.slow_step_ratio", 3.0)),
+    )
+    whole = ("gemm.split_least_k", 1e9)
+    for sizes in ((8, 1024, 256), (1, 4096, 960)):  # steps of 64 elements and 1 us each
+        assert plan(build, sizes, whole).core_s == pytest.approx(sizes[2] / 64 * 1e-6)
+        assert plan(build, sizes, whole, *slow).core_s == pytest.approx(3 * sizes[2] / 64 * 1e-6)
+    for sizes in ((9, 1024, 256), (8, 1023, 256), (8, 4097, 256), (8, 1024, 255), (8, 1024, 1024)):
+        assert plan(build, sizes, whole, *slow) == plan(build, sizes, whole)
+
+
+def test_the_kernels_of_a_single_row_are_not_slow(build):
+    slow = (("gemm.slow_most_rows", 8.0), ("gemm.slow_step_ratio", 3.0), ("gemm.split_least_k", 1e9))
+    vector = ("gemm.vector_ingest_bytes_per_clock_per_core", 1e-3)  # too slow to be chosen
+    assert plan(build, (1, 1024, 256), *slow).core_s == pytest.approx(12e-6)
+    assert plan(build, (1, 1024, 256), *slow, vector).core_s == pytest.approx(4e-6)
+
+
+def test_tiles_with_a_side_of_96_are_taken_from_the_least_rows(build):
+    least = ("gemm.least_rows_of_96_tiles", 513.0)
+    few, many = (96, 9600, 4096), (960, 960, 4096)  # 100 tiles of 96 x 96, one a core
+    for sizes in (few, many):
+        free = plan(build, sizes)
+        assert (free.tile_m, free.tile_n) == (96, 96)
+    assert 96 not in (plan(build, few, least).tile_m, plan(build, few, least).tile_n)
+    assert plan(build, many, least) == plan(build, many)
+
+
 def test_products_that_fill_the_cores_take_the_largest_tiles_alone(build):
     first = ("gemm.largest_tiles_first", 1.0)
     sizes = (11 * 128, 10 * 256, 4096)  # 110 of the largest tiles: two a core, where 220 of 128 x 128 would be three
