@@ -115,3 +115,10 @@ def test_every_sampler_runs_the_same_operations_on_meta_as_on_cpu(name: str, tin
             runs.append(names.seen)
         assert len(runs[0]) > 100
         assert runs[0] == runs[1]
+
+
+def test_file_that_imports_what_is_not_installed_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "needs.py"
+    path.write_text("import no_such_module_anywhere\n")
+    with pytest.raises(WorkloadError, match=r"needs\.py: imports no_such_module_anywhere, which is not installed"):
+        load_sampler(path)

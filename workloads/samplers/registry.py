@@ -109,7 +109,7 @@ def load_python_file(path: Path) -> ModuleType:
     """Run a Python file as a module of its own; what it raises itself passes through.
 
     Raises:
-        WorkloadError: the file cannot be read, or is not Python.
+        WorkloadError: the file cannot be read, is not Python, or imports what is not installed.
     """
     try:
         ast.parse(path.read_text(encoding="utf-8"))
@@ -123,7 +123,10 @@ def load_python_file(path: Path) -> ModuleType:
         raise WorkloadError(f"Python file {path}: cannot be loaded; its name must end in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module  # dataclasses and pickles look their module up by name
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except ModuleNotFoundError as error:
+        raise WorkloadError(f"Python file {path}: imports {error.name}, which is not installed here") from error
     return module
 
 
