@@ -22,7 +22,9 @@ CONDITIONS: tuple[str, ...] = ("weight_copies", "quantizes_input", "stores_kv", 
 _OPTIONAL_SIZES = (
     *("window", "gated", "skew", "expert_ranks"),
     "running",  # experts of a layer that have tokens, where that is known; balanced or skewed loads say it else
+    "scattered_bytes",  # sectors of operands that lie in another order than the op's output, beyond their own bytes
     "single_accesses",  # elements of all operands, where a pointwise op or a copy moves them one by one
+    "masked",  # attention that is given a mask as a tensor, which flash kernels do not take
     "weight_element_bytes",  # of a layer of experts whose weights are of another type than its rows
     "direct",  # a collective whose ranks all send to one another at once
     *("sequences", "update", "state", "groups", "chunk", "delta"),  # of convolutions and scans along sequences

@@ -17,6 +17,7 @@ _NO_KWARGS: dict[str, Any] = {}
 _DisableTorchDispatch = torch._C._DisableTorchDispatch
 _is_autocast_enabled = torch._C._is_any_autocast_enabled
 _PARAMETER = torch.nn.Parameter
+_LINEAR = functional.linear
 
 
 def _meta_attention(
@@ -31,6 +32,12 @@ def _meta_attention(
         return output.transpose(-3, -2).contiguous().transpose(-3, -2)
     *batch, heads, queries, _ = query.shape
     return torch.empty((*batch, queries, heads, value.shape[-1]), dtype=query.dtype, device="meta").transpose(-3, -2)
+
+
+def _product_then_bias(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """A linear layer of rows that do not lie one behind the other: no kernel adds its bias (ATen, Linear.cpp)."""
+    product = torch.matmul(rows, weight.t())
+    return product if bias is None else product.add_(bias)
 
 
 # The name to record a function under, what to run, and what to run instead on meta.
@@ -88,6 +95,8 @@ class FunctionLevel(TorchFunctionMode):
         if action is None:
             return func(*args, **kwargs) if kwargs else func(*args)
         name, run, run_on_meta = action
+        if func is _LINEAR and args and args[0].dim() > 2 and not args[0].is_contiguous():
+            return _product_then_bias(*args, **kwargs or _NO_KWARGS)
         if run is not None:
             if args and (not kwargs or "out" not in kwargs) and not _is_autocast_enabled():
                 if run_on_meta is not None and args[0].is_meta:

@@ -39,6 +39,7 @@ _FREE = "free"
 _ALLOCATE = "allocate"
 _DECOMPOSE = "decompose"
 _OBSERVE = "observe"
+_IN_ROWS = "in rows"
 # Looked up at every operation, so by the shortest way.
 _TENSOR = torch.Tensor
 _PARAMETER = torch.nn.Parameter
@@ -50,6 +51,9 @@ _META = torch.device("meta")
 _NO_KWARGS: dict[str, Any] = {}
 # Free, but what they return is a new storage, at an address that may have been another's.
 _ALLOCATING = frozenset({"empty", "empty_like", "empty_strided", "empty_permuted", "new_empty", "new_empty_strided"})
+# Kernels for rows that lie one behind the other: inside, what does not is copied first (PyTorch, layer_norm_kernel.cu).
+_ROW_KERNELS = frozenset({"native_layer_norm"})
+_CLONE = torch.ops.aten.clone.default
 # Composite operations kept whole because real devices have one kernel for them.
 WHOLE = frozenset({"scaled_dot_product_attention", "rms_norm", "linear"})
 
@@ -111,6 +115,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
                 return args[0]  # as it runs unrecorded; its decomposition would copy
             with self:
                 return func.decompose(*args, **(kwargs or {}))
+        if disposition is _IN_ROWS and not args[0].is_contiguous():
+            copied = self.observe(_CLONE, _CLONE, args[:1], {"memory_format": torch.contiguous_format})
+            args = (copied, *args[1:])
         return self.observe(func, func, args, kwargs or _NO_KWARGS)
 
     def note_source(self, tensor: object) -> None:
@@ -342,9 +349,11 @@ def _on_meta(tensors: list[torch.Tensor]) -> bool:
 
 
 def _disposition(func: Any) -> str:
-    """Whether an operation is free, stands for others, or is to be observed."""
+    """Whether an operation is free, stands for others, or is to be observed, with its operand in rows or as it is."""
     name = schema_name(func)
     namespace, _, short = name.partition("::")
+    if short in _ROW_KERNELS:
+        return _IN_ROWS
     if short in WHOLE:
         return _OBSERVE
     if namespace in ("prim", "profiler") or is_free(name):

@@ -30,7 +30,7 @@ def attention_op(call: AtenCall) -> Op:
     Traffic is that of an IO-aware kernel (FlashAttention, arXiv 2205.14135): Q, K, V and the mask are read once and
     the output is written once; the S x T matrix never reaches memory. K and V are read once per KV head (GQA), so
     an expanded view counts its distinct bytes. K and V with more keys than queries, where an earlier call must have
-    kept them, are the KV cache.
+    kept them, are the KV cache. The size `masked` tells of a mask that is given as a tensor.
 
     Raises:
         TraceError: Q, K or V has another number of axes.
@@ -67,6 +67,7 @@ def attention_op(call: AtenCall) -> Op:
             ("head_dim", head_dim),
             ("value_dim", value_dim),
             ("causal", int(causal)),
+            *((("masked", 1),) if mask is not None else ()),
         ),
         matrix_flops=attention_flops(batch, heads, queries, keys, head_dim, value_dim),
         skippable_flops=pair_flops * masked_pairs(queries, keys) if causal else 0,

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from math import prod
 
 from profiler.costs.call import AtenCall, TensorMeta, base_name
-from profiler.costs.layout import is_contiguous, single_accesses
+from profiler.costs.layout import is_contiguous, scattered_bytes, single_accesses
 from profiler.op import Kind, Op, Operand, dtype_bits
 
 _COPIES = """clone _to_copy contiguous cat concat concatenate stack constant_pad_nd reflection_pad2d replication_pad2d
@@ -40,14 +40,17 @@ def _copy(call: AtenCall) -> Op:
 
 
 def _single_accesses(call: AtenCall, sources: list[TensorMeta]) -> tuple[tuple[str, int], ...]:
-    """The size of that name, where a copy moves its elements one by one."""
+    """The sizes of a copy that moves its elements one by one."""
     if not call.outputs or not sources:
         return ()
+    scattered = 0
     if len(sources) == 1 and sources[0].shape == call.output.shape:
         count = single_accesses(sources, call.output, is_copy=True)
+        scattered = scattered_bytes(sources, call.output)
     else:  # joined, cut or repeated: read and written once each, alone where a source does not lie row by row
         count = 0 if all(is_contiguous(source) for source in sources) else 2 * _elements(call)
-    return (("single_accesses", count),) if count else ()
+    sizes = (("single_accesses", count), ("scattered_bytes", scattered))
+    return tuple((name, size) for name, size in sizes if count and size)
 
 
 def _copy_into(call: AtenCall) -> Op:

@@ -1,4 +1,4 @@
-"""How the operands of an elementwise operation lie in memory, and how many of their elements move one by one."""
+"""How the operands of an elementwise operation lie in memory: which elements move one by one, and which far apart."""
 
 from collections.abc import Sequence
 
@@ -6,6 +6,7 @@ from profiler.costs.call import TensorMeta
 from profiler.op import dtype_bits
 
 _NARROWED = frozenset({"float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"})
+_SECTOR_BYTES = 32  # what caches of GPUs hand out at least (CUDA C++ Best Practices Guide, coalesced access)
 
 
 def single_accesses(inputs: Sequence[TensorMeta], output: TensorMeta, *, is_copy: bool = False) -> int:
@@ -38,6 +39,37 @@ def single_accesses(inputs: Sequence[TensorMeta], output: TensorMeta, *, is_copy
     return (len(operands) + 1) * output.elements
 
 
+def scattered_bytes(inputs: Sequence[TensorMeta], output: TensorMeta) -> int:
+    """Bytes that operands take beyond their own, since their elements lie apart where the output's are neighbors.
+
+    Neighboring threads take neighboring elements of the output. What lies in memory in another order, as a transposed
+    operand does, costs each of them a whole sector. Operands that lie as the output does count nothing.
+
+    >>> rows = TensorMeta(shape=(4, 8), dtype="bfloat16")
+    >>> columns = TensorMeta(shape=(4, 8), dtype="bfloat16", strides=(1, 4))
+    >>> scattered_bytes([rows, rows], rows), scattered_bytes([rows, columns], rows)
+    (0, 192)
+    """
+    fastest = _fastest_dimension(output)
+    if fastest is None:
+        return 0
+    total = 0
+    for tensor in inputs:
+        place = fastest - (len(output.shape) - len(tensor.shape))
+        if place < 0 or tensor.shape[place] != output.shape[fastest]:
+            continue
+        step, width = _strides(tensor)[place], dtype_bits(tensor.dtype) // 8
+        if step > 1:
+            total += output.elements * (min(_SECTOR_BYTES, width * step) - width)
+    return total
+
+
+def _fastest_dimension(tensor: TensorMeta) -> int | None:
+    """The dimension along which its elements are neighbors; None where there is none."""
+    pairs = zip(tensor.shape, _strides(tensor), strict=True)
+    return next((i for i, (length, step) in enumerate(pairs) if length > 1 and step == 1), None)
+
+
 def is_contiguous(tensor: TensorMeta) -> bool:
     """Whether its elements lie row by row without gaps."""
     return _layout(tensor) == _layout(TensorMeta(shape=tensor.shape, dtype=tensor.dtype))
@@ -45,14 +77,19 @@ def is_contiguous(tensor: TensorMeta) -> bool:
 
 def _layout(tensor: TensorMeta) -> tuple[tuple[int, int], ...]:
     """(length, stride) of every dimension longer than one."""
-    strides = tensor.strides
-    if strides is None:
-        found, stride = [], 1
-        for length in reversed(tensor.shape):
-            found.append(stride)
-            stride *= length
-        strides = tuple(reversed(found))
-    return tuple((length, step) for length, step in zip(tensor.shape, strides, strict=True) if length != 1)
+    pairs = zip(tensor.shape, _strides(tensor), strict=True)
+    return tuple((length, step) for length, step in pairs if length != 1)
+
+
+def _strides(tensor: TensorMeta) -> tuple[int, ...]:
+    """Strides in elements; of a tensor without any, those of rows one behind the other."""
+    if tensor.strides is not None:
+        return tensor.strides
+    found, stride = [], 1
+    for length in reversed(tensor.shape):
+        found.append(stride)
+        stride *= length
+    return tuple(reversed(found))
 
 
 def _is_dense(tensor: TensorMeta) -> bool:

@@ -110,13 +110,22 @@ def _core(ops: OpColumns, chips: ChipColumns, constants: AttentionConstants, til
     fused_s = ops.vector_flops / (chips.vector_flops[dtype] * chips.cores * chips.clock_hz)
     least_softmax = np.minimum(1.0, constants.softmax_ratio)
     return _Core(
-        core_s=alone_s * slowdown + fused_s,
+        core_s=alone_s * slowdown * _mask_ratio(ops, chips) + fused_s,
         matrix_s=np.where(uses_matrix, done * matrix, 0.0),
         vector_s=done * vector * least_softmax + fused_s + np.where(uses_matrix, 0.0, done * matrix),
         special_s=done * special * least_softmax,
         rounds=rounds,
         steps=np.maximum(mean, 1.0),
     )
+
+
+def _mask_ratio(ops: OpColumns, chips: ChipColumns) -> FloatArray:
+    """Time of the kernel that takes a mask as a tensor, which flash kernels do not, over theirs, [O, C].
+
+    Only where a chip says so, as for eager programs: engines bring kernels of their own.
+    """
+    ratio: FloatArray = np.where(ops.size("masked") > 0, chips.constant("mask_ratio", "attention", default=1.0), 1.0)
+    return ratio
 
 
 def _blocks_per_tile(ops: OpColumns, tiles: AttentionTiles) -> tuple[FloatArray, FloatArray]:

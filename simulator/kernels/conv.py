@@ -5,6 +5,8 @@ by part: many short rows cost what their blocks cost, long rows what their bytes
 inputs (the generation phase) streams states instead.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 from profiler.op import Kind
@@ -29,12 +31,29 @@ CONSTANTS: tuple[Constant, ...] = (
 _SCOPE = "conv"
 _PART_POSITIONS = 1024.0  # 128 threads of 8 positions
 _VECTOR_POSITIONS = 8.0  # 16 bytes of 16-bit numbers
+_LAID_OUT_BYTES = 2.0  # elements of the types for which cuDNN does so
 
 
 def plan(ops: OpColumns, chips: ChipColumns) -> PlanColumns:
     """Plan convolutions: depthwise ones here, the rest as matrix products."""
     is_depthwise = ((ops.size("n") == 1) & (ops.size("batch") > 1))[:, 0]
-    return plan_parts(ops, chips, ((_depthwise, is_depthwise), (gemm.plan, ~is_depthwise)))
+    return plan_parts(ops, chips, ((_depthwise, is_depthwise), (_implicit_gemm, ~is_depthwise)))
+
+
+def _implicit_gemm(ops: OpColumns, chips: ChipColumns) -> PlanColumns:
+    """Convolutions as matrix products, and in eager programs the kernels around them.
+
+    Tensors lie channel by channel, matrix units take 16-bit pixels with all their channels: input, weights and output
+    are laid out anew, and a bias is added by a kernel of its own.
+    """
+    planned = gemm.plan(ops, chips)
+    bandwidth = chips.level_peak_bandwidth[0]
+    layout = chips.constant("layout_efficiency", _SCOPE, default=np.inf)
+    bias = chips.constant("bias_efficiency", _SCOPE, default=np.inf)
+    is_laid_out = ops.input_element_bytes == _LAID_OUT_BYTES
+    layout_s = np.where(is_laid_out, 2.0 * ops.moved_bytes, 0.0) / (layout * bandwidth)
+    bias_s = np.where(ops.vector_flops > 0, 2.0 * ops.write_bytes, 0.0) / (bias * bandwidth)
+    return replace(planned, epilogue_s=planned.epilogue_s + layout_s + bias_s)
 
 
 def _depthwise(ops: OpColumns, chips: ChipColumns) -> PlanColumns:

@@ -40,4 +40,9 @@ def plan(ops: OpColumns, chips: ChipColumns) -> PlanColumns:
     # Kernels of eager programs that find each element's place on their own; compiled ones go along memory.
     per_second = chips.constant("accesses_per_clock_per_core", _SCOPE, default=np.inf) * chips.clock_hz
     share = np.ceil(planned.tiles / chips.cores) / planned.tiles
-    return replace(planned, core_s=np.maximum(planned.core_s, share * ops.size("single_accesses") / per_second))
+    one_by_one_s = share * ops.size("single_accesses") / per_second
+    # Elements that lie apart take a sector each of the last shared cache, beside what goes along memory.
+    sectors_per_s = chips.constant("sector_efficiency", _SCOPE, default=np.inf) * chips.shared_bandwidth
+    scattered = ops.size("scattered_bytes")
+    apart_s = np.where(scattered > 0, scattered + moved, 0.0) / sectors_per_s
+    return replace(planned, core_s=np.maximum(planned.core_s, np.maximum(one_by_one_s, apart_s)))

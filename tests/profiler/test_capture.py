@@ -417,3 +417,37 @@ def test_reshape_that_copies_is_recorded_and_one_that_views_is_not():
         x.t().reshape(24)
     assert [op.kind for op in recording.trace.ops] == ["copy"]
     assert len(recording.trace.calls) == 1
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_layer_norm_copies_rows_that_do_not_lie_one_behind_the_other(device):
+    """As its CUDA kernel does inside; what lies in rows is not copied."""
+    transposed = torch.ones(2, 4, 6, device=device).transpose(1, 2)
+    with torch.no_grad(), capture(name="norms") as recording:
+        normed = functional.layer_norm(transposed, (4,))
+        functional.layer_norm(normed, (4,))
+    assert [recording.trace.ops[i].name for i in recording.trace.calls.op] == [
+        "aten::clone",
+        "aten::native_layer_norm",
+        "aten::native_layer_norm",
+    ]
+    assert normed.is_contiguous()
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(("trained", "product"), [(True, ["aten::clone", "aten::mm"]), (False, ["aten::bmm"])])
+def test_linear_layer_of_a_slice_is_a_product_and_a_bias(device, trained, product):
+    """ATen adds a bias within the product only where rows lie one behind the other (Linear.cpp).
+
+    Else it lays them out anew for weights that want gradients, and multiplies batch by batch for others
+    (LinearAlgebra.cpp, should_fold).
+    """
+    layer = torch.nn.Linear(4, 3, device=device).requires_grad_(trained)
+    rows = torch.ones(2, 5, 4, device=device)
+    with torch.no_grad(), capture(name="layers") as recording:
+        whole, part = layer(rows), layer(rows[:, :2])
+    names = [recording.trace.ops[i].name for i in recording.trace.calls.op]
+    assert names == ["aten::linear", *product, "aten::add_"]
+    assert part.shape == (2, 2, 3)
+    if device == "cpu":
+        torch.testing.assert_close(part, whole[:, :2])

@@ -191,6 +191,43 @@ def test_copies_move_elements_one_by_one_unless_they_narrow():
     assert singles(op("clone", transposed, out=half)) == 2 * 32
 
 
+def scattered(call):
+    return dict(call.sizes).get("scattered_bytes", 0)
+
+
+def test_elements_that_lie_apart_take_a_sector_each():
+    """32 elements of 2 bytes, neighbors of the output 4 elements (8 bytes) or 64 (a whole sector of 32) apart."""
+    rows = TensorMeta(shape=(4, 8), dtype="bfloat16")
+    columns = TensorMeta(shape=(4, 8), dtype="bfloat16", strides=(1, 4))
+    far = TensorMeta(shape=(4, 8), dtype="bfloat16", strides=(1, 64))
+    assert scattered(op("clone", columns, out=rows)) == 32 * (8 - 2)
+    assert scattered(op("clone", far, out=rows)) == 32 * (32 - 2)
+    assert scattered(op("add", rows, far, out=rows)) == 32 * 30
+    assert scattered(op("add", far, far, out=rows)) == 2 * 32 * 30
+    # The output of a sum lies as its first operand does: then the other one is scattered.
+    assert scattered(op("add", columns, rows, out=columns)) == 32 * (16 - 2)
+    assert scattered(op("add", columns, columns, out=columns)) == 0
+
+
+def test_repeated_and_swapped_operands_are_not_scattered():
+    """A row or a column that is repeated, heads before positions: neighbors stay neighbors, or are one element."""
+    rows = TensorMeta(shape=(4, 8), dtype="bfloat16")
+    assert scattered(op("mul", rows, TensorMeta(shape=(8,), dtype="bfloat16"), out=rows)) == 0
+    assert scattered(op("mul", rows, TensorMeta(shape=(4, 1), dtype="bfloat16", strides=(1, 4)), out=rows)) == 0
+    half, swapped = (TensorMeta(shape=(4, 8, 2), dtype="bfloat16", strides=strides) for strides in (None, (2, 8, 1)))
+    assert scattered(op("clone", swapped, out=half)) == 0
+
+
+def test_attention_tells_of_a_mask_that_is_a_tensor():
+    q = TensorMeta(shape=(1, 2, 4, 8), dtype="bfloat16")
+    mask = TensorMeta(shape=(1, 1, 4, 4), dtype="bfloat16")
+    masked, causal = (
+        dict(op("scaled_dot_product_attention", q, q, q, *more, out=q).sizes) for more in ((mask,), (None, 0.0, True))
+    )
+    assert masked["masked"] == 1
+    assert "masked" not in causal
+
+
 @pytest.mark.parametrize(
     "built",
     [

@@ -167,6 +167,17 @@ def test_elements_that_move_one_by_one_take_their_cores_time(build):
     assert plan_columns(together, [chip]).columns.core_s.item() < 5e-6
 
 
+def test_elements_that_lie_apart_take_the_time_of_their_sectors(build):
+    """1e6 elements of 2 bytes: 4 MB, and 30 MB more of sectors, through half of the last cache's bandwidth."""
+    chip = build.chip(calibration=(("elementwise.setup_s", 0.0), ("elementwise.sector_efficiency", 0.5)))
+    cache = next(memory for memory in chip.memories if memory.name == "l2")
+    ops = columns(kind="copy", dtype="bfloat16", elements=1e6, scattered_bytes=30e6)
+    expected_s = 34e6 / (0.5 * cache.bandwidth_bytes_per_s)
+    assert plan_columns(ops, [chip]).columns.core_s.item() == pytest.approx(expected_s)
+    unsaid = build.chip(calibration=(("elementwise.setup_s", 0.0),))
+    assert plan_columns(ops, [unsaid]).columns.core_s.item() < 0.5 * expected_s
+
+
 @needs_tables
 @pytest.mark.parametrize(("chip", "system"), [("h100-sxm", "h100_sxm"), ("b200-sxm", "b200_sxm")])
 def test_four_eager_kernels_of_pytorch_take_what_was_measured(chip, system):
