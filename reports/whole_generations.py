@@ -32,7 +32,9 @@ def predict_denoising(one: MeasuredModel) -> tuple[float, float, float]:
     What was measured is a whole batch, from texts to pictures: text encoders and VAE are run once and spread over the
     steps. Each phase is held to the power limit by itself.
     """
-    program = resolve_program(f"image:{one.model}", device="meta", batch=one.batch, steps=1)
+    program = resolve_program(
+        f"image:{one.model}", device="meta", batch=one.batch, steps=1, sampler_options=dict(one.options)
+    )
     trace, chip = _capture(one.model, program.run), load_chip(one.chip)
     parts = {name: _play(_phase(trace, name), chip) for name in ("denoise", *_ONCE)}
     counts = {"denoise": one.steps, **dict.fromkeys(_ONCE, 1)}

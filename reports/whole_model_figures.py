@@ -33,7 +33,7 @@ class MeasuredModel:
         sampling: how a token is presumed to be chosen: options of `FilterOptions`.
         state_dtype: of recurrent states, where it is not that of the weights.
         sampler: that denoises text.
-        options: of that sampler, without its steps.
+        options: of that sampler, or of the image program, without its steps.
         forwards: network evaluations of the whole answer, where steps differ in cost.
     """
 

@@ -134,6 +134,22 @@ def test_full_size_is_captured_on_meta(name: str) -> None:
     assert flops[0] == pytest.approx(flops[1], rel=1e-4)  # multistep samplers do a little more at the second step
 
 
+def test_transposed_patches_change_what_is_copied_and_nothing_else() -> None:
+    """Each norm over the patches copies them: 24 blocks have 2, and one ends the network."""
+    traces = []
+    for transposed in (False, True):
+        options = {"transposed_patches": str(transposed).lower(), "decode": "false", "image_px": "256"}
+        program = resolve_program("image:sd3.5-medium", device="meta", steps=1, sampler_options=options)
+        with capture(name="drawn") as recording:
+            program.run()
+        traces.append(phase_frame(recording.trace, "denoise"))
+    rows, as_before = traces
+    copies = [(frame.name == "aten::clone").sum() for frame in traces]
+    assert copies[1] - copies[0] == 2 * 24 + 1 - 1  # without the one copy before the blocks
+    assert rows.flops.sum() == as_before.flops.sum()
+    assert (rows.kind == "gemm").sum() == (as_before.kind == "gemm").sum()
+
+
 def test_every_preset_names_its_source() -> None:
     assert list_image_presets() == tuple(sorted(path.stem for path in PRESETS_FOLDER.glob("*.toml")))
     for name in list_image_presets():

@@ -12,6 +12,7 @@ pytest.importorskip("diffusers")
 pytest.importorskip("transformers")
 
 from profiler.capture import capture
+from workloads.errors import WorkloadError
 from workloads.images.conditioning import Prompts, encode, random_prompts
 from workloads.images.generation import ImageOptions, generate
 from workloads.images.networks import ImageNetworks, build_networks
@@ -137,6 +138,23 @@ def test_same_seed_gives_the_same_image(name: str) -> None:
     assert not torch.allclose(first.latents, other.latents)
     assert first.image.isfinite().all()
     assert first.latent_shape == (2, preset.vae.config["latent_channels"], 8, 8)
+
+
+def test_transposed_patches_give_the_same_image() -> None:
+    preset, networks, prompts = built("sd3.5-medium")
+    drawn = [
+        generate(
+            preset, networks, prompts, preset.sampler, ImageOptions(steps=2, transposed_patches=transposed)
+        ).latents
+        for transposed in (False, True)
+    ]
+    torch.testing.assert_close(*drawn)
+
+
+def test_transposed_patches_of_other_networks_are_refused() -> None:
+    preset, networks, prompts = built("dit-xl-2")
+    with pytest.raises(WorkloadError, match="SD3Transformer2DModel, got DiTTransformer2DModel"):
+        generate(preset, networks, prompts, preset.sampler, ImageOptions(steps=2, transposed_patches=True))
 
 
 def pipeline_inputs(preset: ImagePreset, networks: ImageNetworks, prompts: Prompts) -> dict[str, Any]:

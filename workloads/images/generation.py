@@ -3,6 +3,7 @@
 Shape suffixes: B batch, C channels, H and W latent positions.
 """
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +11,7 @@ import torch
 from workloads.errors import WorkloadError
 from workloads.images.conditioning import Inputs, Prompts, ask, encode
 from workloads.images.denoising import denoise, unrecorded
-from workloads.images.networks import ImageNetworks
+from workloads.images.networks import ImageNetworks, transposed_patches
 from workloads.images.presets import ImagePreset
 from workloads.images.schedules import build_scheduler, network_evaluations
 from workloads.markers import phase
@@ -27,6 +28,8 @@ class ImageOptions:
             it off; where it is distilled, it is an input of the network.
         image_px: height and width of the image; None for the preset's own.
         decode: whether the VAE makes an image of the latents.
+        transposed_patches: whether Stable Diffusion 3 leaves its patches as a convolution made them, channel by channel
+            in memory, as `diffusers` did until July 2026 (pull request 14186).
         seed: seed of the noise.
     """
 
@@ -34,6 +37,7 @@ class ImageOptions:
     cfg_scale: float | None = None
     image_px: int | None = None
     decode: bool = True
+    transposed_patches: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -109,7 +113,8 @@ def generate(
         without, given = ask(preset, networks, torch.cat([shown, shown]), timestep, inputs, strength).chunk(2)
         return without + strength * (given - without)
 
-    state = denoise(predict, state, scheduler, generator=make_generator(state.device, options.seed + 1))
+    with transposed_patches(networks.denoiser) if options.transposed_patches else nullcontext():
+        state = denoise(predict, state, scheduler, generator=make_generator(state.device, options.seed + 1))
     latents_BCHW = unpack_latents(state, size) if state.dim() == 3 else state
     return ImageGeneration(
         latents=latents_BCHW,

@@ -1,6 +1,8 @@
 """Builds the networks of an image preset from `diffusers` and `transformers`, with random weights."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +66,33 @@ def build_denoiser(preset: ImagePreset, *, device: torch.device | str, dtype: to
     return denoiser
 
 
+@contextmanager
+def transposed_patches(denoiser: Any) -> Iterator[None]:
+    """Runs Stable Diffusion 3 without the copy that lays its patches row by row before the blocks.
+
+    A convolution makes the patches, channel by channel in memory, and sums keep the order of their first operand.
+    Without that copy the whole residual stream stays transposed, and every norm copies it.
+
+    Raises:
+        WorkloadError: another denoiser, whose patches are not copied.
+    """
+    if type(denoiser).__name__ != "SD3Transformer2DModel":
+        raise WorkloadError(f"transposed_patches is for SD3Transformer2DModel, got {type(denoiser).__name__}")
+
+    def as_it_lies(module: Any, args: Any, patches_BND: torch.Tensor) -> torch.Tensor:
+        def itself() -> torch.Tensor:
+            return patches_BND
+
+        patches_BND.contiguous = itself  # type: ignore[method-assign,assignment]  # of this tensor alone
+        return patches_BND
+
+    hook = denoiser.pos_embed.register_forward_hook(as_it_lies)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
 def parameters_count(module: torch.nn.Module) -> int:
     """Parameters of a network, shared ones once."""
     return sum(weight.numel() for weight in module.parameters())
@@ -83,7 +112,7 @@ def _build(library: Any, network: NetworkConfig, preset: ImagePreset, device: to
                 f"image preset {preset.name!r}: its configuration makes no {network.class_name} ({reason})"
             ) from error
     torch.nn.Module.to(module, dtype)  # that of diffusers talks about weights that checkpoints keep in float32
-    return module.eval().requires_grad_(False)
+    return module.eval()  # weights want gradients, as in pipelines: ATen chooses kernels by that (should_fold)
 
 
 def _class_of(library: Any, name: str) -> Any:
