@@ -17,9 +17,13 @@ def stub_library(tmp_path_factory):
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         pytest.skip("needs a C compiler (cc or gcc) to build the stub of libnvidia-ml.so.1")
+    flags = ["-shared", "-fPIC", "-O1", "-Wall"]
+    headers = "#include <stdint.h>\n#include <stdio.h>\n"
+    trial = [compiler, *flags, "-x", "c", "-", "-o", folder / "trial.so"]
+    if subprocess.run(trial, input=headers, text=True, check=False).returncode:
+        pytest.skip(f"{compiler} finds no headers of the C library to build the stub of libnvidia-ml.so.1 with")
     library = folder / "libnvidia-ml.so.1"
-    flags = ["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-Wl,-soname,libnvidia-ml.so.1"]
-    subprocess.run([compiler, *flags, "-o", library, SOURCE], check=True)
+    subprocess.run([compiler, *flags, "-Wl,-soname,libnvidia-ml.so.1", "-o", library, SOURCE], check=True)
     return library
 
 
