@@ -158,7 +158,8 @@ def _conversion_s(ops: OpColumns, chips: ChipColumns, constants: GemmConstants) 
     activations = ops.size("batch") * ops.size("m") * ops.size("k")
     moved = constants.conversion_passes * activations * (2.0 + ops.input_element_bytes)
     bandwidth = constants.memory_efficiency * chips.level_peak_bandwidth[0]
-    seconds: FloatArray = np.where(ops.size("quantizes_input") > 0, constants.conversion_s + moved / bandwidth, 0.0)
+    busy_s = np.maximum(moved / bandwidth, constants.conversion_element_s * ops.size("k"))
+    seconds: FloatArray = np.where(ops.size("quantizes_input") > 0, constants.conversion_s + busy_s, 0.0)
     return seconds
 
 

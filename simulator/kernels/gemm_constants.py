@@ -126,6 +126,16 @@ CONSTANTS: tuple[Constant, ...] = (
     _constant(
         "conversion_passes", 0.1, 1.0, 10.0, "", "how often they move the activations", default=1.0, of_dtype=True
     ),
+    _constant(
+        "conversion_element_s",
+        1e-12,
+        1e-10,
+        1e-8,
+        "s",
+        "of each element of a row, along which they go",
+        default=0.0,
+        of_dtype=True,
+    ),
 )
 _DEFAULTS = {constant.name: constant.default for constant in CONSTANTS}
 STEP_BYTES = 128.0  # one K step: 64 elements of 16 bits, a full row of shared-memory banks
@@ -183,6 +193,7 @@ class GemmConstants:
     vector_s: FloatArray
     conversion_s: FloatArray
     conversion_passes: FloatArray
+    conversion_element_s: FloatArray
     cluster_cores: FloatArray
     k_padding_bytes: FloatArray
     split_least_macs: FloatArray

@@ -3,12 +3,14 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from simulator.chip_columns import ChipColumns
 from simulator.kernels.gemm_constants import GemmConstants
 from simulator.kernels.gemm_tiles import ramped_s
-from simulator.plans import plan_ops
+from simulator.op_frame import ops_from_frame
+from simulator.plans import plan_columns, plan_ops
 
 STEPS_ARE_SLOW = (("k_step_clocks", 1000.0), ("split_k_s", 0.0))  # 100 steps take 100 us, so that splitting K pays
 
@@ -140,3 +142,13 @@ def test_the_ramp_makes_a_stream_of_weights_longer_by_its_seconds(build, ramp_s)
     duration_s = plan_ops([build.gemm(1, 2**15, 2**14)], [chip]).duration_s[0, 0]
     flat = plan_ops([build.gemm(1, 2**15, 2**14)], [build.chip()]).duration_s[0, 0]
     assert duration_s - flat == pytest.approx(ramp_s, abs=2e-6)
+
+
+@pytest.mark.parametrize(("rows", "seconds"), [(4, 4e-6), (2**16, 4 * 2**16 * 4000 / 1e12)])
+def test_activations_are_quantized_row_by_row_as_fast_as_their_elements_or_their_bytes(build, rows, seconds):
+    # 4,000 elements a row, of 2 bytes read and 2 written at 1 TB/s, or of 1 ns each.
+    chip = build.chip(calibration=(("gemm.conversion_element_s", 1e-9),))
+    sizes = {"kind": "gemm", "dtype": "bfloat16", "m": rows, "n": 16, "k": 4000}
+    frame = pd.DataFrame([sizes | {"quantizes_input": counts} for counts in (0, 1)])
+    plain_s, quantizing_s = plan_columns(ops_from_frame(frame), [chip]).duration_s[:, 0]
+    assert quantizing_s - plain_s == pytest.approx(seconds)
