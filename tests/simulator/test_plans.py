@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -240,7 +242,12 @@ def test_ring_all_reduce_takes_its_closed_form(build):
 def test_four_times_the_size_never_takes_less_time(build, shipped_chips, kind):
     small = [build.any_op(kind, n, n, 64) for n in (16, 64, 256, 1024)]
     large = [build.any_op(kind, 4 * n, 4 * n, 64) for n in (16, 64, 256, 1024)]
-    table = plan_ops([*small, *large], shipped_chips())
+    # Small products of a measured library may take longer than larger ones (docs/simulator.md): its rule is left out.
+    chips = [
+        replace(chip, calibration=tuple(entry for entry in chip.calibration if "slice_below_macs" not in entry[0]))
+        for chip in shipped_chips()
+    ]
+    table = plan_ops([*small, *large], chips)
     assert (table.duration_s[4:] >= table.duration_s[:4]).all()
 
 
