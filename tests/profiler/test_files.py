@@ -17,7 +17,7 @@ def test_named_pipe_is_written_to_and_stays_a_pipe(tmp_path):
     reader = threading.Thread(target=lambda: received.append(pipe.read_text()))
     reader.start()
     write_atomically(pipe, lambda path: path.write_text("content"))
-    reader.join(timeout=10)
+    reader.join()
     assert received == ["content"]
     assert stat.S_ISFIFO(pipe.stat().st_mode)
     assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
