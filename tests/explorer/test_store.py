@@ -1,6 +1,7 @@
 """The store: what is saved stays saved, through kills, full disks, other processes and other people's files."""
 
 import os
+import shlex
 import shutil
 import signal
 import sqlite3
@@ -261,11 +262,10 @@ def test_paths_that_cannot_be_stores_are_one_line(tmp_path):
 
 @pytest.mark.slow
 def test_a_really_full_disk(tmp_path):
-    command = (
-        f"mount -t tmpfs -o size=1m tmpfs {tmp_path} && exec {sys.executable} {SAMPLES / 'full_disk.py'} {tmp_path}"
-    )
+    program = shlex.join([sys.executable, str(SAMPLES / "full_disk.py"), str(tmp_path)])
+    command = f"mount -t tmpfs -o size=1m tmpfs {shlex.quote(str(tmp_path))} && exec {program}"
     small_disk = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
-    trial = [*small_disk, f"mount -t tmpfs tmpfs {tmp_path}"]
+    trial = [*small_disk, f"mount -t tmpfs tmpfs {shlex.quote(str(tmp_path))}"]
     if not shutil.which("unshare") or subprocess.run(trial, check=False).returncode:
         pytest.skip("this machine lets nobody mount a small disk")
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{SAMPLES}"}
