@@ -68,6 +68,23 @@ def test_nsga2_finds_98_percent_of_the_hypervolume_with_5_percent_of_the_evaluat
         assert archive.hypervolume_curve(bounds)[-1, 1] >= 0.98 * best
 
 
+@pytest.mark.parametrize("dram", ["hbm3", "gddr7"])
+def test_few_hundred_evaluations_do_for_a_small_space(dram):
+    """300 of 6,000 chips with one kind of memory."""
+    pytest.importorskip("pymoo", reason="pymoo comes with roofscape[explore]")
+    small = ParameterSpace(parameters=tuple(p for p in CHIPS.parameters if p.name != "dram"))
+
+    def evaluate(designs):
+        return chips({**designs, "dram": np.full(len(designs["cores"]), dram)})
+
+    whole = evaluate(small.decode(np.arange(small.size))).feasible_costs
+    bounds = find_bounds(whole)
+    for seed in range(3):
+        archive, order = run(small, evaluate, "nsga2", designs=small.size // 20, seed=seed)
+        assert len(np.unique(order)) == small.size // 20
+        assert archive.hypervolume_curve(bounds)[-1, 1] >= 0.98 * bounds.normalized_hypervolume(whole)
+
+
 def test_the_sphere_is_no_space_that_sampling_solves():
     whole = sphere(SPHERE.decode(np.arange(SPHERE.size))).costs
     bounds = find_bounds(whole)
