@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
+from typing import cast
 
 import numpy as np
 import pandas as pd
+from evidence import BOUND, roofline_memory_part
 from numpy.typing import NDArray
 
 from explorer.evaluate import run_costs
@@ -13,11 +16,14 @@ from explorer.hardware import Hardware
 from explorer.known import known_chips
 from explorer.mixes import OBJECTIVES, DesignTable, best_row, mix_row, work_of
 from explorer.power import chip_power
+from explorer.workload import Workload
 
 FloatArray = NDArray[np.float64]
+KINDS = ("autoregression", "denoising")
+SAME_QUALITY = 0.02  # scores that are no further apart count as the same
 MIXES = tuple(round(0.1 * i, 1) for i in range(11))
-_BOUND = 0.5  # of the kernels' time: more than that and memory binds the workload
 _GPUS = ("v100-sxm2", "a100-sxm-80gb", "h100-sxm", "h200-sxm", "b200-sxm")
+_RANKED = _GPUS[1:]  # each was measured to be faster than the one before
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +40,12 @@ class Answers:
     gpus: list[dict[str, object]]
     units: list[dict[str, object]] = field(default_factory=list)
     quality: list[dict[str, object]] = field(default_factory=list)
+    too_large: list[dict[str, object]] = field(default_factory=list)
+    gpu_gains: dict[str, float] = field(default_factory=dict)
+    ranking: dict[str, object] = field(default_factory=dict)
+    steps: list[dict[str, object]] = field(default_factory=list)
+    played: list[dict[str, object]] = field(default_factory=list)
+    trust: dict[str, float] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, object]:
         return asdict(self)
@@ -44,22 +56,75 @@ def answer(table: DesignTable, evaluate: Evaluator, *, designs: int) -> Answers:
     autoregressive, denoising = table.group("autoregressive"), table.group("diffusion")
     best = best_designs(table, autoregressive, denoising)
     work = work_of(table, autoregressive, denoising)
+    gpus = real_gpus(table, evaluate, autoregressive, denoising)
     return Answers(
         designs=designs,
         feasible=len(table.index),
         limits=dict(evaluate.goals.limits),
-        bound=[bound_row(table, job) for job in table.jobs],
+        bound=[bound_row(table, job.name, job.points[0][1]) for job in evaluate.jobs],
         best=best,
         regrets=regrets(table, autoregressive, denoising),
         mixes=[mix_row(table, work, part) for part in MIXES],
-        gpus=real_gpus(table, evaluate, autoregressive, denoising),
+        gpus=gpus,
         units=unit_worth(table, autoregressive, denoising),
         quality=quality_rows(table, evaluate, denoising),
+        too_large=too_large(table, evaluate),
+        gpu_gains={
+            "autoregression": gpu_gain(gpus, autoregressive),
+            "denoising": gpu_gain(gpus, denoising),
+        },
+        ranking=ranking(gpus),
     )
 
 
-def bound_row(table: DesignTable, job: str) -> dict[str, object]:
-    """How much of a workload's time memory binds, over the whole space."""
+def too_large(table: DesignTable, evaluate: Evaluator) -> list[dict[str, object]]:
+    """Workloads that no design's memory holds: what they need, and what the largest memory has."""
+    most = float(table.figures["dram_bytes"].max())
+    needed = {job.name: job.points[0][1].needed_bytes for job in evaluate.jobs}
+    return [
+        {
+            "workload": job,
+            "needed_bytes": needed[job],
+            "most_bytes": most,
+            "needed_gb": needed[job] / 1e9,
+            "gb": most / 1e9,
+        }
+        for job in table.jobs
+        if not np.isfinite(table.column(job, OBJECTIVES[0])).any()
+    ]
+
+
+def gpu_gain(gpus: Sequence[dict[str, object]], jobs: Sequence[str]) -> float:
+    """How many times as fast the last GPU is as the first: geometric mean over the workloads that both hold."""
+    first, last = (cast("dict[str, float]", gpus[end]["seconds"]) for end in (0, -1))
+    ratios = [first[job] / last[job] for job in jobs if job in first and job in last]
+    return float(np.exp(np.mean(np.log(ratios)))) if ratios else float("nan")
+
+
+def ranking(gpus: Sequence[dict[str, object]]) -> dict[str, object]:
+    """On how many of the workloads that all of them hold GPUs come in the order in which they were measured."""
+    seconds = [cast("dict[str, float]", row["seconds"]) for row in gpus if row["chip"] in _RANKED]
+    shared = [job for job in seconds[0] if all(job in each for each in seconds)]
+    ordered = [job for job in shared if all(a[job] > b[job] for a, b in pairwise(seconds))]
+    return {"chips": list(_RANKED), "workloads": len(shared), "ordered": len(ordered)}
+
+
+def trust(played: Sequence[dict[str, object]]) -> dict[str, float]:
+    """How far both engines differ at most, and how far the error bands of the finalists reach, medians."""
+    with_band = [row for row in played if row["low_s"] is not None]
+    low, high = (
+        [cast("float", row[end]) / cast("float", row["event_s"]) for row in with_band] for end in ("low_s", "high_s")
+    )
+    return {
+        "coverage": cast("float", played[0]["coverage"]),
+        "difference": max(abs(cast("float", row["difference"])) for row in played),
+        "below": 1.0 - float(np.median(low)),
+        "above": float(np.median(high)) - 1.0,
+    }
+
+
+def bound_row(table: DesignTable, job: str, workload: Workload) -> dict[str, object]:
+    """How much of a workload's time memory binds, over the whole space, and on how many designs at the roofline."""
     part = table.column(job, "memory_part")
     known = part[np.isfinite(part)]
     if not len(known):
@@ -71,8 +136,9 @@ def bound_row(table: DesignTable, job: str) -> dict[str, object]:
         "least": float(known.min()),
         "median": float(np.median(known)),
         "most": float(known.max()),
-        "bound_designs": float((known > _BOUND).mean()),
-        "compute_designs": float((table.column(job, "compute_part")[np.isfinite(part)] > _BOUND).mean()),
+        "bound_designs": float((known > BOUND).mean()),
+        "roofline_designs": float((roofline_memory_part(workload, table)[np.isfinite(part)] > BOUND).mean()),
+        "compute_designs": float((table.column(job, "compute_part")[np.isfinite(part)] > BOUND).mean()),
         "compute_median": float(np.nanmedian(table.column(job, "compute_part"))),
         "sampling": float(np.nanmedian(table.column(job, "sampling_part"))),
     }
@@ -90,6 +156,11 @@ def best_designs(
             ridge = float(table.figures["peak_flops_per_s"][row] / table.figures["dram_bytes_per_s"][row])
             rows.append({"for": kind, "objective": objective, "ridge": ridge, **table.design(row), **figures})
     return rows
+
+
+def finalists(found: Answers) -> dict[str, int]:
+    """Numbers of the fastest design for each kind of work."""
+    return {str(row["for"]): cast("int", row["design"]) for row in found.best if row["objective"] == OBJECTIVES[0]}
 
 
 def regrets(table: DesignTable, autoregressive: Sequence[str], denoising: Sequence[str]) -> list[dict[str, object]]:
@@ -135,12 +206,14 @@ def quality_rows(table: DesignTable, evaluate: Evaluator, denoising: Sequence[st
     h100 = known.take(np.array([known.name.tolist().index("h100-sxm")]))
     seconds, joules = _per_unit(evaluate, h100)
     best = best_row(table.mean(denoising, OBJECTIVES[0]))
+    first = next((job.name for job in evaluate.jobs if np.isfinite(job.points[0][1].quality)), "")
     return [
         {
             "workload": job.name,
             "quality": workload.quality,
             "source": workload.quality_source,
             "h100_s": float(seconds[job.name][0]),
+            "h100_part": float(seconds[job.name][0] / seconds[first][0]),
             "h100_j": float(joules[job.name][0]),
             "best_s": float(table.column(job.name, OBJECTIVES[0])[best]),
             "best_j": float(table.column(job.name, OBJECTIVES[1])[best]),

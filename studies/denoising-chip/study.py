@@ -5,9 +5,12 @@ python studies/denoising-chip/study.py [-o FOLDER] [--designs N]
 
 import argparse
 import json
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import answers
+import evidence
 import pages
 
 from explorer.evaluator import Evaluator, constants_of
@@ -53,6 +56,14 @@ def main() -> None:
     paradigms = {request.name: request.paradigm for request in asked.workloads}
     table = design_table(asked.space, index, join(parts), paradigms)
     found = answers.answer(table, evaluate, designs=len(index))
+    print("steps over batch, context and experts", flush=True)
+    with ExitStack() as stack:
+        steps = evidence.step_rows(table, evaluate, lambda steps: stack.enter_context(workers(steps)))
+    played = []
+    for row in evidence.played_rows(asked, table, evaluate, answers.finalists(found), traces):
+        print(f"event engine: {row['job']} on the best chip for {row['chip for']}", flush=True)
+        played.append(row)
+    found = replace(found, steps=steps, played=played, trust=answers.trust(played))
     text = json.dumps(found.as_json(), indent=1) + "\n"
     write_atomically(arguments.output / "results.json", lambda path: path.write_text(text, encoding="utf-8"))
     page = arguments.output / "report.html"
