@@ -130,6 +130,8 @@ def knob_value(knob: Knob, text: str) -> float | str:
         raise ExplorationError(f"design: {knob.name} must be a finite number {least}, got {text!r}")
     if knob.is_count and value % 1:
         raise ExplorationError(f"design: {knob.name} must be a whole number, got {text!r}")
+    if value > knob.most:
+        raise ExplorationError(f"design: {knob.name} is in {knob.unit}: at most {knob.most:g}, got {text!r}")
     return value
 
 

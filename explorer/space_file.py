@@ -202,7 +202,10 @@ def _parameter(name: str, value: object, template: Template) -> Parameter:
                 raise ExplorationError(f"parameters.{name}: a range needs {key}")
         if isinstance(value["low"], int | float) and value["low"] < 0:
             raise ExplorationError(f"parameters.{name} must be >= 0, got low = {value['low']!r}")
-        return Parameter.range(name, positive=positive, **value)
+        parameter = Parameter.range(name, positive=positive, **value)
+        for each in parameter.values:
+            _check_value(each, known[name], f"parameters.{name}")
+        return parameter
     if not isinstance(value, list):
         raise ExplorationError(f"parameters.{name} must be a list, or low, high and steps; got {value!r}")
     parameter = Parameter(name=name, values=tuple(value), positive=positive)
@@ -231,6 +234,12 @@ def _check_value(value: object, knob: Knob, where: str) -> None:
         raise ExplorationError(f"{where} must be one finite number, got {value!r}")
     if value < 0 or (value == 0 and not knob.may_be_zero):
         raise ExplorationError(f"{where} must be {'>= 0' if knob.may_be_zero else '> 0'}, got {value!r}")
+    if knob.is_count and value != int(value):
+        raise ExplorationError(f"{where} must be a whole number, got {value!r}")
+    if value > knob.most:
+        raise ExplorationError(
+            f"{where} is in {knob.unit}: at most {knob.most:g}, got {value:g}; is it in another unit?"
+        )
 
 
 def _workload(table: Mapping[str, Any], file: Path) -> WorkloadRequest:

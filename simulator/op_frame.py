@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from profiler.hints import did_you_mean
 from profiler.op import DTYPE_BITS
 from simulator.errors import SimulationError
 from simulator.op_columns import CONDITIONS, DTYPES, SIZE_NAMES, FloatArray, OpColumns, kind_code
 from simulator.op_formulas import FORMULAS, FRAME_DTYPES, FRAME_OPTIONS, FRAME_SIZES, WIDENING, Rows
 
+_FRACTIONS = ("skew",)  # all other sizes are counts
+_MOST = 1e12  # of a size: more than any memory holds of anything
 _NAMES = {"pointwise": "add", "collective": "all_reduce"}  # what the column `name` takes where it is empty
 
 
@@ -49,6 +52,26 @@ def ops_from_frame(frame: pd.DataFrame) -> OpColumns:
                     sizes[rows, position] = values[name]
     kinds = np.array([kind_code(name) for name in FRAME_SIZES], dtype=np.int64)[kind]
     return OpColumns(kind=kinds[:, None], dtype=dtype[:, None], sizes=sizes, **columns)
+
+
+def mistaken_columns(frame: pd.DataFrame) -> list[str]:
+    """Columns that nothing reads, though their names are nearly those of columns that are: most likely misspelled.
+
+    >>> mistaken_columns(pd.DataFrame(columns=["kind", "dtype", "m", "bach", "my notes"]))
+    ["column 'bach' is not read; did you mean 'batch'?"]
+    """
+    options = [name for names in (*FRAME_OPTIONS.values(), *FRAME_DTYPES.values()) for name in names]
+    known = {
+        "kind",
+        "dtype",
+        "name",
+        *options,
+        *CONDITIONS,
+        *(size for sizes in FRAME_SIZES.values() for size in sizes),
+    }
+    others = [str(column) for column in frame if str(column) not in known]
+    hints = {column: did_you_mean(column, known) for column in others}
+    return [f"column {column!r} is not read; {hint}" for column, hint in hints.items() if hint]
 
 
 _AMOUNTS = ("read_bytes", "write_bytes", "required_matrix_flops", "matrix_flops", "vector_flops", "special_flops")
@@ -115,4 +138,9 @@ def _numbers(frame: pd.DataFrame, column: str, rows: Any, *, default: float | No
         cell = cells.iloc[first]
         got = "nothing" if is_empty[first] else repr(cell) if isinstance(cell, str) else str(cell)
         raise SimulationError(f"{column} must be a number >= {least:g}, got {got} in row {int(rows[first]) + 1}")
+    broken = np.zeros(len(rows), dtype=np.bool_) if column in _FRACTIONS else ~is_empty & (numbers % 1 != 0)
+    if broken.any() or (numbers[~is_empty] > _MOST).any():
+        first = int(np.flatnonzero(broken | (~is_empty & (numbers > _MOST)))[0])
+        where = f"got {numbers[first]:g} in row {int(rows[first]) + 1}"
+        raise SimulationError(f"{column} must be a whole number of at most {_MOST:g}, {where}")
     return np.where(is_empty, 0.0 if default is None else default, numbers)

@@ -24,6 +24,7 @@ _ABSENT = (
     *("spare_cores", "fp64_lanes", "register_bytes", "l1_bytes", "spare_l2_bytes", "llc_bytes"),
     *("dram_stacks", "spare_stacks", "launch_s"),
 )
+_MOST = {"GHz": 20.0, "GB/s": 1e6, "MiB": 1e6, "KiB": 1e5, "us": 1e5, "bytes/clock": 1e7}
 Reasons = tuple[tuple[str, NDArray[np.bool_]], ...]
 
 
@@ -47,6 +48,11 @@ class Knob:
     def may_be_zero(self) -> bool:
         """Whether a chip can do without."""
         return self.default == 0 or self.name in ("fp64_lanes", "l2_mib", "link_gb_per_s", "spare_ratio")
+
+    @property
+    def most(self) -> float:
+        """More than any chip has, so that a figure beyond it is in another unit: 1.8e9 for a clock in GHz."""
+        return _MOST.get(self.unit, float("inf"))
 
     @property
     def is_count(self) -> bool:

@@ -70,6 +70,8 @@ def front_chart(
         marked: what `on_front` says of a design.
     """
     views = [(_ALL, _ANY, ""), *((*split, f"{job}.") for job, split in by_batch(jobs).items())]
+    # A workload that no design holds has nothing to show, and then all together have none either.
+    views = [view for view in views if _has_values(designs, view[2])] or views
     choices, chosen = _menus(views, objectives)
     brush = alt.selection_interval(name="brush")
     tooltip = [alt.Tooltip(f"{name}:N") for name in ("design", *parameters)]
@@ -112,13 +114,17 @@ def _menus(views: Sequence[tuple[str, str, str]], objectives: Sequence[str]) -> 
     """The menus below the chart, and the filter that shows what is chosen in them."""
     titles = [TITLES[name] for name in COSTS_PER_UNIT]
     first = next((TITLES[name] for name in objectives if name in COSTS_PER_UNIT), titles[0])
-    menus = [_choice("workload", list(dict.fromkeys(title for title, _, _ in views)), _ALL)]
+    menus = [_choice("workload", list(dict.fromkeys(title for title, _, _ in views)), views[0][0])]
     chosen = ["datum.workload === chosen_workload", "datum.objective === chosen_objective"]
     batches = sorted({batch for _, batch, _ in views if batch != _ANY}, key=int)
     if batches:
         menus.append(_choice("batch", batches, batches[0]))
         chosen.append(f"(datum.batch === '{_ANY}' || datum.batch === chosen_batch)")
     return [*menus, _choice("objective", titles, first)], " && ".join(chosen)
+
+
+def _has_values(designs: pd.DataFrame, prefix: str) -> bool:
+    return bool(np.isfinite(designs[[f"{prefix}{name}" for name in COSTS_PER_UNIT]].to_numpy(dtype=np.float64)).any())
 
 
 def _choice(what: str, options: Sequence[str], value: str) -> alt.Parameter:

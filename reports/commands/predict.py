@@ -32,13 +32,16 @@ def predict(
     Rows of different kinds may stand together; what a kind does not need stays empty.
     """
     from reports import formatting
-    from reports.console import print_json, print_line, print_table, progress
+    from reports.console import print_json, print_line, print_table, progress, remark
     from roofline.chipfile import load_chip
     from simulator import prediction
+    from simulator.op_frame import mistaken_columns
     from simulator.validation.tables import read_frame, write_frame
 
     loaded = load_chip(chip)
     frame = read_frame(ops_file)
+    for mistake in mistaken_columns(frame):
+        remark(mistake)
     with progress(f"predicting {len(frame):,} ops on {loaded.name}"):
         predicted = prediction.predict(frame, loaded)
         if output is not None:

@@ -90,6 +90,8 @@ def test_kinds_may_be_mixed_in_any_order():
         ({"m": -1}, "m must be a number >= 1, got -1 in row 1"),
         ({"m": "many"}, "m must be a number >= 1, got 'many' in row 1"),
         ({"m": float("inf")}, "m must be a number >= 1, got inf in row 1"),
+        ({"m": 1.5}, "m must be a whole number of at most 1e.12, got 1.5 in row 1"),
+        ({"m": 1e30}, "m must be a whole number of at most 1e.12, got 1e.30 in row 1"),
         ({"m": None}, "m must be a number >= 1, got nothing in row 1"),
     ],
 )
