@@ -178,9 +178,9 @@ def _over_contexts(rows: Sequence[Row]) -> str:
     ideal = f"{format_ratio(first['roofline_designs'])} and {format_ratio(last['roofline_designs'])}"
     told = (
         f"On the {format_count(last['designs'])} designs that hold {format_count(last['batch'])} sequences of "
-        f"{format_count(last['context'])} tokens, memory binds {format_ratio(first['memory_designs'])} with "
-        f"{format_count(first['context'])} tokens and {format_ratio(last['memory_designs'])} with all of them; with "
-        f"kernels at the peaks {ideal}."
+        f"{format_count(last['context'])} tokens, memory binds on {format_ratio(first['memory_designs'])} with "
+        f"{format_count(first['context'])} tokens and on {format_ratio(last['memory_designs'])} with all of them; with "
+        f"kernels at the peaks on {ideal}."
     )
     if last["memory_designs"] >= last["roofline_designs"] - _MOST:
         return told
