@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from profiler.hints import did_you_mean
 from profiler.op import DTYPE_BITS
 from simulator.errors import SimulationError
 from simulator.op_columns import CONDITIONS, DTYPES, SIZE_NAMES, FloatArray, OpColumns, kind_code
 from simulator.op_formulas import FORMULAS, FRAME_DTYPES, FRAME_OPTIONS, FRAME_SIZES, WIDENING, Rows
+from workloads.hints import did_you_mean
 
 _FRACTIONS = ("skew",)  # all other sizes are counts
 _MOST = 1e12  # of a size: more than any memory holds of anything
