@@ -25,7 +25,7 @@ def image_program(request: ProgramRequest, target: str) -> Program:
     Raises:
         WorkloadError: its packages are not installed, or an option does not apply.
     """
-    request.forbid("an image model", "seq_len", "prompt_length", "weights", "expert_skew")
+    request.forbid("an image model", "seq_len", "prompt_length", "weights", "expert_skew", "lora")
     try:
         from workloads.images.programs import prepare_image  # noqa: PLC0415 - optional dependencies, slow to import
     except ModuleNotFoundError as error:
@@ -45,7 +45,7 @@ def image_program(request: ProgramRequest, target: str) -> Program:
 def antibody_program(request: ProgramRequest) -> Program:
     """An antibody whose hidden residues are filled in, `antiberty:CHAIN@SAMPLER`."""
     kind = "an antibody (gen_length says how many residues are hidden)"
-    request.forbid(kind, "seq_len", "prompt_length", "weights", "expert_skew")
+    request.forbid(kind, "seq_len", "prompt_length", "weights", "expert_skew", "lora")
     from workloads.antibodies.programs import prepare_antibody  # noqa: PLC0415 - an optional dependency
 
     target, _, way = request.spec.partition("@")
@@ -74,7 +74,7 @@ def hugging_face_program(request: ProgramRequest, target: str) -> Program:
     Raises:
         WorkloadError: the model has too few positions, or takes no token ids.
     """
-    request.forbid("a single forward", "prompt_length", "sampler", "expert_skew")
+    request.forbid("a single forward", "prompt_length", "sampler", "expert_skew", "lora")
     path = Path(target)
     length = request.seq_len or DEFAULT_SEQ_LEN
     torch.manual_seed(request.seed)  # transformers draws its weights from the default generator
@@ -109,7 +109,7 @@ def script_program(request: ProgramRequest, target: str) -> Program:
     Raises:
         WorkloadError: the file has no such function, or one that takes arguments.
     """
-    request.forbid("a script", "seq_len", "prompt_length", "sampler", "weights", "expert_skew")
+    request.forbid("a script", "seq_len", "prompt_length", "sampler", "weights", "expert_skew", "lora")
     file_text, separator, function_name = target.rpartition(":")
     if not separator or function_name.endswith(".py"):
         file_text, function_name = target, "main"

@@ -120,6 +120,13 @@ def merge_lora(model: nn.Module) -> int:
     return len(found)
 
 
+def adapter_parameters(model: nn.Module) -> int:
+    """Number of parameters in a network's unmerged adapters."""
+    return sum(
+        layer.down_RI.numel() + layer.up_OR.numel() for layer in model.modules() if isinstance(layer, LoraLinear)
+    )
+
+
 def _children(model: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:
     """Every module with its parent and its last name, listed before anything is replaced."""
     yield from [(parent, name, child) for parent in model.modules() for name, child in parent.named_children()]

@@ -10,6 +10,7 @@ from workloads.checkpoint_config import preset_from_config
 from workloads.checkpoints import load_into
 from workloads.errors import WorkloadError
 from workloads.gguf_weights import preset_from_gguf
+from workloads.lora import adapter_parameters, add_lora, merge_lora
 from workloads.markers import phase
 from workloads.memory import check_fits
 from workloads.mixture_of_experts import AssumedRouting
@@ -83,7 +84,7 @@ def _forward_program(request: ProgramRequest, preset: ModelPreset) -> Program:
     return request.program(
         f"{preset.name}: one forward over {request.batch} x {length} tokens",
         run,
-        parameters_count=parameter_count(preset),
+        parameters_count=parameter_count(preset) + adapter_parameters(model),
         vocab=preset.vocab,
         preset=preset,
     )
@@ -95,19 +96,20 @@ def _sampling_program(request: ProgramRequest, preset: ModelPreset, sampler_name
     options = sampler.build_options({"gen_length": DEFAULT_GEN_LENGTH, "seed": request.seed, **request.sampler_options})
     prompt_length = request.prompt_length or DEFAULT_PROMPT_LENGTH
     prompt_BP = request.random_tokens(preset.vocab, prompt_length, excluded=preset.mask_id)
-    model = sampler.prepare(build_transformer(request, preset, prompt_length + options.gen_length), options)
+    network = build_transformer(request, preset, prompt_length + options.gen_length)
+    model = sampler.prepare(network, options)
     sizes = f"{request.batch} x {prompt_length} prompt tokens, {options.gen_length} generated"
     return request.program(
         f"{preset.name}: {sizes} by {sampler.name}",
         lambda: sampler.sample(model, prompt_BP, options),
-        parameters_count=parameter_count(preset),
+        parameters_count=parameter_count(preset) + adapter_parameters(network),
         vocab=preset.vocab,
         preset=preset,
     )
 
 
 def build_transformer(request: ProgramRequest, preset: ModelPreset, length: int) -> Transformer:
-    """The network of a preset for sequences of `length` tokens, with the device, dtype and weights of the request.
+    """The network of a preset for sequences of `length` tokens, with what the request says of it.
 
     Raises:
         WorkloadError: it has fewer positions, or does not fit this machine.
@@ -124,4 +126,8 @@ def build_transformer(request: ProgramRequest, preset: ModelPreset, length: int)
     model = build_backbone(preset, dtype=dtype, device=device, seed=request.seed, routing=routing)
     if request.weights is not None:
         load_into(model, request.weights)
+    if request.lora is not None:
+        add_lora(model, request.lora)
+        if request.merge_lora:
+            merge_lora(model)
     return model

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from workloads.errors import WorkloadError
+from workloads.lora import LoraOptions
 from workloads.presets import ModelPreset
 from workloads.program import Program
 
@@ -33,6 +34,8 @@ class ProgramRequest:
     sampler_options: Mapping[str, object]
     weights: Path | None = None
     expert_skew: float | None = None
+    lora: LoraOptions | None = None
+    merge_lora: bool = False
 
     def forbid(self, program_kind: str, *names: str) -> None:
         """Refuse options that mean nothing for this kind of program, rather than to ignore them."""

@@ -20,6 +20,7 @@ from pathlib import Path
 from workloads.errors import WorkloadError
 from workloads.foreign_programs import antibody_program, hugging_face_program, image_program, script_program
 from workloads.hints import did_you_mean
+from workloads.lora import LoraOptions
 from workloads.preset_programs import check_one_way, checkpoint_program, gguf_program, preset_program
 from workloads.presets import ModelPreset, list_presets, load_preset
 from workloads.program import Program
@@ -49,6 +50,8 @@ def resolve_program(
     sampler_options: Mapping[str, object] | None = None,
     weights: Path | None = None,
     expert_skew: float | None = None,
+    lora: LoraOptions | None = None,
+    merge_lora: bool = False,
 ) -> Program:
     """Build the program that `spec` names, ready to run.
 
@@ -68,6 +71,8 @@ def resolve_program(
         weights: a local checkpoint: folder in Hugging Face layout (safetensors), or a GGUF file; None for random ones.
         expert_skew: on `meta`, exponent of the power law by which tokens are taken to spread over the experts of a
             mixture, 0 for evenly; None where it does not matter. Elsewhere the router chooses.
+        lora: low-rank adapters to put beside linear layers, with random weights.
+        merge_lora: add them into the weights before the program runs.
 
     Raises:
         WorkloadError: nothing such can be built, or an option does not apply.
@@ -85,7 +90,11 @@ def resolve_program(
         sampler_options={key: value for key, value in given.items() if value is not None},
         weights=weights,
         expert_skew=expert_skew,
+        lora=lora,
+        merge_lora=merge_lora,
     )
+    if merge_lora and lora is None:
+        raise WorkloadError(f"program {spec!r}: there are no adapters to merge; give lora")
     if expert_skew is not None and request.device.type != "meta":
         raise WorkloadError(f"program {spec!r}: expert_skew is for device meta; on {device} the router chooses experts")
     if weights is not None and request.device.type == "meta":

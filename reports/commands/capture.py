@@ -54,6 +54,16 @@ def capture(
             rich_help_panel=_HELP,
         ),
     ] = None,
+    lora_rank: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Put LoRA adapters of this rank beside the projections of attention.", rich_help_panel=_HELP
+        ),
+    ] = None,
+    lora_merged: Annotated[
+        bool,
+        typer.Option("--lora-merged", help="Add the adapters into the weights first.", rich_help_panel=_HELP),
+    ] = False,
     seed: Annotated[int, typer.Option(help="Seed of weights, prompt and sampling.")] = 0,
     weights: Annotated[
         Path | None,
@@ -129,6 +139,7 @@ def capture(
     from reports.program_capture import CaptureRequest, capture_program
     from reports.trace_summary import show, trace_json
     from roofline.chipfile import load_chip
+    from workloads.lora import LoraOptions
 
     request = CaptureRequest(
         program=program,
@@ -146,6 +157,8 @@ def capture(
             "sampler_options": _sampler_options(option or []),
             "weights": weights,
             "expert_skew": expert_skew,
+            "lora": None if lora_rank is None else LoraOptions(rank=lora_rank),
+            "merge_lora": lora_merged,
         },
         output=output,
         warmup=warmup,

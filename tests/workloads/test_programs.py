@@ -7,8 +7,9 @@ import torch
 from profiler.capture import capture
 from workloads import memory
 from workloads.errors import WorkloadError
+from workloads.lora import LoraOptions
 from workloads.markers import current_marker
-from workloads.presets import PRESETS_FOLDER, parameter_count
+from workloads.presets import PRESETS_FOLDER, load_preset, parameter_count
 from workloads.program import Program
 from workloads.programs import resolve_program
 from workloads.samplers.protocol import Generation
@@ -231,3 +232,32 @@ def test_skewed_routing_crowds_fewer_experts():
 
     assert bytes_of_experts(0.0) == bytes_of_experts(None)
     assert bytes_of_experts(3.0) < 0.5 * bytes_of_experts(0.0)
+
+
+def test_adapters_cost_two_thin_products_a_layer_and_nothing_once_merged():
+    """Rank 4 beside four layers of ar-100m: 2 * 4 * (inputs + outputs) FLOPs a row, and an addition to each output."""
+
+    def captured(**options):
+        program = resolve_program("ar-100m@forward", device="meta", seq_len=8, **options)
+        with capture() as recording:
+            program.run()
+        return program, recording.trace.to_frame().query("kind == 'gemm'")
+
+    preset = load_preset("ar-100m")
+    queries, keys = preset.heads * preset.head_dim, preset.kv_heads * preset.head_dim
+    weights_of_a_layer = 4 * (2 * (preset.d_model + queries) + 2 * (preset.d_model + keys))
+    lora = LoraOptions(rank=4)
+    (bare, without), (adapted, beside), (plain, merged) = (
+        captured(),
+        captured(lora=lora),
+        captured(lora=lora, merge_lora=True),
+    )
+    flops_of_a_row = 2 * weights_of_a_layer + 2 * keys + queries + preset.d_model
+    assert beside.flops.sum() - without.flops.sum() == preset.layers * 8 * flops_of_a_row
+    assert adapted.parameters_count - bare.parameters_count == preset.layers * weights_of_a_layer
+    assert merged.flops.tolist() == without.flops.tolist()
+    assert plain.parameters_count == bare.parameters_count
+    with pytest.raises(WorkloadError, match="no adapters to merge"):
+        captured(merge_lora=True)
+    with pytest.raises(WorkloadError, match="a single forward takes no lora"):
+        resolve_program("hf:config.json", lora=lora)
