@@ -26,6 +26,8 @@ def time_by_kind(kinds: pd.DataFrame) -> alt.typing.ChartType:
     color = kind_color(drawn["kind"])
     panels = [_panel(drawn[drawn["subject"] == subject], color) for subject in dict.fromkeys(drawn["subject"])]
     subtitle = "bound: roofline, the least time; simulated: predicted; measured: on the device named"
+    if len(panels) > 1:
+        subtitle += "; each program has a scale of its own"
     chart = alt.vconcat(*panels, title=chart_title(_TITLE, subtitle), bounds="flush", spacing=76)
     return themed(chart.resolve_scale(color="shared"))
 
