@@ -40,6 +40,10 @@ def captured(run):
         ({"kind": "topk", "rows": 3, "columns": 50, "k": 4}, lambda: torch.empty(3, 50, **META).topk(4)),
         ({"kind": "pointwise", "name": "silu", "elements": 99}, lambda: functional.silu(torch.empty(99, **META))),
         ({"kind": "pointwise", "elements": 99, "inputs": 2}, lambda: torch.empty(99, **META) + torch.empty(99, **META)),
+        (  # the second input is read once for four rows
+            {"kind": "pointwise", "elements": 96, "inputs": 1.25},
+            lambda: torch.empty(4, 24, **META) + torch.empty(24, **META),
+        ),
         ({"kind": "copy", "elements": 99}, lambda: torch.empty(99, **META).clone()),
     ],
 )
