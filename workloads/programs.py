@@ -106,7 +106,7 @@ def resolve_program(
     if name.partition(":")[0] == "antiberty":
         return antibody_program(request)
     check_one_way(spec, way, sampler)
-    if name.lower() not in list_presets() and Path(name).is_dir():
+    if name and name.lower() not in list_presets() and Path(name).is_dir():
         return checkpoint_program(request, Path(name), way)
     return preset_program(request, _load_named(spec, name), way)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reports.commands.options import AsJson
+from reports.commands.options import AsJson, writable
 
 if TYPE_CHECKING:
     from roofline.chip import Chip
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 def chips(
     name: Annotated[str | None, typer.Argument(help="A chip's name or TOML file, for its figures and sources.")] = None,
     constants: Annotated[
-        Path | None, typer.Option(help="Also write the calibration constants, with meaning and source, as Markdown.")
+        Path | None,
+        typer.Option(
+            callback=writable, help="Also write the calibration constants, with meaning and source, as Markdown."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

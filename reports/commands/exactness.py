@@ -15,7 +15,9 @@ def exactness(
     output: Annotated[Path, typer.Option("--output", "-o", callback=writable, help="The HTML page to write.")] = Path(
         "out/exactness.html"
     ),
-    picture: Annotated[Path | None, typer.Option(help="Also draw the error against steps, .svg or .png.")] = None,
+    picture: Annotated[
+        Path | None, typer.Option(callback=writable, help="Also draw the error against steps, .svg or .png.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Hold samplers against the exact distribution of a Markov chain, and draw their error against steps.

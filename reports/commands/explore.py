@@ -28,7 +28,9 @@ def explore(
     seed: Annotated[int, typer.Option(help="Of the sampling.", rich_help_panel=_SEARCH)] = 0,
     store: Annotated[
         Path | None,
-        typer.Option(help="SQLite file that keeps every design as it is found (default: beside the report)."),
+        typer.Option(
+            callback=writable, help="SQLite file that keeps every design as it is found (default: beside the report)."
+        ),
     ] = None,
     engine: Annotated[str, typer.Option(help="local or ray.", rich_help_panel=_SCALE)] = "local",
     processes: Annotated[int | None, typer.Option(help="Workers (default: all cores).", rich_help_panel=_SCALE)] = None,
@@ -39,7 +41,7 @@ def explore(
     output: Annotated[Path, typer.Option("--output", "-o", callback=writable, help="The HTML page to write.")] = Path(
         "out/explore.html"
     ),
-    csv: Annotated[Path | None, typer.Option(help="Also write the front as CSV.")] = None,
+    csv: Annotated[Path | None, typer.Option(callback=writable, help="Also write the front as CSV.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Search a space of chips for the designs that no other beats, and say what each parameter is worth.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reports.commands.options import AsJson
+from reports.commands.options import AsJson, writable
 
 if TYPE_CHECKING:
     from explorer.known import Comparison
@@ -40,7 +40,7 @@ _NARROW = (  # the same for a terminal
 def known_chips(
     chip: Annotated[str | None, typer.Argument(help="A known chip, for its parts and sources; default: all.")] = None,
     technology: Annotated[Path | None, typer.Option(help="TOML file with figures of your own.")] = None,
-    markdown: Annotated[Path | None, typer.Option(help="Also write the table as Markdown.")] = None,
+    markdown: Annotated[Path | None, typer.Option(callback=writable, help="Also write the table as Markdown.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Hold predicted area, power and cost against what was published of real chips.

@@ -21,11 +21,13 @@ def validate(
         str, typer.Option(help="Predict with the constants of this chip instead of each one's own: how far they move.")
     ] = "",
     by_class: Annotated[bool, typer.Option("--by-class", help="Also the errors of each size class.")] = False,
-    write_bands: Annotated[Path | None, typer.Option(help="Write the error bands that predictions carry.")] = None,
+    write_bands: Annotated[
+        Path | None, typer.Option(callback=writable, help="Write the error bands that predictions carry.")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", callback=writable, help="Write an HTML report with pictures.")
     ] = None,
-    markdown: Annotated[Path | None, typer.Option(help="Also write the table as Markdown.")] = None,
+    markdown: Annotated[Path | None, typer.Option(callback=writable, help="Also write the table as Markdown.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Hold the kernel models against measured kernels that no fit has seen, and say how far off they are.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reports.commands.options import AsJson
+from reports.commands.options import AsJson, writable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +26,7 @@ _TITLES = {
 
 def validate_models(
     model: Annotated[str, typer.Option("--model", "-m", help="A model of the table; default: all.")] = "",
-    markdown: Annotated[Path | None, typer.Option(help="Also write the table as Markdown.")] = None,
+    markdown: Annotated[Path | None, typer.Option(callback=writable, help="Also write the table as Markdown.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Hold whole models against published measurements by others: time of a step and joules, measured and predicted.

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from profiler.capture import capture, phase
 from profiler.storage import load_trace, save_trace
 from reports.cli import app, main
+from reports.commands.options import writable
 from reports.commands.report import labels
 
 
@@ -372,6 +373,20 @@ def test_output_that_cannot_be_written_is_refused_before_anything_runs(tmp_path,
     file = tmp_path / "file"
     file.write_text("no folder")
     assert "Not a directory" in fails(capsys, monkeypatch, "pareto", "--csv", file / "points.csv")
+
+
+_WRITTEN = ("output", "markdown", "csv", "picture", "plot", "constants", "store", "write_bands")
+
+
+def test_every_option_that_names_a_file_to_write_is_looked_at_first():
+    """All but the folder of `demo`."""
+    unchecked = []
+    for command in app.registered_commands:
+        for name, annotation in inspect.get_annotations(command.callback).items():
+            options = [each for each in getattr(annotation, "__metadata__", ()) if hasattr(each, "callback")]
+            if name in _WRITTEN and not all(each.callback is writable for each in options):
+                unchecked.append(f"{command.callback.__name__} --{name}")
+    assert unchecked == ["demo --output"]
 
 
 @pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="no device that is always full")
