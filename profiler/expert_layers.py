@@ -21,7 +21,7 @@ def merge_expert_layers(trace: Trace) -> Trace:
     as they are.
 
     Raises:
-        TraceError: the trace holds no dataflow, or is a fused view already.
+        TraceError: the trace holds no dataflow, is a fused view already, or has experts of another making.
     """
     if trace.view == "fused":
         raise TraceError(f"trace {trace.name!r}: layers of experts are found in the eager view only")
@@ -56,17 +56,20 @@ def _spans(trace: Trace) -> list[tuple[int, int]]:
     """First call and end of each layer, in the order of the calls."""
     paths = [trace.modules[index] for index in trace.calls.module]
     kinds = [trace.ops[index].kind for index in trace.calls.op]
-    spans, call = [], 0
+    spans: list[tuple[int, int]] = []
+    call = 0
     while call < len(paths):
         if paths[call].endswith(_EXPERTS):
-            layer = paths[call].removesuffix(_EXPERTS)
-            first = call
+            layer, first = paths[call].removesuffix(_EXPERTS), call
             while first and paths[first - 1] != layer + _SCORE:
                 first -= 1
-            while paths[call] == layer + _EXPERTS:
+            while call < len(paths) and (kinds[call] != "scatter" or paths[call] != layer):
                 call += 1
-            while kinds[call] != "scatter" or paths[call] != layer:
-                call += 1
+            if first <= (spans[-1][1] if spans else 0) or call == len(paths):
+                raise TraceError(
+                    f"trace {trace.name!r}: module {layer + _EXPERTS} has no product {layer + _SCORE} before it, or no "
+                    "sum behind it: it is no layer of experts of this project's networks"
+                )
             spans.append((first, call + 1))
         call += 1
     return spans
