@@ -14,6 +14,7 @@ from explorer.hardware import FloatArray, Hardware
 from explorer.package import package_of
 from explorer.power import gemm_power_w
 from explorer.technology import Technology
+from workloads.hints import known_names
 
 _FILE = "known_chips.toml"
 
@@ -110,7 +111,7 @@ def known_chip(name: str) -> Hardware:
     chips = known_chips()
     rows = np.flatnonzero(chips.name == name)
     if not rows.size:
-        raise ExplorationError(f"unknown chip {name!r}; known: {', '.join(chips.name)}")
+        raise ExplorationError(f"unknown chip {name!r}; {known_names(name, chips.name.tolist())}")
     return chips.take(rows)
 
 

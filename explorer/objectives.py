@@ -7,6 +7,7 @@ import numpy as np
 
 from explorer.errors import ExplorationError
 from explorer.hardware import FloatArray
+from workloads.hints import known_names
 
 # Objective: what it is; those in PER_UNIT are means over workloads, the others figures of the design alone.
 OBJECTIVES: dict[str, str] = {
@@ -49,12 +50,12 @@ class Goals:
             raise ExplorationError(f"no objective given; known: {', '.join(OBJECTIVES)}")
         for name in self.objectives:
             if name not in OBJECTIVES:
-                raise ExplorationError(f"unknown objective {name!r}; known: {', '.join(OBJECTIVES)}")
+                raise ExplorationError(f"unknown objective {name!r}; {known_names(name, OBJECTIVES)}")
         if len(set(self.objectives)) < len(self.objectives):
             raise ExplorationError("an objective is given twice")
         for name, value in self.limits:
             if name not in LIMITS:
-                raise ExplorationError(f"unknown constraint {name!r}; known: {', '.join((*LIMITS, 'holds_models'))}")
+                raise ExplorationError(f"unknown constraint {name!r}; {known_names(name, (*LIMITS, 'holds_models'))}")
             if not (np.isfinite(value) and value > 0):
                 raise ExplorationError(f"constraint {name} must be > 0 and finite, got {value}")
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 
 from reports.errors import ReportError
 from reports.pareto import Setting, knob_grid
+from workloads.hints import known_names
 from workloads.samplers.registry import list_samplers, load_sampler
 from workloads.trained.catalog import trained_models
 
@@ -67,7 +68,7 @@ def default_settings(models: Sequence[str] | None = None) -> tuple[Setting, ...]
     shipped, samplers = trained_models(), {listing.name for listing in list_samplers()}
     for model in models or ():
         if model not in shipped:
-            raise ReportError(f"unknown trained model {model!r}; known: {', '.join(shipped)}")
+            raise ReportError(f"unknown trained model {model!r}; {known_names(model, shipped)}")
     return tuple(
         Setting(model=sweep.model, sampler=sweep.sampler, options=options)
         for sweep in DEFAULT_SWEEPS

@@ -26,7 +26,7 @@ def ops_from_frame(frame: pd.DataFrame) -> OpColumns:
         frame: columns `kind`, `dtype`, the sizes of the kinds that occur, and their options.
 
     Raises:
-        SimulationError: a column is missing, or a value is no number, negative, or not known.
+        SimulationError: a column is missing, or a value is no number, negative, a fraction of a count, or not known.
     """
     for column in ("kind", "dtype"):
         if column not in frame:
@@ -141,6 +141,7 @@ def _numbers(frame: pd.DataFrame, column: str, rows: Any, *, default: float | No
     broken = np.zeros(len(rows), dtype=np.bool_) if column in _FRACTIONS else ~is_empty & (numbers % 1 != 0)
     if broken.any() or (numbers[~is_empty] > _MOST).any():
         first = int(np.flatnonzero(broken | (~is_empty & (numbers > _MOST)))[0])
+        what = "a number" if column in _FRACTIONS else "a whole number"
         where = f"got {numbers[first]:g} in row {int(rows[first]) + 1}"
-        raise SimulationError(f"{column} must be a whole number of at most {_MOST:g}, {where}")
+        raise SimulationError(f"{column} must be {what} of at most {_MOST:g}, {where}")
     return np.where(is_empty, 0.0 if default is None else default, numbers)

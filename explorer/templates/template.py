@@ -128,7 +128,7 @@ def load_template(name: str, constants_of: str | None = None) -> Template:
         ChipError: no such chip or family has constants.
     """
     if name not in list_templates():
-        raise ExplorationError(f"unknown template {name!r}; known: {', '.join(list_templates())}")
+        raise ExplorationError(f"unknown template {name!r}; {known_names(name, list_templates())}")
     module = import_module(f"explorer.templates.{name}")
     asked = module.CONSTANTS_OF if constants_of is None else constants_of
     donor = load_donor(asked) if asked else None

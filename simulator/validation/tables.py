@@ -1,5 +1,7 @@
 """`MeasuredTable`: kernel times that somebody measured, as ops; and the reader of tables of one's own."""
 
+import errno
+import os
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -179,6 +181,8 @@ def read_frame(path: str | Path) -> pd.DataFrame:
         return pd.read_csv(path)
     except (OSError, ValueError, pd.errors.ParserError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
+        if isinstance(error, FileNotFoundError):  # pyarrow's says the path alone
+            reason = os.strerror(errno.ENOENT)
         raise SimulationError(f"cannot read table {path}: {reason}") from None
 
 

@@ -47,8 +47,9 @@ def test_a_wrong_measurement_is_one_line(tmp_path, change, message):
 
 
 def test_a_missing_file_and_an_empty_choice_are_one_line(tmp_path):
-    with pytest.raises(SimulationError, match=r"cannot read table .*absent\.csv: No such file"):
-        read_table(tmp_path / "absent.csv", load_chip("h100-sxm"))
+    for name in ("absent.csv", "absent.parquet"):
+        with pytest.raises(SimulationError, match=rf"cannot read table .*{name}: No such file"):
+            read_table(tmp_path / name, load_chip("h100-sxm"))
     pd.DataFrame(ROWS).to_parquet(tmp_path / "own.parquet")
     with pytest.raises(SimulationError, match="no rows of op 'attention_decode'"):
         read_table(tmp_path / "own.parquet", load_chip("h100-sxm"), op="attention_decode")

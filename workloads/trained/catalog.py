@@ -11,6 +11,7 @@ import torch
 
 from workloads.checkpoints import read_tensors
 from workloads.errors import WorkloadError
+from workloads.hints import known_names
 from workloads.presets import load_preset
 from workloads.transformer import Transformer
 
@@ -29,7 +30,7 @@ def load_trained(name: str) -> Transformer:
         WorkloadError: there is none of that name, or the safetensors package is not installed.
     """
     if name not in trained_models():
-        raise WorkloadError(f"unknown trained model {name!r}; known: {', '.join(trained_models())}")
+        raise WorkloadError(f"unknown trained model {name!r}; {known_names(name, trained_models())}")
     return load_snapshot(name, _WEIGHTS / f"{name}.safetensors")
 
 
