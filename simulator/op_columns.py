@@ -24,6 +24,9 @@ _OPTIONAL_SIZES = (
     "running",  # experts of a layer that have tokens, where that is known; balanced or skewed loads say it else
     "scattered_bytes",  # sectors of operands that lie in another order than the op's output, beyond their own bytes
     "single_accesses",  # elements of all operands, where a pointwise op or a copy moves them one by one
+    "single_dimensions",  # along which each of these works out its place, 0 counting as 1
+    "converts",  # whether it converts each of them to another type as well
+    "joins",  # a concatenation of parts of which one does not lie row by row
     "masked",  # attention that is given a mask as a tensor, which flash kernels do not take
     "weight_element_bytes",  # of a layer of experts whose weights are of another type than its rows
     "direct",  # a collective whose ranks all send to one another at once

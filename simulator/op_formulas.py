@@ -35,12 +35,13 @@ FRAME_SIZES: dict[str, tuple[str, ...]] = {
     "collective": ("elements", "ranks"),
     "moe": ("tokens", "hidden", "inter", "experts", "topk"),
 }
+_SINGLE = {"single_accesses": 0.0, "single_dimensions": 0.0, "converts": 0.0, "scattered_bytes": 0.0}
 FRAME_OPTIONS: dict[str, dict[str, float | None]] = {
     "gemm": {"batch": 1.0},
     "attention": {"kv_heads": None, "value_dim": None, "causal": 0.0, "window": 0.0},
     "conv": {"update": 0.0},
-    "pointwise": {"inputs": 1.0, "single_accesses": 0.0, "scattered_bytes": 0.0},
-    "copy": {"single_accesses": 0.0, "scattered_bytes": 0.0},
+    "pointwise": {"inputs": 1.0, **_SINGLE},
+    "copy": {**_SINGLE, "joins": 0.0},
     "scan": {"state": 0.0, "sequences": 1.0, "head_dim": 1.0, "groups": 1.0, "chunk": 0.0, "delta": 0.0, "starts": 0.0},
     "moe": {"gated": 1.0, "skew": 0.0, "expert_ranks": 1.0, "running": 0.0},
 }

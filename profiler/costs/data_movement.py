@@ -4,13 +4,15 @@ from collections.abc import Callable
 from math import prod
 
 from profiler.costs.call import AtenCall, TensorMeta, base_name
-from profiler.costs.layout import is_contiguous, scattered_bytes, single_accesses
+from profiler.costs.layout import is_contiguous, single_sizes
 from profiler.op import Kind, Op, Operand, dtype_bits
 
 _COPIES = """clone _to_copy contiguous cat concat concatenate stack constant_pad_nd reflection_pad2d replication_pad2d
 pad repeat repeat_interleave roll flip tril triu diag_embed reshape block_diag one_hot
 upsample_nearest2d upsample_nearest1d _upsample_nearest_exact2d upsample_bilinear2d avg_pool2d max_pool2d_with_indices
 adaptive_avg_pool2d _adaptive_avg_pool2d pixel_shuffle pixel_unshuffle im2col col2im to type_as""".split()
+_JOINS = ("cat", "concat", "concatenate")
+_MOST_JOINED_DIMENSIONS = 4  # beyond them each part is copied by a kernel of its own (PyTorch, `Shape.cu`)
 _FILLS = """zeros zeros_like ones ones_like full full_like fill zero new_zeros new_ones new_full arange linspace eye
 scalar_tensor tril_indices triu_indices""".split()
 _RANDOM = """rand rand_like randn randn_like randint randint_like uniform normal normal_functional bernoulli exponential
@@ -36,28 +38,32 @@ def _copy(call: AtenCall) -> Op:
     """Every source is read once and the result written once."""
     tensors = list(call.tensors())
     inputs = tuple(tensor.operand() for tensor in tensors)
-    return _op(call, "copy", inputs, _outputs(call), (("elements", _elements(call)), *_single_accesses(call, tensors)))
+    return _op(call, "copy", inputs, _outputs(call), (("elements", _elements(call)), *_single_sizes(call, tensors)))
 
 
-def _single_accesses(call: AtenCall, sources: list[TensorMeta]) -> tuple[tuple[str, int], ...]:
+def _single_sizes(call: AtenCall, sources: list[TensorMeta]) -> tuple[tuple[str, int], ...]:
     """The sizes of a copy that moves its elements one by one."""
     if not call.outputs or not sources:
         return ()
-    scattered = 0
     if len(sources) == 1 and sources[0].shape == call.output.shape:
-        count = single_accesses(sources, call.output, is_copy=True)
-        scattered = scattered_bytes(sources, call.output)
-    else:  # joined, cut or repeated: read and written once each, alone where a source does not lie row by row
-        count = 0 if all(is_contiguous(source) for source in sources) else 2 * _elements(call)
-    sizes = (("single_accesses", count), ("scattered_bytes", scattered))
-    return tuple((name, size) for name, size in sizes if count and size)
+        return tuple(single_sizes(sources, call.output, is_copy=True).items())
+    # Joined, cut or repeated: read and written once each, alone where a source does not lie row by row.
+    dimensions = len(call.output.shape)
+    joins = base_name(call.name) in _JOINS and len(sources) > 1
+    is_whole = all(is_contiguous(source) for source in sources)
+    if is_whole and not (joins and dimensions > _MOST_JOINED_DIMENSIONS):
+        return ()
+    single = ("single_accesses", 2 * _elements(call))
+    if joins and dimensions <= _MOST_JOINED_DIMENSIONS:
+        return (single, ("joins", 1))
+    return (single, ("single_dimensions", 2 if is_whole else max(1, dimensions - 1)))
 
 
 def _copy_into(call: AtenCall) -> Op:
     """`copy_(target, source)`: the target is written and not read."""
     tensors = list(call.tensors())[1:]
     sources = tuple(tensor.operand() for tensor in tensors)
-    return _op(call, "copy", sources, _outputs(call), (("elements", _elements(call)), *_single_accesses(call, tensors)))
+    return _op(call, "copy", sources, _outputs(call), (("elements", _elements(call)), *_single_sizes(call, tensors)))
 
 
 def _fill(call: AtenCall) -> Op:

@@ -1,7 +1,7 @@
 """Cost of elementwise operations: FLOPs per output element and the traffic of every operand once."""
 
 from profiler.costs.call import AtenCall, base_name
-from profiler.costs.layout import scattered_bytes, single_accesses
+from profiler.costs.layout import single_sizes
 from profiler.op import Op
 
 # FLOPs per output element. An addition, product, comparison or selection is 1; a division, root, exponential,
@@ -54,18 +54,13 @@ def pointwise_op(call: AtenCall) -> Op:
     if dtype == "bool" and inputs:
         dtype = inputs[0].dtype
     tensors = list(call.tensors())
-    single = single_accesses(tensors, call.outputs[0]) if call.outputs else 0
-    scattered = scattered_bytes(tensors, call.outputs[0]) if single else 0
+    single = single_sizes(tensors, call.outputs[0]) if call.outputs else {}
     return Op(
         kind="pointwise",
         name=call.name,
         dtype=dtype,
         inputs=inputs,
         outputs=outputs,
-        sizes=(
-            ("elements", elements),
-            *((("single_accesses", single),) if single else ()),
-            *((("scattered_bytes", scattered),) if scattered else ()),
-        ),
+        sizes=(("elements", elements), *single.items()),
         vector_flops=FLOPS_PER_ELEMENT[base_name(call.name)] * elements,
     )

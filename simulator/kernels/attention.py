@@ -6,7 +6,7 @@ those of `attention_constants` and `attention_tiles`. Storing keys and values in
 where the condition `stores_kv` says that a measurement holds it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -27,6 +27,11 @@ KINDS: tuple[Kind, ...] = ("attention",)
 _VECTOR_FLOPS_PER_PAIR = 8.0
 _FLOAT32 = DTYPES.index("float32")
 _HELD_SHARPNESS = 12.0  # exponent of the change from held to missed around the capacity that keeps data
+# The widest heads of flash kernels (PyTorch, `sdp_utils.cpp`). Beyond them `fmha_cutlassF_..._32x128_gmem` runs, which
+# is compiled for 16 warps on a core and 4 in a block.
+_FLASH_HEAD_DIM = 256.0
+_WIDE_QUERIES = 32.0
+_WIDE_BLOCKS = 4.0
 _POWER_REACTS_S = 8e-3  # a kernel this long, replayed six times, has brought the chip to its power limit (50 ms)
 
 
@@ -55,7 +60,7 @@ def plan(ops: OpColumns, chips: ChipColumns) -> PlanColumns:
     """Plan attention on each chip with the tiles of its kernel generation."""
     constants = attention_constants(ops, chips)
     tiles = attention_tiles(ops, chips, constants)
-    core = _core(ops, chips, constants, tiles)
+    core = _wide_core(ops, chips, _core(ops, chips, constants, tiles))
     moved = _traffic(ops, chips, constants, tiles)
     prologue_s = chips.first_access_s * 0.0 + constants.setup_s + _around_s(ops, chips, constants, tiles, moved)
     return PlanColumns(
@@ -126,6 +131,24 @@ def _mask_ratio(ops: OpColumns, chips: ChipColumns) -> FloatArray:
     """
     ratio: FloatArray = np.where(ops.size("masked") > 0, chips.constant("mask_ratio", "attention", default=1.0), 1.0)
     return ratio
+
+
+def _wide_core(ops: OpColumns, chips: ChipColumns, core: _Core) -> _Core:
+    """The core's time with heads that flash kernels do not take, where a chip says what the kernel that does reaches.
+
+    PyTorch's memory-efficient kernel keeps the outputs of such heads in global memory: blocks of 32 queries, of which
+    four share a core. One alone does `wide_block_flops_per_clock`, a full core at most `wide_core_flops_per_clock`.
+    """
+    alone = chips.constant("wide_block_flops_per_clock", "attention", default=np.nan)
+    full = chips.constant("wide_core_flops_per_clock", "attention", default=np.nan)
+    blocks = ops.size("batch") * ops.size("heads") * np.ceil(ops.size("queries") / _WIDE_QUERIES)
+    flops = np.divide(ops.matrix_flops, blocks, out=np.zeros_like(blocks), where=blocks > 0)
+    rounds = np.ceil(blocks / (_WIDE_BLOCKS * chips.cores))
+    clocks = np.maximum(rounds * flops / alone, np.ceil(blocks / chips.cores) * flops / full)
+    is_wide = (ops.size("head_dim") > _FLASH_HEAD_DIM) & ~np.isnan(clocks)
+    core_s = np.where(is_wide, clocks / chips.clock_hz, core.core_s)
+    units = {name: np.minimum(getattr(core, name), core_s) for name in ("matrix_s", "vector_s", "special_s")}
+    return replace(core, core_s=core_s, **units)
 
 
 def _blocks_per_tile(ops: OpColumns, tiles: AttentionTiles) -> tuple[FloatArray, FloatArray]:

@@ -28,8 +28,14 @@ CONSTANTS: tuple[Constant, ...] = (
 _SCOPE = "rows"
 _PART_COLUMNS = 4096.0  # what one tile reduces of a long row; 256 threads of 16 columns
 _CO_RESIDENT = 8  # rows that a core works on at once: blocks of 256 threads
-_WARP_COLUMNS = 1024.0  # softmax of rows up to here takes a warp a row, 4 in a block (PyTorch, softmax_warp_forward)
+# Softmax of rows up to here takes a warp a row, or a part of one: blocks of 4 warps, each with two rows where these are
+# short (PyTorch, softmax_warp_forward in PersistentSoftmax.cuh).
+_WARP_COLUMNS = 1024.0
 _WARPS = 4.0
+_LANES = 32.0
+_PAIRED_COLUMNS = 128.0
+_ALIGNED_BYTES = 16.0  # longer rows that are no multiple go element by element (cunn_SoftMaxForward in SoftMax.cu)
+_NORM_COLUMNS = 512.0  # the shortest rows whose norms were measured
 
 
 def plan(ops: OpColumns, chips: ChipColumns) -> PlanColumns:
@@ -47,7 +53,7 @@ def plan(ops: OpColumns, chips: ChipColumns) -> PlanColumns:
     parts = np.where(keeps_row, 1.0, np.ceil(columns / _PART_COLUMNS))
     together = np.where(keeps_row, 1.0, np.maximum(1.0, np.floor(_PART_COLUMNS / np.maximum(columns, 1.0))))
     is_short = (ops.kind == kind_code("softmax")) & (columns <= _WARP_COLUMNS)
-    together = np.where(is_short, _WARPS, together)  # rows in a tile
+    together = np.where(is_short, _rows_of_warps(columns), together)  # rows in a tile
     # Rows that run at the same time lie between the two reads of a byte.
     at_once = np.minimum(rows, _CO_RESIDENT * chips.cores) / chips.constant("held_ratio", _SCOPE, default=1.0)
     streamed = streaming_plan(
@@ -68,7 +74,15 @@ def plan(ops: OpColumns, chips: ChipColumns) -> PlanColumns:
         reduction_s=np.where((parts > 1) | (again > 0), chips.wave_s, 0.0),
         co_resident=_CO_RESIDENT,
     )
-    return _with_rows(with_setup(streamed, ops, chips, _SCOPE), columns, keeps_row, chips)
+    return _with_rows(with_setup(streamed, ops, chips, _SCOPE), ops, keeps_row, chips)
+
+
+def _rows_of_warps(columns: FloatArray) -> FloatArray:
+    """Short rows of a softmax that a block of threads takes, [O, 1]."""
+    width = 2.0 ** np.ceil(np.log2(np.maximum(columns, 1.0)))
+    pairs = np.where(width <= _PAIRED_COLUMNS, 2.0, 1.0)
+    rows: FloatArray = _WARPS * _LANES / np.minimum(width, _LANES) * pairs
+    return rows
 
 
 def _read_twice(rows: FloatArray, row_bytes: FloatArray, chips: ChipColumns) -> FloatArray:
@@ -79,10 +93,28 @@ def _read_twice(rows: FloatArray, row_bytes: FloatArray, chips: ChipColumns) -> 
     return part
 
 
-def _with_rows(planned: PlanColumns, columns: FloatArray, keeps_row: BoolArray, chips: ChipColumns) -> PlanColumns:
+def _with_rows(planned: PlanColumns, ops: OpColumns, keeps_row: BoolArray, chips: ChipColumns) -> PlanColumns:
     """The plan with what blocks of threads cost: a steady time each on their core, the parts of one row in turn."""
-    row_s = chips.constant("row_clocks", _SCOPE, default=0.0) / chips.clock_hz
+    columns = ops.size("columns")
+    row_s = _block_clocks(ops, chips) / chips.clock_hz
     part_s = chips.constant("part_s", _SCOPE, default=0.0)
-    steps = np.where(keeps_row, 2.0 * np.ceil(columns / _PART_COLUMNS), 1.0)
+    is_in_registers = (ops.kind == kind_code("softmax")) & (columns <= _WARP_COLUMNS)
+    steps = np.where(keeps_row & ~is_in_registers, 2.0 * np.ceil(columns / _PART_COLUMNS), 1.0)
     in_turn_s = np.maximum(np.ceil(planned.tiles / chips.cores) * row_s, planned.waves * steps * part_s)
     return replace(planned, core_s=np.maximum(planned.core_s, in_turn_s), stages=planned.stages * steps)
+
+
+def _block_clocks(ops: OpColumns, chips: ChipColumns) -> FloatArray:
+    """A core's time for a block of threads, [O, C]: `row_clocks`, but for the kernels of eager programs."""
+    columns = ops.size("columns")
+    usual = chips.constant("row_clocks", _SCOPE, default=0.0)
+    norm = chips.constant("norm_row_clocks", _SCOPE, default=usual)
+    short = chips.constant("warp_block_clocks", _SCOPE, default=usual)
+    odd = chips.constant("odd_row_clocks", _SCOPE, default=usual)
+    odd = odd + columns * chips.constant("odd_column_clocks", _SCOPE, default=0.0)
+    is_softmax = ops.kind == kind_code("softmax")
+    is_short = is_softmax & (columns <= _WARP_COLUMNS)
+    is_odd = is_softmax & ~is_short & (columns * ops.input_element_bytes % _ALIGNED_BYTES > 0)
+    is_norm = (ops.kind == kind_code("norm")) & (columns >= _NORM_COLUMNS)
+    clocks: FloatArray = np.select([is_norm, is_short, is_odd], [norm, short, odd], usual)
+    return clocks

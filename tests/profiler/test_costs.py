@@ -196,17 +196,67 @@ def scattered(call):
 
 
 def test_elements_that_lie_apart_take_a_sector_each():
-    """32 elements of 2 bytes, neighbors of the output 4 elements (8 bytes) or 64 (a whole sector of 32) apart."""
-    rows = TensorMeta(shape=(4, 8), dtype="bfloat16")
-    columns = TensorMeta(shape=(4, 8), dtype="bfloat16", strides=(1, 4))
-    far = TensorMeta(shape=(4, 8), dtype="bfloat16", strides=(1, 64))
-    assert scattered(op("clone", columns, out=rows)) == 32 * (8 - 2)
-    assert scattered(op("clone", far, out=rows)) == 32 * (32 - 2)
-    assert scattered(op("add", rows, far, out=rows)) == 32 * 30
-    assert scattered(op("add", far, far, out=rows)) == 2 * 32 * 30
+    """1,600 elements of 2 bytes, neighbors of the output 40 elements (a whole sector) or 4 (8 bytes) apart."""
+    rows = TensorMeta(shape=(40, 40), dtype="bfloat16")
+    columns = TensorMeta(shape=(40, 40), dtype="bfloat16", strides=(1, 40))
+    near = TensorMeta(shape=(40, 40), dtype="bfloat16", strides=(160, 4))
+    assert scattered(op("clone", columns, out=rows)) == 1600 * (32 - 2)
+    assert scattered(op("clone", near, out=rows)) == 1600 * (8 - 2)
+    assert scattered(op("add", rows, columns, out=rows)) == 1600 * 30
+    assert scattered(op("add", columns, columns, out=rows)) == 2 * 1600 * 30
     # The output of a sum lies as its first operand does: then the other one is scattered.
-    assert scattered(op("add", columns, rows, out=columns)) == 32 * (16 - 2)
+    assert scattered(op("add", columns, rows, out=columns)) == 1600 * 30
     assert scattered(op("add", columns, columns, out=columns)) == 0
+
+
+def test_a_block_of_threads_uses_all_of_a_sector_where_rows_are_short():
+    """512 elements a block are 16 rows of 32, and a sector holds 16 numbers of 2 bytes: of as many rows."""
+    for length, expected in ((32, 0), (33, 2048 * 33 * 30)):
+        rows = TensorMeta(shape=(2048, length), dtype="bfloat16")
+        columns = TensorMeta(shape=(2048, length), dtype="bfloat16", strides=(1, 2048))
+        assert scattered(op("clone", columns, out=rows)) == expected
+
+
+def sizes_of(call):
+    return {name: size for name, size in dict(call.sizes).items() if name not in ("elements", "scattered_bytes")}
+
+
+def test_places_are_worked_out_along_dimensions_that_do_not_follow_one_another():
+    """Heads of 64 numbers: positions before heads, [2, 5, 4, 64], are seen as heads before positions."""
+    swapped, whole = (
+        TensorMeta(shape=(2, 4, 5, 64), dtype="bfloat16", strides=strides) for strides in ((1280, 64, 256, 1), None)
+    )
+    table = TensorMeta(shape=(1, 1, 5, 64), dtype="bfloat16")
+    # Of the output, 64 numbers, positions, heads and sequences follow one another; of the source, none do.
+    assert sizes_of(op("clone", swapped, out=whole)) == {"single_accesses": 2 * 2560, "single_dimensions": 4}
+    # A table of positions: positions and their numbers follow one another, and so do heads and sequences (repeated).
+    assert sizes_of(op("mul", whole, table, out=whole)) == {"single_accesses": 3 * 2560, "single_dimensions": 2}
+    # Over heads behind positions it is repeated in the middle: nothing follows.
+    assert sizes_of(op("mul", swapped, table, out=swapped)) == {"single_accesses": 3 * 2560, "single_dimensions": 4}
+    # One number for all: along the output's one dimension.
+    one = TensorMeta(shape=(1,), dtype="bfloat16")
+    assert sizes_of(op("mul", whole, one, out=whole)) == {"single_accesses": 3 * 2560, "single_dimensions": 1}
+
+
+def test_elements_of_several_types_are_converted():
+    narrow, wide = (TensorMeta(shape=(4, 8), dtype=dtype) for dtype in ("bfloat16", "float32"))
+    expected = {"single_accesses": 2 * 32, "single_dimensions": 1, "converts": 1}
+    assert sizes_of(op("_to_copy", narrow, out=wide)) == expected
+    assert sizes_of(op("_to_copy", wide, out=narrow)) == {}  # a kernel of its own, that goes along memory
+    columns = TensorMeta(shape=(4, 8), dtype="float32", strides=(1, 4))
+    assert sizes_of(op("_to_copy", columns, out=narrow)) == {"single_accesses": 2 * 32, "single_dimensions": 2}
+    assert sizes_of(op("mul", narrow, wide, out=wide)) == {**expected, "single_accesses": 3 * 32}
+
+
+def test_parts_that_do_not_lie_row_by_row_are_joined_by_a_kernel_of_its_own():
+    half = TensorMeta(shape=(4, 8), dtype="bfloat16")
+    columns = TensorMeta(shape=(4, 8), dtype="bfloat16", strides=(1, 4))
+    whole = TensorMeta(shape=(4, 16), dtype="bfloat16")
+    assert sizes_of(op("cat", (half, half), out=whole)) == {}
+    assert sizes_of(op("cat", (half, columns), out=whole)) == {"single_accesses": 2 * 64, "joins": 1}
+    # Five dimensions: a copy for each part, into places that do not follow one another.
+    part, joined = (TensorMeta(shape=(1, 2, width, 2, 2), dtype="bfloat16") for width in (3, 6))
+    assert sizes_of(op("cat", (part, part), out=joined)) == {"single_accesses": 2 * 48, "single_dimensions": 2}
 
 
 def test_repeated_and_swapped_operands_are_not_scattered():

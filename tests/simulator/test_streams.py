@@ -70,9 +70,35 @@ def test_rows_cost_their_blocks_or_the_parts_of_one_row(build):
 
 
 def test_short_rows_of_a_softmax_and_of_a_sum_share_a_block(build):
-    """Four rows of a softmax have a warp each; a block of a sum takes 4,096 numbers, here 64 rows."""
+    """A block of a softmax has four warps with two rows of up to 128 columns each; one of a sum takes 4,096 numbers."""
     ops = [build.rows(kind, 6400, 64) for kind in ("norm", "softmax", "reduction")]
-    assert plan_ops(ops, [build.chip()]).columns.tiles[:, 0].tolist() == [6400, 1600, 100]
+    assert plan_ops(ops, [build.chip()]).columns.tiles[:, 0].tolist() == [6400, 800, 100]
+    # Eight threads of a warp take a row of 8; a warp one row of more than 128.
+    ops = [build.rows("softmax", 6400, width) for width in (8, 5, 128, 129, 1024, 1025)]
+    assert plan_ops(ops, [build.chip()]).columns.tiles[:, 0].tolist() == [200, 200, 800, 1600, 1600, 6400]
+
+
+@pytest.mark.parametrize(
+    ("kind", "columns", "clocks"),
+    [
+        ("norm", 511, 1000),
+        ("norm", 512, 2000),  # as long as the shortest that were measured
+        ("softmax", 1024, 300),  # four rows a block
+        ("softmax", 1032, 1000),  # 2,064 bytes, 129 vectors
+        ("softmax", 1033, 4000 + 2 * 1033),  # element by element
+    ],
+)
+def test_rows_of_eager_programs_have_kernels_of_their_own(build, kind, columns, clocks):
+    """Eight blocks on every core."""
+    constants = (
+        *(("rows.setup_s", 1e-6), ("rows.row_clocks", 1000), ("rows.part_s", 1e-12), ("rows.norm_row_clocks", 2000)),
+        *(("rows.warp_block_clocks", 300), ("rows.odd_row_clocks", 4000), ("rows.odd_column_clocks", 2)),
+    )
+    chip = build.chip(calibration=constants)
+    rows = 8 * chip.cores * (4 if columns == 1024 else 1)
+    frame = pd.DataFrame([{"kind": kind, "rows": rows, "columns": columns, "dtype": "bfloat16"}])
+    planned = plan_columns(ops_from_frame(frame), [chip])
+    assert planned.columns.core_s.item() == pytest.approx(8 * clocks / chip.clock_hz)
 
 
 def test_a_top_k_takes_a_core_a_row(build):
@@ -158,13 +184,43 @@ def test_a_fit_to_a_family_that_the_chip_has_no_table_of_is_one_clear_line():
         chosen_table(load_chip("a100-sxm-80gb"), "mixing", "bfloat16", "", None)
 
 
-def test_elements_that_move_one_by_one_take_their_cores_time(build):
-    """1,000 tiles of 1,024 elements on 100 cores, 3 accesses an element at 2 a clock of 1 GHz: 10 x 1,536 ns."""
-    chip = build.chip(calibration=(("elementwise.setup_s", 0.0), ("elementwise.accesses_per_clock_per_core", 2.0)))
-    ops = columns(kind="pointwise", elements=1_024_000, inputs=2, single_accesses=3 * 1_024_000)
-    assert plan_columns(ops, [chip]).columns.core_s.item() == pytest.approx(15.36e-6)
-    together = columns(kind="pointwise", elements=1_024_000, inputs=2)
-    assert plan_columns(together, [chip]).columns.core_s.item() < 5e-6
+_CLOCKS = (
+    *(("elementwise.setup_s", 0.0), ("elementwise.thread_clocks", 4.0), ("elementwise.dimension_clocks", 0.25)),
+    *(("elementwise.operand_clocks", 0.5), ("elementwise.conversion_clocks", 1.0), ("elementwise.join_clocks", 9.0)),
+    *(("elementwise.function_clocks", 2.0), ("elementwise.gelu_clocks", 3.0)),
+)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "clocks"),
+    [
+        # Four elements a thread: 4 / 4; a dimension's division; three operands.
+        ({"kind": "pointwise", "inputs": 2, "single_accesses": 3, "single_dimensions": 2}, 1 + 2 * 0.25 + 3 * 0.5),
+        ({"kind": "pointwise", "inputs": 2, "single_accesses": 3}, 1 + 0.25 + 3 * 0.5),  # unsaid: one dimension
+        # Two a thread where the output is wide, unless it is converted.
+        ({"kind": "copy", "dtype": "float32", "single_accesses": 2}, 4 / 2 + 0.25 + 2 * 0.5),
+        ({"kind": "copy", "output_dtype": "float32", "single_accesses": 2, "converts": 1}, 1 + 0.25 + 2 * 1.5),
+        ({"kind": "copy", "single_accesses": 2, "joins": 1}, 9.0),
+        ({"kind": "pointwise", "name": "silu"}, 2.0),
+        ({"kind": "pointwise", "name": "gelu"}, 3.0),
+        ({"kind": "pointwise", "name": "gelu", "single_accesses": 2}, 3.0),  # the larger of 2.25 and 3
+    ],
+)
+def test_elements_of_eager_kernels_take_clocks_of_their_core(build, sizes, clocks):
+    """1,000 tiles of 1,024 elements on 100 cores of 1 GHz: 10 x 1,024 elements on the busiest."""
+    chip = build.chip(calibration=_CLOCKS)
+    given = {"dtype": "bfloat16", **sizes, "elements": 1_024_000}
+    given["single_accesses"] = 1_024_000 * sizes.get("single_accesses", 0)
+    assert plan_columns(columns(**given), [chip]).columns.core_s.item() == pytest.approx(10.24e-6 * clocks)
+
+
+def test_kernels_that_go_along_memory_take_no_such_clocks(build):
+    chip = build.chip(calibration=_CLOCKS)
+    together = columns(kind="pointwise", name="add", dtype="bfloat16", elements=1_024_000, inputs=2)
+    assert plan_columns(together, [chip]).columns.core_s.item() < 1e-6
+    compiled = build.chip(calibration=(("elementwise.setup_s", 0.0),))
+    single = columns(kind="copy", dtype="bfloat16", elements=1_024_000, single_accesses=2_048_000)
+    assert plan_columns(single, [compiled]).columns.core_s.item() < 1e-6
 
 
 def test_elements_that_lie_apart_take_the_time_of_their_sectors(build):
@@ -179,16 +235,22 @@ def test_elements_that_lie_apart_take_the_time_of_their_sectors(build):
 
 
 @needs_tables
-@pytest.mark.parametrize(("chip", "system"), [("h100-sxm", "h100_sxm"), ("b200-sxm", "b200_sxm")])
-def test_four_eager_kernels_of_pytorch_take_what_was_measured(chip, system):
-    """Scale, clamp, convert and copy of bfloat16 to 8 bits; the first converts and repeats its scale. Rows held out."""
+@pytest.mark.parametrize(
+    ("chip", "system", "tolerance"),
+    [("h100-sxm", "h100_sxm", 0.02), ("h200-sxm", "h200_sxm", 0.03), ("b200-sxm", "b200_sxm", 0.05)],
+)
+def test_four_eager_kernels_of_pytorch_take_what_was_measured(chip, system, tolerance):
+    """Scale, clamp, convert and copy of bfloat16 to 8 bits; the first converts, and its scale is one number.
+
+    No constant is set to these rows.
+    """
     path = package_folder() / system / "quantize/sglang/0.5.14/scale_matrix_perf.parquet"
     frame = pd.read_parquet(path)
     frame = frame[held_out_rows(frame, ("m", "k")) & (frame["m"] * frame["k"] * 21 > 4e8)]
     elements = frame["m"] * frame["k"]
     common = {"elements": elements, "weight_copies": 1}
     kernels = (
-        {"kind": "pointwise", "name": "div", "dtype": "bfloat16", "output_dtype": "float32"},
+        {"kind": "pointwise", "name": "div", "dtype": "bfloat16", "output_dtype": "float32", "converts": 1},
         {"kind": "pointwise", "name": "clamp", "dtype": "float32"},
         {"kind": "copy", "dtype": "float32", "output_dtype": "float8_e4m3fn"},
         {"kind": "copy", "dtype": "float8_e4m3fn"},
@@ -204,5 +266,5 @@ def test_four_eager_kernels_of_pytorch_take_what_was_measured(chip, system):
 
     measured_s = frame["latency"].to_numpy() * 1e-3
     assert len(frame) > 100
-    assert np.abs(seconds(eager_chip(load_chip(chip))) / measured_s - 1).mean() < 0.03
+    assert np.abs(seconds(eager_chip(load_chip(chip))) / measured_s - 1).mean() < tolerance
     assert np.mean(seconds(load_chip(chip)) / measured_s - 1) < -0.15  # bytes alone are not what takes the time
