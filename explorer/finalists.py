@@ -12,7 +12,7 @@ from explorer.hardware import FloatArray, Hardware
 from explorer.power import Power, chip_power
 from explorer.sampling_unit import play_with_unit
 from explorer.workload import Workload
-from profiler.fusion import fuse
+from profiler.expert_layers import serving_view
 from profiler.op import KINDS
 from profiler.traces import Trace
 from roofline.chip import Chip, Energy
@@ -104,7 +104,7 @@ def replay(
     logits_per_s = float((hardware.sampler_lanes * hardware.cores * hardware.clock_hz)[0])
     for job in evaluator.jobs:
         workload = point_of(job, values)
-        played = play_with_unit(fuse(traces[job.name]), chip, logits_per_s=logits_per_s, mode=evaluator.mode)
+        played = play_with_unit(serving_view(traces[job.name]), chip, logits_per_s=logits_per_s, mode=evaluator.mode)
         yield Replay(
             design=number,
             job=job.name,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from explorer.errors import ExplorationError
 from explorer.evaluate import what_binds
 from explorer.step_traces import StepTrace, capture_step, step_kind
-from profiler.fusion import fuse
+from profiler.expert_layers import serving_view
 from roofline.chip import Chip
 from simulator import analytic
 from simulator.plans import plan_ops
@@ -104,7 +104,7 @@ class _Point:
 
     def on(self, chips: Sequence[Chip], step: StepTrace) -> list[LoadPoint]:
         """The step on every chip."""
-        view = fuse(step.trace)
+        view = serving_view(step.trace)
         plans = plan_ops(view.ops, chips)
         seconds = view.call_counts[:, None] * plans.duration_s
         memory_part, compute_part = ((seconds * bound).sum(axis=0) / seconds.sum(axis=0) for bound in what_binds(plans))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from explorer.errors import ExplorationError
-from profiler.fusion import fuse
+from profiler.expert_layers import serving_view
 from profiler.memory import memory_use
 from profiler.op import Op, Operand
 from profiler.traces import Trace
@@ -82,7 +82,7 @@ def workload_from_trace(
         quality: score of this operating point.
         quality_source: where that comes from.
         needed_bytes: memory that the run needs; None to find its peak in the trace, where that tells of storages.
-        fused: cost the view that a compiler would run, else every op as it was called.
+        fused: cost what a serving engine would run (`profiler.expert_layers.serving_view`), else every op as called.
         most_variants: representatives of kernels that differ in sizes alone.
 
     Raises:
@@ -92,7 +92,7 @@ def workload_from_trace(
         raise ExplorationError(f"workload {name or trace.name!r}: its trace holds no calls")
     if not units > 0:
         raise ExplorationError(f"workload {name or trace.name!r}: units must be > 0, got {units}")
-    view = fuse(trace) if fused else trace
+    view = serving_view(trace) if fused else trace
     counts = np.bincount(view.calls.op, minlength=len(view.ops)).astype(np.float64)
     sampling = np.array([samples(op) for op in view.ops], dtype=np.bool_)
     logits_bytes, logits, passes = _sampled(view.ops, counts)

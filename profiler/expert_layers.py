@@ -5,7 +5,7 @@ from dataclasses import replace
 from math import prod
 
 from profiler.errors import TraceError
-from profiler.fusion import join_calls
+from profiler.fusion import fuse, join_calls
 from profiler.op import Op, Operand, dtype_bits
 from profiler.traces import Trace
 
@@ -18,10 +18,10 @@ def merge_expert_layers(trace: Trace) -> Trace:
     It stands for what lies between the product that scores the experts and the sum over each token's experts: picking,
     sorting, gathering, the experts' products and that sum (vLLM's `fused_moe`, TensorRT-LLM's and FlashInfer's grouped
     products). FLOPs stay as they are; of the tensors in between none reaches memory. Traces without experts come back
-    as they are.
+    as they are, and so do layers that are not written as in `workloads.mixture_of_experts`.
 
     Raises:
-        TraceError: the trace holds no dataflow, is a fused view already, or has experts of another making.
+        TraceError: the trace holds no dataflow, or is a fused view already.
     """
     if trace.view == "fused":
         raise TraceError(f"trace {trace.name!r}: layers of experts are found in the eager view only")
@@ -52,6 +52,15 @@ def merge_expert_layers(trace: Trace) -> Trace:
     return replace(joined, view=trace.view, ops=tuple(ops))
 
 
+def serving_view(trace: Trace) -> Trace:
+    """The eager trace as serving engines run it: layers of experts as one kernel, all else as a compiler fuses it.
+
+    Raises:
+        TraceError: the trace holds no dataflow, or is a fused view already.
+    """
+    return fuse(merge_expert_layers(trace))
+
+
 def _spans(trace: Trace) -> list[tuple[int, int]]:
     """First call and end of each layer, in the order of the calls."""
     paths = [trace.modules[index] for index in trace.calls.module]
@@ -66,10 +75,7 @@ def _spans(trace: Trace) -> list[tuple[int, int]]:
             while call < len(paths) and (kinds[call] != "scatter" or paths[call] != layer):
                 call += 1
             if first <= (spans[-1][1] if spans else 0) or call == len(paths):
-                raise TraceError(
-                    f"trace {trace.name!r}: module {layer + _EXPERTS} has no product {layer + _SCORE} before it, or no "
-                    "sum behind it: it is no layer of experts of this project's networks"
-                )
+                return []  # no product that scores before it, or no sum behind it: another network's experts
             spans.append((first, call + 1))
         call += 1
     return spans

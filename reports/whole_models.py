@@ -15,8 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from profiler.capture import capture
-from profiler.expert_layers import merge_expert_layers
-from profiler.fusion import fuse
+from profiler.expert_layers import serving_view
 from profiler.traces import Trace
 from reports.arriving_prompts import median_prompt_tokens, prompt_steps
 from reports.whole_generations import predict_denoising, predict_denoising_text, predict_forward
@@ -182,7 +181,7 @@ def _decode_costs(
         model, batch=batch, context=context, options=options, state_dtype=state_dtype, routing=_ROUTING
     )
     trace = _capture(model, run)
-    parts = _split(fuse(merge_expert_layers(trace)), model, chip, "decode")
+    parts = _split(serving_view(trace), model, chip, "decode")
     if options is not None:
         parts["vocabulary"] += _split(trace, model, chip, "sample")["vocabulary"]
     return parts
@@ -192,7 +191,7 @@ def _decode_costs(
 def _prompt_costs(model: str, chip: str, length: int) -> dict[str, Cost]:
 
     program = resolve_program(f"{model}@forward", device="meta", seq_len=length)
-    return _split(fuse(merge_expert_layers(_capture(model, program.run))), model, chip)
+    return _split(serving_view(_capture(model, program.run)), model, chip)
 
 
 def _split(trace: Trace, model: str, chip: str, phase: str | None = None) -> dict[str, Cost]:

@@ -5,7 +5,7 @@ import pytest
 
 from explorer.errors import ExplorationError
 from explorer.workload import condense, workload_from_trace
-from profiler.op import Op, Operand
+from profiler.op import KINDS, Op, Operand
 from simulator import analytic
 from simulator.plans import plan_columns
 
@@ -25,6 +25,25 @@ def test_hundreds_of_lengths_become_a_few_with_the_same_time(build, shipped_chip
         whole_s = analytic.simulate(trace, chip).makespan_s
         seconds = float(plan_columns(workload.ops, [chip]).duration_s[:, 0] @ workload.counts)
         assert seconds == pytest.approx(whole_s, rel=0.005), chip.name
+
+
+def test_a_layer_of_experts_is_one_kernel_as_in_serving_engines():
+    torch = pytest.importorskip("torch", reason="a network is captured")
+    from tiny_networks import tiny_preset
+
+    from profiler.capture import capture
+    from workloads.architecture import Mixture
+    from workloads.backbones import build_backbone
+
+    model = build_backbone(tiny_preset(moe=Mixture(experts=8, top_k=2, expert_ffn=12), rope_theta=100.0), device="meta")
+    with torch.no_grad(), capture(name="tiny") as recording:
+        model(torch.zeros(1, 5, dtype=torch.int64, device="meta"))
+    serving, called = (workload_from_trace(recording.trace, fused=fused) for fused in (True, False))
+    is_layer = serving.ops.kind[:, 0] == KINDS.index("moe")
+    assert serving.counts[is_layer].sum() == 2  # of two layers
+    assert not (called.ops.kind == KINDS.index("moe")).any()
+    flops = [(each.ops.matrix_flops[:, 0] * each.counts).sum() for each in (serving, called)]
+    assert flops[0] == flops[1]
 
 
 def test_products_of_different_shapes_are_never_merged(build):
