@@ -163,7 +163,7 @@ def _at_most(rows: Sequence[Row], what: str) -> str:
     first, last = rows[0], rows[-1]
     return (
         f"{what} memory binds on {format_ratio(first['memory_designs'])} of the designs at batch "
-        f"{format_count(first['batch'])}, where latencies of many small kernels come first, and on "
+        f"{format_count(first['batch'])}, where latencies come first, and on "
         f"{format_ratio(last['memory_designs'])} at batch {format_count(last['batch'])}."
         if first["memory_designs"] < last["memory_designs"]
         else f"{what} memory binds on {format_ratio(first['memory_designs'])} of the designs at batch "
