@@ -76,7 +76,7 @@ def test_knobs_are_checked():
         gpu.fill({"coers": np.array([1])})
     with pytest.raises(ExplorationError, match="node must be text, got"):
         gpu.fill({"node": np.array([4])})
-    with pytest.raises(ExplorationError, match="unknown template 'gpv'; known: dataflow, gpu, systolic"):
+    with pytest.raises(ExplorationError, match=r"'gpv'; did you mean 'gpu'\? known: dataflow, gpu, systolic"):
         load_template("gpv")
     dead = dict(gpu.dead(gpu.fill({"matrix_macs": np.array([2048, 1001]), "compute_dies": np.array([1, 5])})))
     assert dead["matrix_macs is no multiple of matrix_units"].tolist() == [False, True]
