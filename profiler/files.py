@@ -20,7 +20,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     if _is_special(path):
         write(path)
         return
-    target = path.resolve() if path.is_symlink() else path
+    target = _behind_link(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as handle:
         temporary = Path(handle.name)
@@ -41,7 +41,7 @@ def check_writable(path: Path) -> None:
     """
     if _is_special(path):
         return
-    target = path.resolve() if path.is_symlink() else path
+    target = _behind_link(path)
     if target.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     folder = target.absolute().parent
@@ -49,6 +49,10 @@ def check_writable(path: Path) -> None:
         folder = folder.parent
     with tempfile.TemporaryFile(dir=folder):
         pass
+
+
+def _behind_link(path: Path) -> Path:
+    return path.resolve() if path.is_symlink() else path
 
 
 def _is_special(path: Path) -> bool:

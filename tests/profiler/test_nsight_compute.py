@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from command_line import refused
 from foreign_samples import ncu_bytes
 from programs import install_program
 from typer.testing import CliRunner
@@ -299,17 +300,10 @@ def test_command_line_counts_what_agrees_and_says_how_much(ncu, gpu, arguments, 
 def test_failure_is_one_line_and_exit_code_2_and_leaves_no_file(
     ncu, gpu, arguments, tmp_path, monkeypatch, capsys, plan, said
 ):
-    from reports import cli
-
     ncu(**plan)
-    monkeypatch.setattr(sys, "argv", ["roofscape", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1
-    assert lines[0].startswith("error: ")
-    assert said in lines[0]
+    line = refused(capsys, monkeypatch, *arguments)
+    assert line.startswith("error: ")
+    assert said in line
     assert not (tmp_path / "t.parquet").exists()
 
 

@@ -15,11 +15,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from command_line import refused
 from typer.testing import CliRunner
 
 from profiler.capture import capture, phase
 from profiler.storage import load_trace, save_trace
-from reports.cli import app, main
+from reports.cli import app
 from reports.commands.options import writable
 from reports.commands.report import labels
 
@@ -34,19 +35,6 @@ def trace_file(tmp_path):
 
 def run(*arguments):
     return CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
-
-
-def fails(capsys, monkeypatch, *arguments):
-    """Run as the installed command does; give the one line that it prints."""
-    monkeypatch.setattr(sys, "argv", ["roofscape", *map(str, arguments)])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert "Traceback" not in err
-    assert len(err.strip().splitlines()) == 1
-    return err
 
 
 def test_every_command_has_help_that_teaches():
@@ -154,7 +142,7 @@ def test_capture_prints_the_window(tmp_path, counting_script):
 
 
 def test_capture_refuses_to_time_what_does_not_run(capsys, monkeypatch):
-    err = fails(capsys, monkeypatch, "capture", "ar-100m@forward", "--device", "meta", "--repeats", 3)
+    err = refused(capsys, monkeypatch, "capture", "ar-100m@forward", "--device", "meta", "--repeats", 3)
     assert "nothing runs on meta" in err
 
 
@@ -163,7 +151,7 @@ def test_capture_refuses_to_time_what_does_not_run(capsys, monkeypatch):
     [(("--device", "cpu"), "attaches the kernels of a GPU"), (("--device", "cuda", "--no-timing"), "by time")],
 )
 def test_capture_refuses_kernels_where_there_can_be_none(capsys, monkeypatch, options, why):
-    assert why in fails(capsys, monkeypatch, "capture", "ar-100m@forward", "--kernels", *options)
+    assert why in refused(capsys, monkeypatch, "capture", "ar-100m@forward", "--kernels", *options)
 
 
 def test_roofline_prints_a_table_and_json(trace_file):
@@ -184,7 +172,7 @@ def test_simulate_plays_what_lies_between_kernels(trace_file, capsys, monkeypatc
     assert any("loaded ahead" in note for note in joined["notes"])
     assert twice["calls"] == 2 * plain["calls"]
     assert result("--streams", "2")["makespan_s"] <= plain["makespan_s"] * 1.001
-    line = fails(capsys, monkeypatch, "simulate", trace_file, "--persistent")
+    line = refused(capsys, monkeypatch, "simulate", trace_file, "--persistent")
     assert "add --engine event" in line
 
 
@@ -213,6 +201,7 @@ def test_report_is_written(trace_file, tmp_path):
 
 OWN_SAMPLER = '''"""Left to right, two masks at a time, without a cache."""
 import torch
+from command_line import refused
 from workloads.markers import phase
 from workloads.samplers.protocol import Generation, SamplerOptions
 
@@ -254,7 +243,7 @@ def test_own_sampler_is_compared_with_baselines_in_one_command(tmp_path):
 
 
 def test_contender_with_a_broken_option_is_explained(capsys, monkeypatch):
-    assert "KEY=VALUE" in fails(capsys, monkeypatch, "compare", "llada:steps", "--device", "meta")
+    assert "KEY=VALUE" in refused(capsys, monkeypatch, "compare", "llada:steps", "--device", "meta")
 
 
 def kineto(path, content):
@@ -276,22 +265,22 @@ def kineto(path, content):
 )
 def test_broken_profiler_files_give_one_line(content, tmp_path, capsys, monkeypatch):
     source = kineto(tmp_path / "broken.json.gz", content)
-    line = fails(capsys, monkeypatch, "import", "kineto", source, "-o", tmp_path / "t.parquet")
+    line = refused(capsys, monkeypatch, "import", "kineto", source, "-o", tmp_path / "t.parquet")
     assert "broken.json.gz" in line
     assert [path.name for path in tmp_path.iterdir()] == ["broken.json.gz"]
 
 
 def test_unknown_importer_lists_the_known(tmp_path, capsys, monkeypatch):
-    assert "kineto" in fails(capsys, monkeypatch, "import", "nothing", tmp_path / "x.json")
+    assert "kineto" in refused(capsys, monkeypatch, "import", "nothing", tmp_path / "x.json")
 
 
 def test_parquet_of_another_schema_gives_one_line(tmp_path, capsys, monkeypatch):
     pq.write_table(pa.table({"a": [1]}), tmp_path / "other.parquet")
-    assert "not a Roofscape trace" in fails(capsys, monkeypatch, "roofline", tmp_path / "other.parquet")
+    assert "not a Roofscape trace" in refused(capsys, monkeypatch, "roofline", tmp_path / "other.parquet")
 
 
 def test_unknown_chip_lists_the_known(trace_file, capsys, monkeypatch):
-    assert "h100-sxm" in fails(capsys, monkeypatch, "roofline", trace_file, "--chip", "h100")
+    assert "h100-sxm" in refused(capsys, monkeypatch, "roofline", trace_file, "--chip", "h100")
 
 
 @pytest.mark.parametrize(
@@ -311,17 +300,17 @@ def test_broken_chip_files_give_one_line(old, new, said, trace_file, tmp_path, c
     text = chip.read_text(encoding="utf-8")
     assert old in text
     chip.write_text(text.replace(old, new, 1), encoding="utf-8")
-    line = fails(capsys, monkeypatch, "simulate", trace_file, "--chip", chip)
+    line = refused(capsys, monkeypatch, "simulate", trace_file, "--chip", chip)
     assert "mine" in line
     assert said in line
 
 
 def test_unknown_program_lists_what_can_be_run(capsys, monkeypatch):
-    assert "llada-8b" in fails(capsys, monkeypatch, "capture", "no-such-model")
+    assert "llada-8b" in refused(capsys, monkeypatch, "capture", "no-such-model")
 
 
 def test_option_without_value_is_explained(capsys, monkeypatch):
-    assert "KEY=VALUE" in fails(capsys, monkeypatch, "capture", "ar-100m", "--option", "temperature")
+    assert "KEY=VALUE" in refused(capsys, monkeypatch, "capture", "ar-100m", "--option", "temperature")
 
 
 def test_names_of_a_trace_cannot_command_the_terminal(tmp_path):
@@ -367,12 +356,12 @@ def test_capture_says_what_was_generated(tmp_path):
 
 def test_output_that_cannot_be_written_is_refused_before_anything_runs(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("reports.program_capture.capture_program", lambda *_: pytest.fail("it ran"))
-    error = fails(capsys, monkeypatch, "capture", "diffusion-100m", "-o", tmp_path)
+    error = refused(capsys, monkeypatch, "capture", "diffusion-100m", "-o", tmp_path)
     assert "cannot write" in error
     assert "Is a directory" in error
     file = tmp_path / "file"
     file.write_text("no folder")
-    assert "Not a directory" in fails(capsys, monkeypatch, "pareto", "--csv", file / "points.csv")
+    assert "Not a directory" in refused(capsys, monkeypatch, "pareto", "--csv", file / "points.csv")
 
 
 _WRITTEN = ("output", "markdown", "csv", "picture", "plot", "constants", "store", "write_bands")

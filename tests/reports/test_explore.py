@@ -4,6 +4,7 @@ import json
 import sys
 
 import pytest
+from command_line import refused
 from typer.testing import CliRunner
 
 pytest.importorskip("torch", reason="workloads are captured")
@@ -101,18 +102,12 @@ def test_what_decides_over_the_whole_space_is_told(explored):
 
 
 def test_four_objectives_without_moocore_end_before_anything_runs(tmp_path, capsys, monkeypatch):
-    from reports.cli import main
-
     wanted = 'objectives = ["seconds_per_unit", "bill_usd", "area_mm2", "tdp_w"]'
     (tmp_path / "space.toml").write_text(SPACE.replace('objectives = ["seconds_per_unit", "bill_usd"]', wanted))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "moocore", None)  # an import of it then fails
-    monkeypatch.setattr("sys.argv", ["roofscape", "explore", "space.toml", "--processes", "1"])
-    with pytest.raises(SystemExit) as stopped:
-        main()
-    assert stopped.value.code == 2
-    errors = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
-    assert len(errors) == 1 and "4 objectives needs moocore: pip install 'roofscape[explore]'" in errors[0], errors
+    error = refused(capsys, monkeypatch, "explore", "space.toml", "--processes", "1")
+    assert "4 objectives needs moocore: pip install 'roofscape[explore]'" in error
     assert [path.name for path in tmp_path.iterdir()] == ["space.toml"]  # nothing captured, nothing stored
 
 
@@ -147,16 +142,10 @@ def test_sobol_and_search_find_designs_of_the_same_space(explored):
     ],
 )
 def test_nonsense_is_one_line_and_exit_code_2(tmp_path, capsys, monkeypatch, old, new, message):
-    from reports.cli import main
-
     (tmp_path / "space.toml").write_text(SPACE.replace(old, new))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["roofscape", "explore", "space.toml", "--processes", "1"])
-    with pytest.raises(SystemExit) as stopped:
-        main()
-    assert stopped.value.code == 2
-    errors = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
-    assert len(errors) == 1 and message in errors[0], errors
+    error = refused(capsys, monkeypatch, "explore", "space.toml", "--processes", "1")
+    assert message in error
     assert not (tmp_path / "out" / "explore.html").exists()
 
 
@@ -172,17 +161,11 @@ gen_length = 1
 def test_a_workload_that_fits_no_design_is_named_and_left_out_where_the_space_says_so(
     explored, tmp_path, capsys, monkeypatch
 ):
-    from reports.cli import main
-
     _, found = explored
     (tmp_path / "space.toml").write_text(SPACE + LARGE)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["roofscape", "explore", "space.toml", "--processes", "1"])
-    with pytest.raises(SystemExit) as stopped:
-        main()
-    assert stopped.value.code == 2
-    errors = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
-    assert len(errors) == 1 and "96 GB at most and do not hold large (141 GB)" in errors[0], errors
+    error = refused(capsys, monkeypatch, "explore", "space.toml", "--processes", "1")
+    assert "96 GB at most and do not hold large (141 GB)" in error
 
     (tmp_path / "space.toml").write_text(SPACE + LARGE + "weight = 0\n")
     without = run(tmp_path)

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from command_line import refused
 from typer.testing import CliRunner
 
 pytest.importorskip("torch", reason="workloads are captured")
@@ -101,15 +102,8 @@ def test_tables_are_printed(folder):
     ],
 )
 def test_nonsense_is_one_line_and_exit_code_2(folder, capsys, monkeypatch, arguments, message):
-    from reports.cli import main
-
     monkeypatch.chdir(folder)
-    monkeypatch.setattr("sys.argv", ["roofscape", *arguments, "-o", "none.html"])
-    with pytest.raises(SystemExit) as stopped:
-        main()
-    assert stopped.value.code == 2
-    errors = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
-    assert len(errors) == 1 and message in errors[0], errors
+    assert message in refused(capsys, monkeypatch, *arguments, "-o", "none.html")
     assert not (folder / "none.html").exists()
 
 

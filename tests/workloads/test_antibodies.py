@@ -2,14 +2,13 @@
 
 import json
 import math
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from command_line import refused
 
-from reports import cli
 from workloads.antibodies.chains import CHAINS, Chain, find_chain
 from workloads.antibodies.network import load_antibody_model, read_pickled_tensors
 from workloads.antibodies.recovery import Puzzle, measure_recovery, pseudo_log_likelihood
@@ -180,11 +179,7 @@ def test_absent_package_and_wrong_options_are_one_line(monkeypatch, capsys):
             resolve_program(spec)
     with pytest.raises(WorkloadError, match="takes no prompt_length"):
         resolve_program("antiberty", prompt_length=3)
-    monkeypatch.setattr(sys, "argv", ["roofscape", "recovery", "--chain", "nobody"])
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
-    assert stop.value.code == 2
-    assert "unknown antibody 'nobody'" in capsys.readouterr().err
+    assert "unknown antibody 'nobody'" in refused(capsys, monkeypatch, "recovery", "--chain", "nobody")
 
 
 def test_program_runs_the_same_each_time_and_on_meta(tmp_path, monkeypatch):

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from command_line import refused
 
-from reports import cli
 from workloads.checkpoint_config import rotary_frequencies
 from workloads.checkpoints import load_checkpoint, load_into
 from workloads.errors import WorkloadError
@@ -312,13 +312,7 @@ def test_command_line_says_one_line_and_ends_with_2(tmp_path, capsys, monkeypatc
         [f"gguf:{tmp_path / 'absent.gguf'}"],
         ["gguf:unheard-of"],
     ):
-        monkeypatch.setattr("sys.argv", ["roofscape", "capture", *arguments])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        printed = capsys.readouterr().err
-        assert stop.value.code == 2
-        assert printed.startswith("error:")
-        assert printed.count("\n") == 1
+        assert refused(capsys, monkeypatch, "capture", *arguments).startswith("error:")
 
 
 def test_absent_package_is_said_with_what_to_install(monkeypatch):
