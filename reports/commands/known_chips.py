@@ -9,7 +9,7 @@ import typer
 from reports.commands.options import AsJson, writable
 
 if TYPE_CHECKING:
-    from explorer.known import Comparison
+    from explorer.known import Comparison, Together
     from explorer.technology import Technology
 
 _TARGET = 0.15
@@ -52,7 +52,7 @@ def known_chips(
 
       roofscape known-chips h100-sxm
     """
-    from explorer.known import compare, known_chips
+    from explorer.known import compare, known_chips, together
     from explorer.technology import load_technology
     from reports.console import print_json, print_line
     from reports.markdown import write_markdown
@@ -63,14 +63,17 @@ def known_chips(
         return
     comparisons = compare(figures)
     names = [str(name) for name in known_chips().name]
-    rows = [_cells(name, row, comparisons) for row, name in enumerate(names)]
+    all_three = together(comparisons, _TARGET)
+    rows = [[*_cells(name, row, comparisons), _verdict(row, all_three)] for row, name in enumerate(names)]
+    counts = _counts(all_three)
     if markdown is not None:
-        write_markdown(HEADINGS, rows, markdown, _sentence(_together(comparisons)))
+        write_markdown(HEADINGS, rows, markdown, _sentence(counts))
     if as_json:
         summary = [_summary(each) for each in comparisons]
-        print_json({"chips": _records(names, comparisons), "summary": summary, "together": _together(comparisons)})
+        print_json({"chips": _records(names, comparisons), "summary": summary, "together": counts})
         return
     _print(rows, comparisons)
+    print_line(_sentence(counts))
     if markdown is not None:
         print_line(f"wrote {markdown}")
 
@@ -91,24 +94,21 @@ def _cells(name: str, row: int, comparisons: "tuple[Comparison, ...]") -> list[s
         if each.figure != "power_at_datasheet_clock_w":
             cells.append(_number(each.published[row]))
         cells += [_number(each.predicted[row]), _percent(each.error_ratio[row])]
-    return [*cells, _verdict(row, comparisons)]
+    return cells
 
 
-def _verdict(row: int, comparisons: "tuple[Comparison, ...]") -> str:
+def _verdict(row: int, found: "Together") -> str:
     """Whether area, TDP and cost of a chip are all within the target; empty where one is not published."""
-    from explorer.known import together
-
-    found = together(comparisons, _TARGET)
     return ("yes" if found.within[row] else "no") if found.published[row] else ""
 
 
-def _together(comparisons: "tuple[Comparison, ...]") -> dict[str, int]:
+def _counts(found: "Together") -> dict[str, int]:
     """Boards and dies of which all three were published, and of these those within the target in all three."""
     import numpy as np
 
-    from explorer.known import published, together
+    from explorer.known import published
 
-    found, dies = together(comparisons, _TARGET), np.array(published().dies)
+    dies = np.array(published().dies)
     return {
         "published": int(found.published.sum()),
         "published_dies": len(set(dies[found.published])),
@@ -162,7 +162,7 @@ def _sentence(found: dict[str, int]) -> str:
 
 
 def _print(rows: list[list[str]], comparisons: "tuple[Comparison, ...]") -> None:
-    from reports.console import print_line, print_table
+    from reports.console import print_table
 
     print_table("Known chips: published, predicted (model) and error", _NARROW, rows)
     summaries = [_summary(each) for each in comparisons]
@@ -179,7 +179,6 @@ def _print(rows: list[list[str]], comparisons: "tuple[Comparison, ...]") -> None
             for each in summaries
         ],
     )
-    print_line(_sentence(_together(comparisons)))
 
 
 def _one(name: str, technology: "Technology", as_json: bool) -> None:
