@@ -4,7 +4,7 @@
 
 Of TensorRT-LLM's bfloat16 rows that ran untuned, the measured time over the time predicted for the same layer tuned;
 of vLLM's float8 rows, to which nothing was fitted, the mean error with the mark and without; of tuned rows, those that
-no rule explains. Needs `roofscape[silicon]`; docs/simulator.md says what the mark means.
+no rule explains. Needs `roofscape[silicon]`; docs/kernels/experts.md says what the mark means.
 """
 
 from dataclasses import replace

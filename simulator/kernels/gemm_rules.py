@@ -1,7 +1,8 @@
 """Rules by which a measured library leaves tiles and splits out, or runs slow kernels, where a chip file says so.
 
-Without them the fastest candidate counts. They were read off measured products (docs/simulator.md) and stand for a
-library's choice on a chip, not for the chip; where a rule has no bound of K of its own, none beyond 8,192 was seen.
+Without them the fastest candidate counts. They were read off measured products (docs/kernels/products.md) and stand
+for a library's choice on a chip, not for the chip; where a rule has no bound of K of its own, none beyond 8,192 was
+seen.
 """
 
 import numpy as np

@@ -242,7 +242,7 @@ def test_ring_all_reduce_takes_its_closed_form(build):
 def test_four_times_the_size_never_takes_less_time(build, shipped_chips, kind):
     small = [build.any_op(kind, n, n, 64) for n in (16, 64, 256, 1024)]
     large = [build.any_op(kind, 4 * n, 4 * n, 64) for n in (16, 64, 256, 1024)]
-    # Small products of a measured library may take longer than larger ones (docs/simulator.md): its rule is left out.
+    # Small products of a library may take longer than larger ones (docs/kernels/products.md): its rule is left out.
     chips = [
         replace(chip, calibration=tuple(entry for entry in chip.calibration if "slice_below_macs" not in entry[0]))
         for chip in shipped_chips()
