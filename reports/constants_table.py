@@ -40,6 +40,7 @@ _UNFITTED = {
     "wide_block_flops_per_clock": "of a block alone on its core, of attention with heads of more than 256",
     "wide_core_flops_per_clock": "of a core full of them",
     "mask_ratio": "time of attention that is given a mask as a tensor, over that of flash kernels",
+    "pair_clocks": "a core's time for a pair of positions in a chunk of Mamba-2, between two products",
     "layout_efficiency": "part of main memory's bandwidth while a convolution's tensors are laid out anew",
     "bias_efficiency": "the same while its bias is added",
     "sector_efficiency": "part of the last cache's bandwidth for elements that lie apart, a sector each",

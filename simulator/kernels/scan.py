@@ -57,8 +57,8 @@ def _chunked(ops: OpColumns, chips: ChipColumns) -> PlanColumns:
     traffic[0] = ops.moved_bytes * np.where(ops.size("weight_copies") > 0, missed, 1.0) + between * missed
     core_s, matrix_s = zero, zero
     for phase in phases:
-        products_s, waits_s = _phase_s(phase, ops, chips)
-        core_s, matrix_s = core_s + np.maximum(products_s, waits_s), matrix_s + products_s
+        products_s, pairs_s, waits_s = _phase_s(phase, ops, chips)
+        core_s, matrix_s = core_s + np.maximum(products_s + pairs_s, waits_s), matrix_s + products_s
     kernels = np.add.reduce([phase.blocks > 0 for phase in phases], dtype=np.float64)
     return PlanColumns(
         **_counts(zero, chips, blocks=np.maximum.reduce([p.blocks for p in phases]) + zero, tile=ops.size("chunk")),
@@ -79,15 +79,17 @@ def _chunked(ops: OpColumns, chips: ChipColumns) -> PlanColumns:
     )
 
 
-def _phase_s(phase: Phase, ops: OpColumns, chips: ChipColumns) -> tuple[FloatArray, FloatArray]:
-    """Seconds of one kernel's products on the busiest core, and of its chunks one after another, [O, C] each."""
+def _phase_s(phase: Phase, ops: OpColumns, chips: ChipColumns) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Seconds of one kernel's products and pairs on the busiest core, and of chunks one after another, [O, C] each."""
     macs = chips.macs[ops.dtype[:, 0]]
     efficiency = np.minimum(1.0, chips.constant("matrix_efficiency", _SCOPE, default=chips.matrix_efficiency))
     share = np.ceil(phase.blocks / chips.cores) / np.maximum(phase.blocks, 1.0)
     products_s = share * phase.flops / (2.0 * efficiency * macs * chips.clock_hz)
+    # Each pair is decayed by an exponential of its own and made 16 bits again, after one product and before the next.
+    pairs_s = share * phase.pairs * chips.constant("pair_clocks", _SCOPE, default=0.0) / chips.clock_hz
     waits_s = phase.product_steps * chips.constant("chunk_s", _SCOPE, default=0.0)
     loads_s = phase.load_steps * chips.level_latency_s[0]
-    return products_s, np.maximum(waits_s, loads_s)
+    return products_s, pairs_s, np.maximum(waits_s, loads_s)
 
 
 def _along_rows(ops: OpColumns, chips: ChipColumns) -> PlanColumns:

@@ -9,7 +9,7 @@ Letters: T positions times heads, of all sequences; U positions times groups; Q 
 head; N state.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -27,6 +27,7 @@ class Phase:
     Attributes:
         moved_bytes: read and written, what lies between two of the kernels included.
         flops: on the matrix units, whole tiles.
+        pairs: of positions in a chunk, whose products are decayed one by one between two products of matrices.
         blocks: independent pieces of work.
         product_steps: chunks that follow one another with matrix products in each.
         load_steps: chunks that follow one another with a load in each.
@@ -34,9 +35,13 @@ class Phase:
 
     moved_bytes: FloatArray
     flops: FloatArray
+    pairs: FloatArray
     blocks: FloatArray
     product_steps: FloatArray
     load_steps: FloatArray
+
+
+_COLUMNS = tuple(column.name for column in fields(Phase))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -86,12 +91,7 @@ def chunked_phases(ops: OpColumns) -> list[Phase]:
     nothing = _phase(sizes, moved=0.0 * sizes.by_head, flops=0.0 * sizes.by_head, blocks=0.0 * sizes.by_head)
     dual, delta = ([*kind, *[nothing] * (count - len(kind))] for kind in kinds)
     return [
-        Phase(
-            **{
-                name: np.where(is_delta, getattr(second, name), getattr(first, name))
-                for name in ("moved_bytes", "flops", "blocks", "product_steps", "load_steps")
-            }
-        )
+        Phase(**{name: np.where(is_delta, getattr(second, name), getattr(first, name)) for name in _COLUMNS})
         for first, second in zip(dual, delta, strict=True)
     ]
 
@@ -102,6 +102,7 @@ def _phase(
     moved: FloatArray,
     flops: FloatArray,
     blocks: FloatArray,
+    pairs: FloatArray | None = None,
     product_steps: FloatArray | None = None,
     load_steps: FloatArray | None = None,
 ) -> Phase:
@@ -109,6 +110,7 @@ def _phase(
     return Phase(
         moved_bytes=moved + none,
         flops=flops + none,
+        pairs=none if pairs is None else pairs + none,
         blocks=blocks + none,
         product_steps=none if product_steps is None else product_steps + none,
         load_steps=none if load_steps is None else load_steps + none,
@@ -150,6 +152,7 @@ def _dual_form(s: _Sizes) -> list[Phase]:
             s,
             moved=(2.0 * e * s.width + 8.0) * s.by_head + (4.0 * s.length + e * s.state) * s.by_group + e * states,
             flops=2.0 * s.width * (chunk_heads * visible + padded * s.state),
+            pairs=chunk_heads * visible,
             blocks=chunk_heads * tiles,
         ),
     ]
