@@ -4,7 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint types contracts fast bench validate samplers-table scenario-tables whole-models known-chips constants study clean
+PAGES := $(BIN)/python -m reports.page_blocks docs
+
+.PHONY: demo test lint types contracts fast bench validate samplers-table scenario-tables whole-models known-chips constants \
+  eager-profile pages study clean
 
 demo: $(VENV)/.demo
 	$(BIN)/roofscape demo
@@ -26,9 +29,18 @@ types: $(VENV)/.dev
 contracts: $(VENV)/.dev
 	$(BIN)/lint-imports
 
-# The errors of docs/tables/validation.md and the bands that predictions carry, from measured tables.
+# Errors of kernel models in docs/tables, from measured tables, and the bands that predictions carry.
 validate: $(VENV)/.silicon
-	$(BIN)/roofscape validate --markdown docs/tables/validation.md --write-bands simulator/bands.json
+	$(BIN)/roofscape validate --markdown docs/tables/validation.md --classes docs/tables/size_classes.md \
+	  --write-bands simulator/bands.json
+	$(BIN)/python benchmarks/gpu_ranking.py docs/tables/gpu_ranking.md
+	$(BIN)/python benchmarks/untuned_experts.py docs/tables/untuned_experts.md
+	$(BIN)/python benchmarks/moved_constants.py docs/tables/moved_constants.md
+	$(PAGES)
+
+# The generated blocks of all pages, from the tables of docs/tables as they are; every target that makes tables does it.
+pages: $(VENV)/.demo
+	$(PAGES)
 
 # The tables of docs/scenarios.md; about five minutes of CPU time.
 scenario-tables: $(VENV)/.dev
@@ -74,14 +86,22 @@ samplers-table: $(VENV)/.demo
 # The table of docs/whole-models.md: captured on meta, simulated, beside what others measured.
 whole-models: $(VENV)/.demo
 	$(BIN)/roofscape validate-models --markdown docs/tables/whole_models.md
+	$(PAGES)
 
 # The table of docs/area-power-cost.md: area, power and cost of real chips, published and predicted.
 known-chips: $(VENV)/.demo
 	$(BIN)/roofscape known-chips --markdown docs/tables/known_chips.md
+	$(PAGES)
 
 # Every calibration constant of the shipped chips, with its meaning and source.
 constants: $(VENV)/.demo
 	$(BIN)/roofscape chips --constants docs/tables/constants.md
+	$(PAGES)
+
+# One measured forward by kind of kernel; PROFILE is the file that docs/whole-models.md names.
+eager-profile: $(VENV)/.demo
+	$(BIN)/python benchmarks/eager_profile.py $(PROFILE) docs/tables/eager_profile.md
+	$(PAGES)
 
 clean:
 	rm -rf $(VENV) out build dist *.egg-info

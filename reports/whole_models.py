@@ -112,10 +112,21 @@ def _detail(one: MeasuredModel) -> str:
 
 
 def summarize_errors(frame: pd.DataFrame) -> pd.DataFrame:
-    """Mean absolute error of each model, program, task and chip, in percent, beside what must be reached."""
-    errors = frame.assign(time=frame["time_error_percent"].abs(), joules=frame["joules_error_percent"].abs())
+    """Mean absolute error of each model, program, task and chip, in percent, beside what must be reached.
+
+    Also the mean signed error of its times (+: too slow) and the mean absolute error of its power.
+    """
+    errors = frame.assign(
+        time=frame["time_error_percent"].abs(),
+        joules=frame["joules_error_percent"].abs(),
+        power=frame["power_error_percent"].abs(),
+    )
     table = errors.groupby(["model", "program", "task", "chip"], sort=False).agg(
-        rows=("batch", "size"), time_mape_percent=("time", "mean"), joules_mape_percent=("joules", "mean")
+        rows=("batch", "size"),
+        time_mape_percent=("time", "mean"),
+        time_bias_percent=("time_error_percent", "mean"),
+        joules_mape_percent=("joules", "mean"),
+        power_mape_percent=("power", "mean"),
     )
     table = table.reset_index()
     wider = np.array([_is_wider(model, program) for model, program in zip(table.model, table.program, strict=True)])

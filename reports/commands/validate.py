@@ -28,6 +28,10 @@ def validate(
         Path | None, typer.Option("--output", "-o", callback=writable, help="Write an HTML report with pictures.")
     ] = None,
     markdown: Annotated[Path | None, typer.Option(callback=writable, help="Also write the table as Markdown.")] = None,
+    classes: Annotated[
+        Path | None,
+        typer.Option(callback=writable, help="Also write the errors by size class of fitted tables as Markdown."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Hold the kernel models against measured kernels that no fit has seen, and say how far off they are.
@@ -68,11 +72,16 @@ def validate(
         from reports.markdown import write_markdown
 
         write_markdown(HEADINGS, [cells(row) for _, row in scores.iterrows()], markdown)
+    if classes is not None:
+        from reports.markdown import write_markdown
+
+        fitted = validation.scores_frame([run for run in runs if run.is_fitted], by_class=True)
+        write_markdown(HEADINGS[:-2], [cells(row)[:-2] for _, row in fitted.iterrows()], classes)
     if as_json:
         print_json(scores.to_dict("records"))
         return
     _print(scores)
-    for written in filter(None, (write_bands, output, markdown)):
+    for written in filter(None, (write_bands, output, markdown, classes)):
         print_line(f"wrote {written}")
 
 

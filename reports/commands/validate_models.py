@@ -22,6 +22,10 @@ _TITLES = {
     "text_step": "denoise text, J/step",
     "forward": "eager forward, J/step",
 }
+SUMMARY_HEADINGS = (
+    *("model", "step", "chip", "rows", "time, mean % off", "must reach", "bias %"),
+    *("joules, mean % off", "must reach", "power, mean % off"),
+)
 
 
 def validate_models(
@@ -38,7 +42,7 @@ def validate_models(
     """
     from reports.console import print_json, print_line, progress, remark
     from reports.errors import ReportError
-    from reports.markdown import write_markdown
+    from reports.markdown import markdown_table, write_markdown
     from reports.whole_model_figures import read_measured_models
     from reports.whole_models import predict_models, summarize_errors
 
@@ -50,10 +54,17 @@ def validate_models(
         frame = predict_models(tuple(one for one in measured if model in ("", one.model)))
     summary = summarize_errors(frame)
     if markdown is not None:
-        write_markdown(HEADINGS, [_cells(row) for _, row in frame.iterrows()], markdown)
+        means_table = markdown_table(
+            SUMMARY_HEADINGS,
+            [_summary_cells(row) for _, row in summary.iterrows()],
+            [False] * 3 + [True] * (len(SUMMARY_HEADINGS) - 3),
+        )
+        below = "Mean absolute errors of each model, and the mean signed error of its times (+: too slow):\n\n"
+        rows = [_cells(row) for _, row in frame.iterrows()]
+        write_markdown(HEADINGS, rows, markdown, below=below + means_table.rstrip("\n"))
     if as_json:
-        rows, means = (table.astype(object).where(table.notna(), None) for table in (frame, summary))
-        print_json({"rows": rows.to_dict("records"), "summary": means.to_dict("records")})
+        each, means = (table.astype(object).where(table.notna(), None) for table in (frame, summary))
+        print_json({"rows": each.to_dict("records"), "summary": means.to_dict("records")})
         return
     _print(frame, summary)
     for source in dict.fromkeys(frame["source"]):
@@ -87,6 +98,19 @@ def _cells(row: "pd.Series[float]") -> list[str]:
     ]
 
 
+def _summary_cells(row: "pd.Series[float]") -> list[str]:
+    def tenths(name: str, sign: str = "") -> str:
+        return f"{row[name]:{sign}.1f}" if isfinite(row[name]) else ""
+
+    return [
+        str(row["model"]),
+        _TITLES[str(row["program"])].partition(",")[0] + (f": {row['task']}" if row["task"] else ""),
+        *(str(row["chip"]), str(row["rows"])),
+        *(tenths("time_mape_percent"), _number(row["time_target_percent"], 3), tenths("time_bias_percent", "+")),
+        *(tenths("joules_mape_percent"), _number(row["joules_target_percent"], 3), tenths("power_mape_percent")),
+    ]
+
+
 def _print(frame: "pd.DataFrame", summary: "pd.DataFrame") -> None:
     from reports.console import print_table
 
@@ -94,19 +118,7 @@ def _print(frame: "pd.DataFrame", summary: "pd.DataFrame") -> None:
     print_table(title, HEADINGS, [_cells(row) for _, row in frame.iterrows()], left=3)
     print_table(
         "mean absolute error in percent",
-        ("model", "step", "chip", "rows", "time", "must reach", "joules", "must reach"),
-        [
-            (
-                str(row["model"]),
-                _TITLES[str(row["program"])].partition(",")[0] + (f": {row['task']}" if row["task"] else ""),
-                str(row["chip"]),
-                str(row["rows"]),
-                f"{row['time_mape_percent']:.1f}",
-                f"{row['time_target_percent']:.0f}",
-                _number(row["joules_mape_percent"], 3),
-                _number(row["joules_target_percent"], 3),
-            )
-            for _, row in summary.iterrows()
-        ],
+        SUMMARY_HEADINGS,
+        [_summary_cells(row) for _, row in summary.iterrows()],
         left=3,
     )

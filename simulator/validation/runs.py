@@ -15,7 +15,7 @@ from simulator.op_columns import FloatArray
 from simulator.validation.bands_from_tables import moved_bands, own_bands
 from simulator.validation.baselines import datasheet_roofline_s, fitted_roofline_s
 from simulator.validation.families import family
-from simulator.validation.scores import predict_s, score, scores_by_class
+from simulator.validation.scores import predict_s, score, score_few_rows, scores_by_class
 from simulator.validation.silicon import SYSTEMS, TABLES, silicon_backends, silicon_table, table_kind
 from simulator.validation.tables import MeasuredTable, read_table
 
@@ -127,7 +127,9 @@ def scores_frame(runs: Sequence[Run], *, by_class: bool = False) -> pd.DataFrame
     for run in runs:
         held = run.held_out()
         table, predicted_s = held.table, held.predicted_s
-        scores = scores_by_class(table, predicted_s) if by_class else [score(table, predicted_s)]
+        scores = [score(table, predicted_s)]
+        if by_class:
+            scores = [*scores_by_class(table, predicted_s), *score_few_rows(table, predicted_s)]
         sheet = score(table, datasheet_roofline_s(table, run.chip)).mape_percent
         fitted_s = fitted_roofline_s(run.table, run.chip)[run.table.held_out]
         simple = score(table, fitted_s).mape_percent

@@ -1,6 +1,6 @@
 """How far predictions are from measured kernels: absolute percentage errors and bias, over all and by size class."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from simulator.plans import plan_columns
 from simulator.size_classes import in_order
 from simulator.validation.tables import MeasuredTable
 
+FEW_ROWS = 512  # of matrix products: decoding in batches and block diffusion have no more
 _CHUNK_ROWS = 20_000  # keeps the candidates of one evaluation in memory
 
 
@@ -61,6 +62,14 @@ def score(table: MeasuredTable, predicted_s: FloatArray, *, size_class: str = "a
         p90_percent=float(np.percentile(size, 90)) if len(size) else np.nan,
         bias_percent=float(error.mean()) if len(size) else np.nan,
     )
+
+
+def score_few_rows(table: MeasuredTable, predicted_s: FloatArray) -> list[Score]:
+    """Errors of matrix products of few rows together, `m <=512`; none for other families or where there are none."""
+    few = np.flatnonzero(table.ops.size("m")[:, 0] <= FEW_ROWS)
+    if table.op != "gemm" or not len(few):
+        return []
+    return [replace(score(table.take(few), predicted_s[few]), size_class=f"m <={FEW_ROWS}")]
 
 
 def scores_by_class(table: MeasuredTable, predicted_s: FloatArray) -> list[Score]:

@@ -6,7 +6,7 @@ import pytest
 
 from simulator.kernels.constants import Constant
 from simulator.validation import fitting
-from simulator.validation.scores import predict_s, score, scores_by_class
+from simulator.validation.scores import predict_s, score, score_few_rows, scores_by_class
 from simulator.validation.tables import measured_table
 
 CONSTANTS = (
@@ -73,3 +73,19 @@ def test_errors_are_those_worked_out_by_hand(build):
     assert (small.size_class, small.rows, small.mape_percent) == ("m 1-16", 3, pytest.approx(20.0))
     assert (large.size_class, large.rows, large.p90_percent) == ("m 65-256", 1, pytest.approx(100.0))
     assert score(table, predict_s(table, build.chip())).rows == 4
+
+
+def test_products_of_few_rows_have_an_error_of_their_own(build):
+    frame = pd.DataFrame({"kind": "gemm", "dtype": "bfloat16", "m": [8, 512, 513], "n": [1, 2, 3], "k": 64})
+    frame["measured_s"] = [1.0, 2.0, 4.0]
+    table = measured_table(
+        frame, chip=build.chip(), op="gemm", dtype="bfloat16", backend="hand", keys=("n",), source="hand"
+    )
+    (few,) = score_few_rows(table, np.array([1.1, 1.4, 9.0]))  # +10 and -30 percent; 513 rows are not few
+    assert (few.size_class, few.rows, few.mape_percent, few.bias_percent) == (
+        "m <=512",
+        2,
+        pytest.approx(20.0),
+        pytest.approx(-10.0),
+    )
+    assert score_few_rows(table.take(np.array([2])), np.array([9.0])) == []

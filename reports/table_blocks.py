@@ -1,0 +1,131 @@
+"""What pages show of the tables in docs/tables: errors of kernels, errors of whole models, chips."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from reports.errors import ReportError
+from reports.markdown import markdown_table
+
+_CHIPS = {
+    "h100-sxm": "H100",
+    "h200-sxm": "H200",
+    "b200-sxm": "B200",
+    "a100-sxm-80gb": "A100",
+    "l40s": "L40S",
+}
+_KERNELS = {
+    "gemm": "matrix products",
+    "attention_prefill": "attention, causal prefill",
+    "attention_bidirectional": "attention, bidirectional",
+    "attention_decode": "attention, decoding",
+    "moe": "layers of experts",
+    "mamba2": "causal convolution of Mamba-2",
+    "delta_rule": "scan of the gated delta rule",
+    "elementwise": "scaling to 8 bits",
+    "row_scale": "scaling by each row's largest",
+    "topk": "top-k",
+    "all_reduce": "all-reduce",
+    "alltoall": "all-to-all",
+}
+_TYPES = {"bfloat16": "", "float32": "", "float8_e4m3fn": ", float8"}
+
+# Errors in the table of known chips, by column; of cost the bill's where one was published, else the price's.
+_CHIP_ERRORS = {"area": (3,), "TDP": (6,), "cost": (11, 14)}
+_NEAR_PERCENT = 15.0
+
+Row = dict[str, str]
+
+
+def read_tables(path: Path) -> list[list[Row]]:
+    """The tables of a Markdown file, each a list of rows by heading.
+
+    Raises:
+        ReportError: there is no such file.
+    """
+    return [
+        [dict(zip(headings, row, strict=True)) for row in rows]
+        for headings, _, *rows in (list(map(_cells, lines)) for lines in _table_lines(path))
+    ]
+
+
+def last_table(name: str) -> Callable[[Path], str]:
+    """A builder of the block that shows the last table of a file as it stands."""
+
+    def build(tables: Path) -> str:
+        return "\n".join(_table_lines(tables / name)[-1])
+
+    return build
+
+
+def _table_lines(path: Path) -> list[list[str]]:
+    if not path.is_file():
+        raise ReportError(f"no table {path}")
+    found: list[list[str]] = [[]]
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.startswith("|"):
+            found[-1].append(line)
+        elif found[-1]:
+            found.append([])
+    return [lines for lines in found if lines]
+
+
+def _cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip().removeprefix("|").removesuffix("|").split("|")]
+
+
+def errors(tables: Path) -> str:
+    """Mean error of each family of kernels on each chip, on the backend its constants were fitted to; baselines."""
+    rows = [row for row in read_tables(tables / "validation.md")[0] if row["backend"].endswith("(fitted)")]
+    kinds = list(dict.fromkeys((row["op"], row["dtype"]) for row in rows))
+    lines = []
+    for op, dtype in sorted(kinds, key=lambda kind: _place(kind[0])):
+        chosen = [row for row in rows if (row["op"], row["dtype"]) == (op, dtype)]
+        mean = {row["chip"]: row["mean %"] for row in chosen}
+        spans = [_span(row[f"{kind} roofline %"] for row in chosen) for kind in ("datasheet", "fitted")]
+        lines.append(
+            [_KERNELS.get(op, op) + _TYPES.get(dtype, f", {dtype}"), *(mean.get(chip, "") for chip in _CHIPS), *spans]
+        )
+    headings = ["kernels", *_CHIPS.values(), "datasheet roofline", "fitted roofline"]
+    return markdown_table(headings, lines, [False, *[True] * (len(headings) - 1)])
+
+
+def few_rows(tables: Path) -> str:
+    """Mean error of bfloat16 products by rows, on each chip."""
+    rows = [
+        row for row in read_tables(tables / "size_classes.md")[0] if row["op"] == "gemm" and row["dtype"] == "bfloat16"
+    ]
+    classes = list(dict.fromkeys(row["size class"] for row in rows if row["size class"] != "all"))
+    classes = [each for each in classes if "<=" not in each] + [each for each in classes if "<=" in each] + ["all"]
+    mean = {(row["chip"], row["size class"]): row["mean %"] for row in rows}
+    lines = [[_class_title(each), *(mean.get((chip, each), "") for chip in _CHIPS)] for each in classes]
+    return markdown_table(["rows", *_CHIPS.values()], lines, [False, *[True] * len(_CHIPS)])
+
+
+def known_chips(tables: Path) -> str:
+    """Of area, TDP and cost: the boards that are within 15 %, and how far off every other is."""
+    boards = [_cells(line) for line in _table_lines(tables / "known_chips.md")[0][2:]]
+    lines = []
+    for title, columns in _CHIP_ERRORS.items():
+        errors = {board[0]: next((board[each] for each in columns if board[each]), "") for board in boards}
+        known = {name: float(error) for name, error in errors.items() if error}
+        off = sorted((name for name in known if abs(known[name]) > _NEAR_PERCENT), key=lambda name: known[name])
+        text = ", ".join(f"{name} {known[name]:+.0f}" for name in off)
+        lines.append([title, str(len(known)), str(len(known) - len(off)), text])
+    headings = ["what", "boards", "within 15 %", "the others, error in %"]
+    return markdown_table(headings, lines, [False, True, True, False])
+
+
+def _place(op: str) -> int:
+    """Where a family stands in the summary; one that it does not know comes last."""
+    return list(_KERNELS).index(op) if op in _KERNELS else len(_KERNELS)
+
+
+def _class_title(name: str) -> str:
+    return name.removeprefix("m ").replace("-", " to ").replace(">=", "from ").replace("<=", "up to ")
+
+
+def _span(values: Iterable[str]) -> str:
+    """The least and the greatest of some percentages, rounded to whole ones."""
+    known = [float(value) for value in values if value]
+    low, high = (f"{each:.0f}" for each in (min(known), max(known)))
+    return low if low == high else f"{low} to {high}"
