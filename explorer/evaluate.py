@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -12,7 +13,8 @@ from explorer.workload import Workload
 from simulator.energy import softmax_flops
 from simulator.op_columns import DTYPES, BoolArray, OpColumns
 from simulator.plans import PlanTable, plan_table
-from simulator.timeline import Mode
+
+Mode = Literal["graph", "eager"]  # sums over kernels know no order of calls, so no pieces of a graph
 
 # Designs that are planned at once: enough for NumPy, few enough that [kernels, designs] arrays stay in cache.
 _BLOCK_DESIGNS = 256

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from explorer.cost import Cost
 from explorer.errors import ExplorationError
-from explorer.evaluate import Costs, run_costs
+from explorer.evaluate import Costs, Mode, run_costs
 from explorer.hardware import FloatArray, Hardware, take_columns
 from explorer.objectives import COSTS_PER_UNIT, PER_UNIT, Goals, geometric_mean
 from explorer.package import package_of
@@ -18,7 +18,6 @@ from explorer.technology import Technology
 from explorer.templates.template import Template
 from explorer.workload import Workload
 from roofline.chipfile import load_chip
-from simulator.timeline import Mode
 
 Columns = dict[str, NDArray[Any]]
 _OF_HARDWARE = ("peak_flops_per_s", "dram_bytes_per_s", "dram_bytes")

@@ -10,12 +10,13 @@ from profiler.op import Op
 from profiler.traces import Calls, Trace
 from roofline.chip import Chip
 from simulator import event
+from simulator.host import Mode
 from simulator.op_columns import FloatArray, IntArray
 from simulator.plans import PlanTable
 from simulator.result import SimulationResult
 from simulator.stages import PlanColumns
 from simulator.stream_dependencies import cross_stream_dependencies
-from simulator.timeline import Mode, prepare
+from simulator.timeline import prepare
 
 _COLUMNS = ("phase", "step", "module", "stream", "start_s", "duration_s", "energy_j")
 _ONES = ("tile_m", "tile_n", "tiles", "waves", "split", "stages")

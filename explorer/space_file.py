@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from explorer.errors import ExplorationError
+from explorer.evaluate import Mode
 from explorer.objectives import Goals
 from explorer.parameters import Parameter, ParameterSpace
 from explorer.templates.template import Knob, Template, load_template
 from roofline.errors import ChipError
-from simulator.timeline import Mode
 from workloads.hints import known_names
 
 SCHEMA_VERSION = 1

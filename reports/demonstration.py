@@ -14,7 +14,7 @@ from reports.formatting import format_seconds
 from reports.subject import Paradigm, Subject
 from roofline.chip import Chip
 from simulator import analytic, event
-from simulator.timeline import Mode
+from simulator.host import Mode
 from workloads.programs import resolve_program
 from workloads.samplers.protocol import Generation
 

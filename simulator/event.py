@@ -8,13 +8,14 @@ from profiler.traces import Trace
 from roofline.chip import Chip
 from simulator.errors import SimulationError
 from simulator.handover import Handover
-from simulator.kernel_process import PS_PER_S, kernel_work, to_ps
+from simulator.host import Mode
+from simulator.kernel_process import PS_PER_S, kernel_work
 from simulator.placement import repeat, spread
-from simulator.playback import Playback
+from simulator.playback import Playback, issue_in_ps
 from simulator.policy import PLAIN, Policy
 from simulator.result import SimulationResult
 from simulator.stream_dependencies import cross_stream_dependencies
-from simulator.timeline import Mode, Setting, build_result, prepare
+from simulator.timeline import Setting, build_result, prepare
 
 # Launches that CUDA keeps pending before the host blocks; not documented, seen as 1,022 to 1,024 on current drivers.
 QUEUE_DEPTH = 1024
@@ -37,8 +38,9 @@ def simulate(
     Args:
         trace: what runs.
         chip: what it runs on.
-        mode: `graph` has every call ready from the start; `eager` lets the host dispatch each of them first.
-        host_dispatch_s: host time per eager call; None takes the chip's figure, else a default that the notes name.
+        mode: `graph` has every call ready from the start; `eager` lets the host dispatch each of them first;
+            `piecewise` each of those at which a serving engine cuts its graphs, and what lies between as one.
+        host_dispatch_s: host time per dispatch; None takes the chip's figure, else a default that the notes name.
         queue_depth: calls that a stream's launch queue holds before the host waits.
         policy: how kernels follow one another.
 
@@ -46,7 +48,7 @@ def simulate(
         The result; equal for equal input.
 
     Raises:
-        SimulationError: the queue holds no call, or persistent kernels are asked for in eager mode.
+        SimulationError: the queue holds no call, or persistent kernels are asked for in another mode than graph.
     """
     if queue_depth < 1:
         raise SimulationError(f"queue_depth must be at least 1, got {queue_depth}")
@@ -93,7 +95,7 @@ def play(
         op=trace.calls.op.tolist(),
         stream=trace.calls.stream.tolist(),
         dependencies=dependencies,
-        dispatch_ps=to_ps(setting.host_dispatch_s),
+        issue=issue_in_ps(setting.issue()),
         queue_depth=queue_depth,
     )
     playback.run()

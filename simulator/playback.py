@@ -1,24 +1,51 @@
 """`Playback`: host, launch queues and streams as SimPy processes that play a trace's calls."""
 
 from collections.abc import Generator
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Literal
 
 import simpy
 
 from roofline.chip import Chip
 from simulator.handover import Handover, busy_ps
-from simulator.kernel_process import Device, KernelWork, play_kernel
+from simulator.host import HostIssue
+from simulator.kernel_process import Device, KernelWork, play_kernel, to_ps
 
 _Events = Generator[simpy.Event, object, None]
 _State = Literal["ready", "running", "starved", "blocked", "finished"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssuedCall:
+    """What the host does for a call, in whole picoseconds.
+
+    Attributes:
+        first_ps: until its first kernel is issued.
+        rest_ps: from there to its last one.
+        kernels: kernels of the call, alike in length.
+    """
+
+    first_ps: int
+    rest_ps: int
+    kernels: int
+
+
+def issue_in_ps(issue: HostIssue) -> list[IssuedCall]:
+    """The columns as a row a call."""
+    columns = (issue.first_s.tolist(), issue.rest_s.tolist(), issue.kernels.tolist())
+    return [
+        IssuedCall(first_ps=to_ps(first_s), rest_ps=to_ps(rest_s), kernels=round(kernels))
+        for first_s, rest_s, kernels in zip(*columns, strict=True)
+    ]
 
 
 class Playback:
     """One run of a sequence of calls.
 
     The host issues calls in order, each after its dispatch time, into the queue of the call's stream, and stops while
-    that queue is full. A stream runs its calls in order, each as soon as it is issued and the calls on other streams
+    that queue is full. A call of several kernels may begin with the first, and ends no sooner than one of them behind
+    the issue of the last. A stream runs its calls in order, each as soon as it is issued and the calls on other streams
     that it depends on are done. A kernel that nothing can meet takes its known time alone; otherwise it is played wave
     by wave against the others. What a kernel finds done when it begins (its launch, its weights) is the `Handover`'s
     part. Stream states: `starved` waits for the host, `blocked` for another stream.
@@ -33,7 +60,7 @@ class Playback:
         op: list[int],
         stream: list[int],
         dependencies: dict[int, tuple[int, ...]],
-        dispatch_ps: int,
+        issue: list[IssuedCall],
         queue_depth: int,
     ) -> None:
         self._env = simpy.Environment()
@@ -41,8 +68,14 @@ class Playback:
         self._handover, self._joins = handover, joins
         self._op, self._stream = op, stream
         self._dependencies = dependencies
-        self._dispatch_ps, self._queue_depth = dispatch_ps, queue_depth
-        self._issued = 0 if dispatch_ps > 0 else len(op)
+        self._issue, self._queue_depth = issue, queue_depth
+        self._has_host = any(call.first_ps or call.rest_ps for call in issue)
+        self._issued = 0 if self._has_host else len(op)
+        # When each call's first kernel is issued if no queue is full.
+        done_ps = accumulate((call.first_ps + call.rest_ps for call in issue), initial=0)
+        self._issue_ps = [before_ps + call.first_ps for before_ps, call in zip(done_ps, issue, strict=False)]
+        self._last_issued_ps: dict[int, int] = {}
+        self._wake_last: dict[int, simpy.Event] = {}
         self._queued = dict.fromkeys(stream, 0)
         self._state: dict[int, _State] = dict.fromkeys(self._queued, "ready")
         self._wake_stream: dict[int, simpy.Event] = {}
@@ -58,7 +91,7 @@ class Playback:
         calls_of: dict[int, list[int]] = {stream: [] for stream in self._queued}
         for call, stream in enumerate(self._stream):
             calls_of[stream].append(call)
-        if self._dispatch_ps > 0:
+        if self._has_host:
             self._env.process(self._host())
         for stream, calls in calls_of.items():
             self._env.process(self._run_stream(stream, calls))
@@ -67,7 +100,9 @@ class Playback:
     def _host(self) -> _Events:
         env = self._env
         for call, stream in enumerate(self._stream):
-            yield env.timeout(self._dispatch_ps)
+            issue = self._issue[call]
+            if issue.first_ps:
+                yield env.timeout(issue.first_ps)
             while self._queued[stream] >= self._queue_depth:
                 slot = env.event()
                 self._wake_host = (stream, slot)
@@ -77,10 +112,14 @@ class Playback:
             if self._state[stream] == "starved":
                 self._state[stream] = "ready"
                 self._wake_stream.pop(stream).succeed()
+            if issue.rest_ps:
+                yield env.timeout(issue.rest_ps)
+                self._last_issued_ps[call] = int(env.now)
+                if call in self._wake_last:
+                    self._wake_last.pop(call).succeed()
 
     def _run_stream(self, stream: int, calls: list[int]) -> _Events:
-        env, ops = self._env, self._op
-        has_host, done_ps = self._dispatch_ps > 0, 0
+        env, ops, done_ps = self._env, self._op, 0
         for call, following in zip(calls, [*calls[1:], -1], strict=True):
             if call >= self._issued:
                 self._state[stream] = "starved"
@@ -92,7 +131,7 @@ class Playback:
                     done = env.event()
                     self._waiters.setdefault(source, []).append((stream, done))
                     yield done
-            if has_host:
+            if self._has_host:
                 self._take(stream)
             self._state[stream] = "running"
             self.start_ps[call] = int(env.now)
@@ -108,6 +147,8 @@ class Playback:
             else:
                 yield from play_kernel(self._device, work)
                 done_ps = 0
+            if self._issue[call].rest_ps:
+                yield from self._until_last_kernel(call, alone_ps)
             self._finish(call, stream)
         self._state[stream] = "finished"
 
@@ -117,6 +158,15 @@ class Playback:
         stop = self._device.resources[self._handover.main_memory].run_behind(wanted_ps)
         yield from play_kernel(self._device, replace(work, launch_ps=0))
         return stop()
+
+    def _until_last_kernel(self, call: int, alone_ps: int) -> _Events:
+        """Wait for the call's last kernel, as long as all of them alone over their number, behind its issue."""
+        if call not in self._last_issued_ps:
+            self._wake_last[call] = self._env.event()
+            yield self._wake_last[call]
+        late_ps = self._last_issued_ps.pop(call) + alone_ps // self._issue[call].kernels - int(self._env.now)
+        if late_ps > 0:
+            yield self._env.timeout(late_ps)
 
     def _take(self, stream: int) -> None:
         """Take a call from a stream's queue, and let the host go on if it waits for that."""
@@ -149,7 +199,9 @@ class Playback:
         following = self._issued
         if self._stream[following] == stream:
             following = self._next_other[following]
-        return (following - self._issued) * self._dispatch_ps >= duration_ps or following >= len(self._op)
+        if following >= len(self._op):
+            return True
+        return self._issue_ps[following] - self._issue_ps[self._issued] >= duration_ps
 
 
 def _next_on_other_stream(stream: list[int]) -> list[int]:

@@ -22,7 +22,8 @@ class SimulationResult:
         trace: name of the trace.
         chip: name of the chip.
         engine: `analytic` or `event`.
-        mode: `graph` (launches back to back) or `eager` (the host dispatches each call).
+        mode: `graph` (launches back to back), `eager` (the host dispatches each call) or `piecewise` (it dispatches
+            attention, layers with a state, and what lies between as one).
         makespan_s: from the first dispatch to the end of the last call.
         start_s: [calls] when the device takes each call up.
         duration_s: [calls] until it is done.

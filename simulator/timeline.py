@@ -1,7 +1,6 @@
 """From plans and a timeline of calls to a `SimulationResult`: what both engines share."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 
@@ -12,12 +11,11 @@ from simulator.bands import combine, op_bands
 from simulator.eager_kernels import eager_chip
 from simulator.energy import OpEnergy, PowerHold, hold_to_limit, holds_its_limit, op_energy
 from simulator.errors import SimulationError
+from simulator.host import MODES, SCRIPTED_DISPATCH_S, HostIssue, Mode, host_issue, is_scripted
 from simulator.op_columns import FloatArray
 from simulator.plans import PlanTable, op_notes, plan_ops
 from simulator.result import NOT_VALIDATED, SimulationResult
 
-Mode = Literal["graph", "eager"]
-MODES: tuple[Mode, ...] = get_args(Mode)
 _SHOWN_PACKAGES = ("roofscape", "numpy", "simpy")
 
 # Host time of one eager operation where a chip gives none: PyTorch takes about 5 us on a current server CPU from Python
@@ -32,9 +30,9 @@ class Setting:
     Attributes:
         trace: what runs.
         chip: what it runs on.
-        mode: `graph` or `eager`.
+        mode: how the host issues calls, see `host_issue`.
         table: plans of the trace's ops on this chip.
-        host_dispatch_s: host time per call, 0 in a graph.
+        host_dispatch_s: host time per dispatch, 0 in a graph.
         notes: defaults used and incomplete ops.
     """
 
@@ -50,6 +48,10 @@ class Setting:
         """Time of one call of each op alone on the chip, [ops]."""
         return self.table.duration_s[:, 0]
 
+    def issue(self) -> HostIssue:
+        """What the host does for each call."""
+        return host_issue(self.trace, self.table.op_columns, self.mode, self.host_dispatch_s)
+
 
 def prepare(trace: Trace, chip: Chip, mode: Mode, host_dispatch_s: float | None = None) -> Setting:
     """Plan a trace's ops on a chip and settle the host's dispatch time.
@@ -57,8 +59,8 @@ def prepare(trace: Trace, chip: Chip, mode: Mode, host_dispatch_s: float | None 
     Args:
         trace: what runs.
         chip: what it runs on.
-        mode: `graph` or `eager`.
-        host_dispatch_s: host time per eager call; None takes the chip's, else the documented default.
+        mode: how the host issues calls, see `host_issue`.
+        host_dispatch_s: host time per dispatch; None takes the chip's, else the documented default.
 
     Raises:
         SimulationError: there is no such mode.
@@ -69,12 +71,15 @@ def prepare(trace: Trace, chip: Chip, mode: Mode, host_dispatch_s: float | None 
     table = plan_ops(trace.ops, [chip])
     notes = op_notes(table.op_columns, [op.name for op in trace.ops], chip)
     dispatch = 0.0
-    if mode == "eager":
+    if mode != "graph":
         known = chip.host_dispatch_s if host_dispatch_s is None else host_dispatch_s
         if known is None:
             assumed = f"{DEFAULT_HOST_DISPATCH_S * 1e6:g} us per call assumed"
             notes += (f"chip {chip.name} has no measured host dispatch: {assumed}",)
         dispatch = DEFAULT_HOST_DISPATCH_S if known is None else known
+        if dispatch > 0 and is_scripted(table.op_columns).any():
+            scripted = f"{SCRIPTED_DISPATCH_S * 1e6:g} us of the host each, as measured in an engine"
+            notes += (f"kernels of scans and of convolutions along sequences are launched by Python: {scripted}",)
     return Setting(trace=trace, chip=chip, mode=mode, table=table, host_dispatch_s=dispatch, notes=notes)
 
 
@@ -193,5 +198,5 @@ def _busy_s(setting: Setting, counts: FloatArray) -> tuple[tuple[str, float], ..
     if setting.chip.links:
         busy.append((setting.chip.links[0].name, float(columns.link_s[:, 0] @ counts)))
     busy.append(("launch", float(table.launch_s[:, 0] @ counts)))
-    busy.append(("host", setting.host_dispatch_s * float(counts.sum())))
+    busy.append(("host", setting.issue().total_s))
     return tuple(busy)

@@ -50,12 +50,19 @@ class Mode(StrEnum):
 
     graph = "graph"
     eager = "eager"
+    piecewise = "piecewise"
 
 
 EngineOption = Annotated[
     Engine, typer.Option(help="analytic: closed form, at once; event: SimPy, sees queueing and overlap.")
 ]
-ModeOption = Annotated[Mode, typer.Option(help="graph: kernels back to back; eager: the host dispatches each of them.")]
+ModeOption = Annotated[
+    Mode,
+    typer.Option(
+        help="graph: kernels back to back; eager: the host dispatches each of them; piecewise: those of attention and "
+        "of layers with a state, and what lies between as one, as serving engines run steps with prompts."
+    ),
+]
 OwnTable = Annotated[
     Path | None, typer.Option(help="Measured table of your own: the columns of predict, and measured_s.")
 ]

@@ -36,8 +36,14 @@ _LAID_OUT_BYTES = 2.0  # elements of the types for which cuDNN does so
 
 def plan(ops: OpColumns, chips: ChipColumns) -> PlanColumns:
     """Plan convolutions: depthwise ones here, the rest as matrix products."""
-    is_depthwise = ((ops.size("n") == 1) & (ops.size("batch") > 1))[:, 0]
-    return plan_parts(ops, chips, ((_depthwise, is_depthwise), (_implicit_gemm, ~is_depthwise)))
+    depthwise = is_depthwise(ops)[:, 0]
+    return plan_parts(ops, chips, ((_depthwise, depthwise), (_implicit_gemm, ~depthwise)))
+
+
+def is_depthwise(ops: OpColumns) -> BoolArray:
+    """Whether each convolution has one filter a channel, [O, 1]."""
+    one_each: BoolArray = (ops.size("n") == 1) & (ops.size("batch") > 1)
+    return one_each
 
 
 def _implicit_gemm(ops: OpColumns, chips: ChipColumns) -> PlanColumns:

@@ -4,21 +4,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 from work import python_calls
 
-from simulator.analytic import simulate, start_times_s, sweep
+from simulator.analytic import in_order, simulate, sweep
 from simulator.errors import SimulationError
+from simulator.host import HostIssue
 from simulator.plans import plan_ops
 
 
 @given(
-    durations=st.lists(st.floats(0, 10), max_size=30),
-    dispatch=st.floats(0, 5),
+    calls=st.lists(st.tuples(st.floats(0, 10), st.floats(0, 5), st.floats(0, 5), st.integers(1, 6)), max_size=30),
 )
-def test_start_times_solve_the_queue_recursion(durations, dispatch):
-    starts, free = [], 0.0
-    for i, duration in enumerate(durations):
-        starts.append(max(free, (i + 1) * dispatch if dispatch else 0.0))
-        free = starts[-1] + duration
-    np.testing.assert_allclose(start_times_s(np.array(durations), dispatch), starts, rtol=1e-9, atol=1e-9)
+def test_calls_in_order_solve_the_queue_recursion(calls):
+    """Call by call: a call starts when the device is free and its first kernel issued, and waits for its last one."""
+    starts, ends, host = [], [0.0], 0.0
+    for duration, first, rest, kernels in calls:
+        host += first
+        starts.append(max(ends[-1], host))
+        host += rest
+        ends.append(max(starts[-1] + duration, host + duration / kernels if rest else 0.0))
+    durations, first, rest, kernels = np.array(calls, dtype=float).reshape(-1, 4).T
+    found, took = in_order(durations, HostIssue(first_s=first, rest_s=rest, kernels=kernels))
+    np.testing.assert_allclose(found, starts, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(found + took, ends[1:], rtol=1e-9, atol=1e-9)
 
 
 def test_graph_mode_runs_calls_back_to_back(build):
@@ -49,7 +55,7 @@ def test_incomplete_ops_and_missing_calibration_are_named(build):
 
 
 def test_unknown_mode_lists_the_known(build):
-    with pytest.raises(SimulationError, match="graph, eager"):
+    with pytest.raises(SimulationError, match="graph, eager, piecewise"):
         simulate(build.trace([build.pointwise(10)], [0]), build.chip(), mode="lazy")
 
 
