@@ -6,6 +6,7 @@ from pathlib import Path
 from reports.constants_table import GENERAL
 from reports.markdown import markdown_table
 from reports.table_blocks import Row, read_tables
+from roofline.chipfile import list_chips, load_chip
 
 # Sections of a chip's calibration, sections below them included, and the page that tells what they do.
 PAGES: dict[str, str] = {
@@ -75,6 +76,28 @@ def of_section(section: str) -> Callable[[Path], str]:
         return markdown_table(["constant", "unit", "stands for", "values"], lines, [False] * 4)
 
     return build
+
+
+def energy(_: Path) -> str:
+    """Energy constants of every shipped chip that has them, from the chip files."""
+    lines = []
+    for chip in map(load_chip, list_chips()):
+        if chip.energy is None:
+            continue
+        each = chip.energy
+        matrix, memory = dict(each.matrix_j_per_flop).get("bfloat16"), dict(each.memory_j_per_byte)
+        lines.append(
+            [
+                chip.name,
+                *(f"{watts:g}" for watts in (each.static_w, each.core_w)),
+                *("" if joules is None else f"{1e12 * joules:.3g}" for joules in (matrix, each.vector_j_per_flop)),
+                ", ".join(f"{name} {1e12 * joules:.3g}" for name, joules in memory.items()),
+                "" if chip.tdp_w is None else f"{chip.tdp_w:g}",
+            ]
+        )
+    headings = ["chip", "`static_w`", "`core_w`", "matrix, pJ/FLOP (bfloat16)", "vector, pJ/FLOP", "memories, pJ/byte"]
+    is_number = [False, True, True, True, True, False, True]
+    return markdown_table([*headings, "`tdp_w`"], lines, is_number)
 
 
 def _sections(tables: Path) -> Iterator[tuple[str, list[Row]]]:

@@ -35,6 +35,10 @@ class Block:
 
 BLOCKS: dict[str, Block] = {
     "errors": Block(target="validate", build=table_blocks.errors),
+    **{
+        f"errors-{page}": Block(target="validate", build=table_blocks.errors_of(ops))
+        for page, ops in table_blocks.FAMILIES.items()
+    },
     "few-rows": Block(target="validate", build=table_blocks.few_rows),
     "moved-constants": Block(target="validate", build=table_blocks.last_table("moved_constants.md")),
     "gpu-ranking": Block(target="validate", build=table_blocks.last_table("gpu_ranking.md")),
@@ -43,6 +47,7 @@ BLOCKS: dict[str, Block] = {
     "eager-profile": Block(target="eager-profile", build=table_blocks.last_table("eager_profile.md")),
     "known-chips": Block(target="known-chips", build=table_blocks.known_chips),
     "constants": Block(target="constants", build=constant_blocks.general),
+    "energy-constants": Block(target="constants", build=constant_blocks.energy),
     "constant-sections": Block(target="constants", build=constant_blocks.sections),
     **{
         f"constants-{section}": Block(target="constants", build=constant_blocks.of_section(section))

@@ -22,13 +22,26 @@ _KERNELS = {
     "mamba2": "causal convolution of Mamba-2",
     "delta_rule": "scan of the gated delta rule",
     "elementwise": "scaling to 8 bits",
+    "mixing": "mixing of residual streams",
     "row_scale": "scaling by each row's largest",
     "topk": "top-k",
     "all_reduce": "all-reduce",
+    "all_gather": "all-gather",
+    "reduce_scatter": "reduce-scatter",
     "alltoall": "all-to-all",
 }
 _TYPES = {"bfloat16": "", "float32": "", "float8_e4m3fn": ", float8"}
 
+# Families that a page of docs/kernels is about.
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "products": ("gemm",),
+    "attention": ("attention_prefill", "attention_bidirectional", "attention_decode"),
+    "elementwise": ("elementwise", "mixing", "row_scale"),
+    "selection": ("topk",),
+    "experts": ("moe",),
+    "sequences": ("mamba2", "delta_rule"),
+    "collectives": ("all_reduce", "all_gather", "reduce_scatter", "alltoall"),
+}
 # Errors in the table of known chips, by column; of cost the bill's where one was published, else the price's.
 _CHIP_ERRORS = {"area": (3,), "TDP": (6,), "cost": (11, 14)}
 _NEAR_PERCENT = 15.0
@@ -82,11 +95,32 @@ def errors(tables: Path) -> str:
         chosen = [row for row in rows if (row["op"], row["dtype"]) == (op, dtype)]
         mean = {row["chip"]: row["mean %"] for row in chosen}
         spans = [_span(row[f"{kind} roofline %"] for row in chosen) for kind in ("datasheet", "fitted")]
-        lines.append(
-            [_KERNELS.get(op, op) + _TYPES.get(dtype, f", {dtype}"), *(mean.get(chip, "") for chip in _CHIPS), *spans]
-        )
+        lines.append([_KERNELS.get(op, op) + _TYPES.get(dtype, f", {dtype}"), *_on_chips(mean), *spans])
     headings = ["kernels", *_CHIPS.values(), "datasheet roofline", "fitted roofline"]
     return markdown_table(headings, lines, [False, *[True] * (len(headings) - 1)])
+
+
+def errors_of(ops: tuple[str, ...]) -> Callable[[Path], str]:
+    """A builder of the block of some families: mean error of every library's rows on each chip."""
+
+    def build(tables: Path) -> str:
+        rows = [row for row in read_tables(tables / "validation.md")[0] if row["op"] in ops]
+        found: dict[tuple[str, str, str], Row] = {}
+        for row in rows:
+            library = row["backend"].split()[0] + (", fitted" if row["backend"].endswith("(fitted)") else "")
+            found.setdefault((row["op"], row["dtype"], library), {})[row["chip"]] = row["mean %"]
+        kinds = sorted(found, key=lambda kind: (ops.index(kind[0]), kind[1]))
+        lines = [
+            [_KERNELS.get(op, op) + _TYPES.get(dtype, f", {dtype}"), library, *_on_chips(found[op, dtype, library])]
+            for op, dtype, library in kinds
+        ]
+        return markdown_table(["kernels", "library", *_CHIPS.values()], lines, [False] * 2 + [True] * len(_CHIPS))
+
+    return build
+
+
+def _on_chips(values: Row) -> list[str]:
+    return [values.get(chip, "") for chip in _CHIPS]
 
 
 def few_rows(tables: Path) -> str:
