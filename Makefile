@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 PAGES := $(BIN)/python -m reports.page_blocks docs
 
 .PHONY: demo test lint types contracts fast bench validate samplers-table scenario-tables whole-models known-chips constants \
-  eager-profile pages study clean
+  eager-profile tables pages study clean
 
 demo: $(VENV)/.demo
 	$(BIN)/roofscape demo
@@ -37,6 +37,9 @@ validate: $(VENV)/.silicon
 	$(BIN)/python benchmarks/untuned_experts.py docs/tables/untuned_experts.md
 	$(BIN)/python benchmarks/moved_constants.py docs/tables/moved_constants.md
 	$(PAGES)
+
+# All tables of errors and constants in docs/tables, and the blocks of the pages that show parts of them; ten minutes.
+tables: validate whole-models known-chips constants
 
 # The generated blocks of all pages, from the tables of docs/tables as they are; every target that makes tables does it.
 pages: $(VENV)/.demo

@@ -105,4 +105,7 @@ def fill_pages(docs: Path) -> list[Path]:
 
 
 if __name__ == "__main__":
-    fill_pages(Path(sys.argv[1]))
+    try:
+        fill_pages(Path(sys.argv[1]))
+    except ReportError as refused:
+        sys.exit(str(refused))
