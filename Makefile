@@ -50,6 +50,7 @@ scenario-tables: $(VENV)/.dev
 	for name in infill edit lengths rollouts budget budget-few-shot; do \
 		$(BIN)/roofscape scenario $$name --markdown docs/tables/scenario-$$name.md || exit 1; \
 	done
+	$(PAGES)
 
 # The study of studies/denoising-chip, rebuilt whole into out/denoising-chip.
 study: $(VENV)/.dev

@@ -47,6 +47,17 @@ BLOCKS: dict[str, Block] = {
     "untuned-experts": Block(target="validate", build=table_blocks.last_table("untuned_experts.md")),
     "whole-models": Block(target="whole-models", build=table_blocks.last_table("whole_models.md")),
     "eager-profile": Block(target="eager-profile", build=table_blocks.last_table("eager_profile.md")),
+    **{
+        f"scenario-{name}": Block(
+            target="scenario-tables",
+            build=table_blocks.chosen_columns(f"scenario-{name}.md", table_blocks.SCENARIO_COLUMNS[name]),
+        )
+        for name in table_blocks.SCENARIO_COLUMNS
+    },
+    **{
+        name: Block(target="scenario-tables", build=table_blocks.last_table(f"{name}.md"))
+        for name in ("scenario-budget", "scenario-budget-few-shot")
+    },
     "known-chips": Block(target="known-chips", build=table_blocks.known_chips),
     "constants": Block(target="constants", build=constant_blocks.general),
     "energy-constants": Block(target="constants", build=constant_blocks.energy),

@@ -42,6 +42,12 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "sequences": ("mamba2", "delta_rule"),
     "collectives": ("all_reduce", "all_gather", "reduce_scatter", "alltoall"),
 }
+_SPEED = ("simulated", "tokens/s", "J/token")
+SCENARIO_COLUMNS: dict[str, tuple[str, ...]] = {
+    "infill": ("contender", "way", "written", "forwards", *_SPEED),
+    "edit": ("contender", "way", "written", "forwards", *_SPEED),
+    "rollouts": ("contender", "forwards", *_SPEED),
+}
 # Errors in the table of known chips, by column; of cost the bill's where one was published, else the price's.
 _CHIP_ERRORS = {"area": (3,), "TDP": (6,), "cost": (11, 14)}
 _NEAR_PERCENT = 15.0
@@ -66,6 +72,16 @@ def last_table(name: str) -> Callable[[Path], str]:
 
     def build(tables: Path) -> str:
         return "\n".join(_table_lines(tables / name)[-1])
+
+    return build
+
+
+def chosen_columns(name: str, headings: tuple[str, ...]) -> Callable[[Path], str]:
+    """A builder of the block that shows some columns of the first table of a file, the first of them text."""
+
+    def build(tables: Path) -> str:
+        rows = [[row[heading] for heading in headings] for row in read_tables(tables / name)[0]]
+        return markdown_table(headings, rows, [False, *[True] * (len(headings) - 1)])
 
     return build
 
