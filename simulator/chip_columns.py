@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roofline.chip import Chip
-from simulator.op_columns import DTYPES, BoolArray, FloatArray
+from simulator.op_columns import DTYPES, BoolArray, FloatArray, IntArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -163,6 +163,39 @@ class ChipColumns:
         )
         bandwidth: FloatArray = self.level_bandwidth[innermost, np.arange(len(self))]
         return bandwidth
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ChipFigures:
+    """What a tiling of a product asks of chips, [C] each; named as in `ChipColumns`.
+
+    Attributes:
+        cores: number of cores.
+        clock_hz: clock.
+        core_memory_bytes: capacity of one core's own largest memory.
+        beside_core_bytes: one core's part of the memory on the chip.
+        last_cache: capacity of the largest shared memory that is not main memory.
+        shared_bandwidth: of the innermost shared memory.
+        main_bandwidth: peak of main memory.
+    """
+
+    cores: FloatArray
+    clock_hz: FloatArray
+    core_memory_bytes: FloatArray
+    beside_core_bytes: FloatArray
+    last_cache: FloatArray
+    shared_bandwidth: FloatArray
+    main_bandwidth: FloatArray
+
+    @classmethod
+    def of(cls, chips: ChipColumns) -> "ChipFigures":
+        """Those of whole columns."""
+        same = {name: getattr(chips, name) for name in ChipFigures.__slots__ if name != "main_bandwidth"}
+        return cls(main_bandwidth=chips.level_peak_bandwidth[0], **same)
+
+    def take(self, chips: IntArray) -> "ChipFigures":
+        """Those of some chips."""
+        return ChipFigures(**{name: getattr(self, name)[chips] for name in ChipFigures.__slots__})
 
 
 def _first(constants: Mapping[str, float], keys: Sequence[str]) -> float | None:

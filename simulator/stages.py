@@ -115,7 +115,7 @@ def smooth_max(first: FloatArray, second: FloatArray, p: FloatArray) -> FloatArr
     return maximum
 
 
-def missed_overlap_s(core_s: FloatArray, load_s: FloatArray, p: FloatArray, stages: FloatArray) -> FloatArray:
+def missed_overlap_s(core_s: FloatArray, load_s: FloatArray, p: FloatArray, stages: FloatArray | float) -> FloatArray:
     """What a pipeline of core and load takes longer than the longer of the two.
 
     The larger of two estimates: filling and draining the pipeline costs one stage of the shorter side, and the fitted
@@ -127,7 +127,8 @@ def missed_overlap_s(core_s: FloatArray, load_s: FloatArray, p: FloatArray, stag
         p: exponent of the smooth maximum, infinite on chips without a fit; spreads to [O, C].
         stages: steps of the pipeline on the busiest core, [O, C].
     """
-    return np.maximum(smooth_excess(core_s, load_s, p), np.minimum(core_s, load_s) / np.maximum(stages, 1.0))
+    one_stage: FloatArray = np.minimum(core_s, load_s) / np.maximum(stages, 1.0)
+    return one_stage if np.isinf(p).all() else np.maximum(smooth_excess(core_s, load_s, p), one_stage)
 
 
 def level_seconds(planned: PlanColumns, chips: ChipColumns) -> FloatArray:

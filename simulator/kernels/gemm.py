@@ -11,10 +11,11 @@ from dataclasses import fields
 import numpy as np
 
 from profiler.op import Kind
-from simulator.chip_columns import ChipColumns
+from simulator.chip_columns import ChipColumns, ChipFigures
 from simulator.kernels.gemm_constants import CONSTANTS, GemmConstants
 from simulator.kernels.gemm_rules import kernel_steps
-from simulator.kernels.gemm_tiles import CANDIDATES, Products, best_candidates, exposed_s, ramped_s, tiling, working_set
+from simulator.kernels.gemm_search import CANDIDATES, best_candidates
+from simulator.kernels.gemm_tiles import Products, exposed_s, far_bytes, played_s, ramped_s, tiling, working_set
 from simulator.kernels.systolic import arrays_of
 from simulator.op_columns import DTYPES, FloatArray, OpColumns
 from simulator.stages import PlanColumns, level_traffic
@@ -42,10 +43,10 @@ def plan(ops: OpColumns, chips: ChipColumns) -> PlanColumns:
 def _plan_dtype(ops: OpColumns, chips: ChipColumns, dtype: str) -> PlanColumns:
     """Plan products of one type."""
     constants = GemmConstants.from_chips(chips, dtype)
-    products = _products(ops, chips, constants)
-    best = best_candidates(products, chips)
+    products = products_of(ops, chips, constants)
+    best = best_candidates(products)
     tile_m, tile_n, split = (CANDIDATES[best, column] for column in range(3))
-    chosen = tiling(products, chips, tile_m, tile_n, split)
+    chosen = tiling(products, tile_m, tile_n, split)
     share = chosen.per_core / np.maximum(chosen.tiles, 1.0)
     vector_s = share * ops.vector_flops / (chips.vector_flops[ops.dtype[:, 0]] * chips.clock_hz)
     special_s = share * ops.special_flops / (chips.special_flops * chips.clock_hz)
@@ -55,7 +56,7 @@ def _plan_dtype(ops: OpColumns, chips: ChipColumns, dtype: str) -> PlanColumns:
         compulsory=products.taken_bytes,
         repeated=np.maximum(0.0, chosen.tile_bytes + products.write_bytes - products.taken_bytes),
         core_repeated=np.maximum(0.0, chosen.core_bytes + products.write_bytes - products.taken_bytes),
-        far_repeated=chosen.far_bytes,
+        far_repeated=far_bytes(products, tile_m, tile_n, split),
         working_set=working_set(products),
     )
     traffic[0] -= np.where(chips.last_cache > 0, products.taken_bytes - products.main_bytes, 0.0)
@@ -63,8 +64,7 @@ def _plan_dtype(ops: OpColumns, chips: ChipColumns, dtype: str) -> PlanColumns:
     level_s = traffic / (efficiency * chips.level_peak_bandwidth)[:, None, :]
     load_s = level_s.max(axis=0)
     ramped_load_s = np.maximum(load_s, ramped_s(constants, level_s[0]))
-    stages = chosen.per_core * chosen.steps
-    beyond_s = exposed_s(products, chosen.core_s, load_s, ramped_load_s, stages)
+    beyond_s = exposed_s(products, chosen.core_s, ramped_load_s, played_s(chosen.core_s, load_s, chosen.stages))
     first_s = np.where(constants.stream_latency_s > 0, 0.0, chips.first_access_s)
     return PlanColumns(
         tile_m=tile_m,
@@ -73,7 +73,7 @@ def _plan_dtype(ops: OpColumns, chips: ChipColumns, dtype: str) -> PlanColumns:
         waves=chosen.waves,
         cores_used=np.minimum(chosen.tiles, chips.cores),
         split=split,
-        stages=stages,
+        stages=chosen.stages,
         core_s=chosen.core_s,
         matrix_s=np.where(on_matrix, np.minimum(chosen.matrix_s, chosen.core_s), 0.0),
         vector_s=vector_s + np.where(on_matrix, 0.0, np.minimum(chosen.matrix_s, chosen.core_s)),
@@ -89,7 +89,8 @@ def _plan_dtype(ops: OpColumns, chips: ChipColumns, dtype: str) -> PlanColumns:
     )
 
 
-def _products(ops: OpColumns, chips: ChipColumns, constants: GemmConstants) -> Products:
+def products_of(ops: OpColumns, chips: ChipColumns, constants: GemmConstants) -> Products:
+    """What all candidates of products of one type share."""
     macs = chips.macs[ops.dtype[:, 0]]
     clock_ratio = _mean_clock_ratio(ops, chips, constants, macs)
     batch, m, n, k = (ops.size(name) for name in ("batch", "m", "n", "k"))
@@ -109,6 +110,7 @@ def _products(ops: OpColumns, chips: ChipColumns, constants: GemmConstants) -> P
         step_ratio=step_ratio,
         slice_s=slice_s,
         constants=constants,
+        chips=ChipFigures.of(chips),
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from simulator.chip_columns import ChipColumns
 from simulator.kernels.constants import Constant
-from simulator.op_columns import BoolArray, FloatArray
+from simulator.op_columns import BoolArray, FloatArray, IntArray
 
 
 def _constant(
@@ -240,6 +240,10 @@ class GemmConstants:
             has_largest_tiles_first=facts["largest_tiles_first"] > 0,
             **values,
         )
+
+    def take(self, chips: IntArray) -> "GemmConstants":
+        """Those of some chips."""
+        return GemmConstants(**{name: getattr(self, name)[chips] for name in GemmConstants.__slots__})
 
 
 def _scopes(dtype: str) -> tuple[str, str]:

@@ -7,7 +7,7 @@ seen.
 
 import numpy as np
 
-from simulator.chip_columns import ChipColumns
+from simulator.chip_columns import ChipFigures
 from simulator.kernels.gemm_constants import GemmConstants
 from simulator.op_columns import BoolArray, FloatArray
 
@@ -20,7 +20,7 @@ _SMALL_SIDES = (16.0, 32.0)  # of those tiles, as the shorter side asks for
 
 def is_offered(
     sizes: tuple[FloatArray, FloatArray, FloatArray, FloatArray],
-    chips: ChipColumns,
+    chips: ChipFigures,
     constants: GemmConstants,
     area: FloatArray,
     split: FloatArray,
@@ -29,7 +29,7 @@ def is_offered(
 
     Args:
         sizes: batch, m, n and k of the products, [O, 1] each.
-        chips: the chips.
+        chips: figures of the chips.
         constants: theirs.
         area: outputs of a tile, [..., 1, 1] or [..., O, C].
         split: parts of K, likewise.

@@ -36,7 +36,7 @@ class Arrays:
         exist: BoolArray = self.rows * self.columns > 1.0
         return exist
 
-    def take(self, ops: IntArray) -> "Arrays":
+    def take(self, ops: IntArray | slice) -> "Arrays":
         """Those of some ops."""
         return Arrays(rows=self.rows[ops], columns=self.columns[ops], load_clocks=self.load_clocks[ops])
 
@@ -75,7 +75,7 @@ def occupied_macs(arrays: Arrays, m: FloatArray | float, n: FloatArray | float, 
     """
     rows, columns, load = arrays.rows, arrays.columns, arrays.load_clocks
     if not arrays.exist.any():
-        return np.asarray(m * n * k) + 0.0 * rows
+        return np.broadcast_to(m * n * k, np.broadcast_shapes(np.shape(m * n * k), rows.shape))
     depth = np.ceil(k / rows) * rows
     weights_stay = np.maximum(m, load) * (np.ceil(n / columns) * columns)
     others_stay = np.maximum(n, load) * (np.ceil(m / columns) * columns)
