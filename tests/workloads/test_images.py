@@ -30,7 +30,8 @@ def phase_frame(trace: Trace, phase: str) -> pd.DataFrame:
 
 # Published sizes: DiT 675M (arXiv 2212.09748, table 4), U-Net 860M (stable-diffusion-v1 model card), 2.6B (arXiv
 # 2307.01952, table 1: 2.57B by count), SD3-medium 2B and FLUX.1 12B (model cards; 11.9B by count), PixArt-Sigma 0.6B
-# (arXiv 2403.04692, abstract), SD3.5-medium 2.5B (model card), of which its table of 384 x 384 positions is 0.23B.
+# (arXiv 2403.04692, abstract), SD3.5-medium 2.5B (model card), of which its table of 384 x 384 positions is 0.23B,
+# SD3.5-large 8.1B (model card), of which 0.09B, SANA 1.6B (arXiv 2501.18427: 1,604M).
 @pytest.mark.parametrize(
     ("name", "published", "rounded_to"),
     [
@@ -41,6 +42,8 @@ def phase_frame(trace: Trace, phase: str) -> pd.DataFrame:
         ("flux.1-dev", 11.9e9, 0.002),
         ("pixart-sigma", 0.6e9, 0.08),
         ("sd3.5-medium", 2.5e9 - 384**2 * 1536, 0.02),
+        ("sd3.5-large", 8.1e9 - 192**2 * 2432, 0.01),
+        ("sana1.5-1.6b", 1.604e9, 0.001),
     ],
 )
 def test_denoiser_has_its_published_size(name: str, published: float, rounded_to: float) -> None:
@@ -114,6 +117,24 @@ def test_flux_costs_what_its_dimensions_say() -> None:
     assert flops == pytest.approx(blocks, rel=0.002)  # embeddings, modulation and the last layer are the rest
     assert flops == pytest.approx(74.4e12, rel=0.002)
     assert generation.rows_per_forward == (4096,)
+
+
+def test_sana_costs_what_its_dimensions_say() -> None:
+    """Worked out from d = 2240, 20 blocks, 1,024 positions and 300 tokens; guidance doubles them.
+
+    Per position a block multiplies with 4 d^2 weights of linear attention, 2 d^2 of the cross attention, d x 5 d and
+    2.5 d x d of the convolutions and 9 x 5 d of the one between; per token with 2 d^2. Each of 70 heads sums 33 x 32
+    products over positions and applies them again; cross attention takes 4 d FLOPs for each position and token.
+    """
+    trace, generation = full_size("sana1.5-1.6b", steps=1)
+
+    d, positions, tokens = 2240, 1024, 300
+    per_position = 2 * (13.5 * d**2 + 45 * d) + 2 * 2 * 70 * 33 * 32 + 4 * d * tokens
+    flops = phase_frame(trace, "denoise").matrix_flops.sum()
+    assert flops == pytest.approx(2 * 20 * (positions * per_position + tokens * 4 * d**2), rel=0.01)
+    assert generation.rows_per_forward == (2 * positions,)
+    texts = phase_frame(trace, "text_encode")
+    assert texts.matrix_flops.sum() == pytest.approx((510 + 300) * 2 * 2.02e9, rel=0.05)  # 2.61B less the vocabulary
 
 
 @pytest.mark.parametrize("name", list_image_presets())

@@ -20,9 +20,19 @@ from workloads.images.presets import ImagePreset, list_image_presets, load_image
 
 VAE = {"block_out_channels": (8, 8), "norm_num_groups": 4, "layers_per_block": 1, "sample_size": 16}
 VAE |= {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
+DEEP_VAE = {  # the same two levels, of residual blocks and of linear attention
+    **{f"{half}_block_types": ("ResBlock", "EfficientViTBlock") for half in ("encoder", "decoder")},
+    **{f"{half}_block_out_channels": (8, 8) for half in ("encoder", "decoder")},
+    **{f"{half}_layers_per_block": (1, 1) for half in ("encoder", "decoder")},
+    **{f"{half}_qkv_multiscales": ((), (5,)) for half in ("encoder", "decoder")},
+    "attention_head_dim": 4,
+    "latent_channels": 8,
+}
 CLIP = {"hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
 CLIP |= {"vocab_size": 50, "max_position_embeddings": 7, "projection_dim": 8}
 T5 = {"d_model": 32, "d_ff": 16, "d_kv": 4, "num_heads": 2, "num_layers": 1, "vocab_size": 50}
+GEMMA = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+GEMMA |= {"num_key_value_heads": 1, "head_dim": 8, "vocab_size": 50}
 BLOCKS = {"norm_num_groups": 4, "layers_per_block": 1, "sample_size": 8}
 SD15_BLOCKS = {
     **BLOCKS,
@@ -67,6 +77,19 @@ DENOISERS: dict[str, dict[str, Any]] = {
     },
     "sd3-medium": SD3_BLOCKS,
     "sd3.5-medium": {**SD3_BLOCKS, "dual_attention_layers": (0,)},
+    "sd3.5-large": SD3_BLOCKS,
+    "sana1.5-1.6b": {
+        "in_channels": 8,
+        "out_channels": 8,
+        "num_layers": 2,
+        "num_attention_heads": 2,
+        "attention_head_dim": 4,
+        "num_cross_attention_heads": 2,
+        "cross_attention_head_dim": 4,
+        "cross_attention_dim": 8,
+        "caption_channels": 16,
+        "sample_size": 8,
+    },
     "flux.1-dev": {
         "num_layers": 1,
         "num_single_layers": 1,
@@ -82,19 +105,20 @@ ON_CPU = [pytest.param(name, marks=pytest.mark.slow) if name.startswith("sd") el
 
 
 def tiny(name: str) -> ImagePreset:
-    """A shipped preset with everything as it is but its sizes: 16 x 16 pixels, latents 8 x 8."""
+    """A shipped preset with everything as it is but its sizes: 16 x 16 pixels, latents 8 x 8; SANA's twice as many."""
     preset = load_image_preset(name)
+    small = {"T5EncoderModel": (5, T5), "Gemma2Model": (9, GEMMA)}
     encoders = tuple(
-        replace(encoder, tokens=5, config=T5)
-        if encoder.class_name == "T5EncoderModel"
-        else replace(encoder, tokens=7, config={**encoder.config, **CLIP})
+        replace(encoder, tokens=tokens, config={**encoder.config, **config})
         for encoder in preset.text_encoders
+        for tokens, config in [small.get(encoder.class_name, (7, CLIP))]
     )
+    vae = DEEP_VAE if preset.vae.class_name == "AutoencoderDC" else VAE
     return replace(
         preset,
-        image_px=16,
+        image_px=32 if vae is DEEP_VAE else 16,  # the pipeline of SANA takes no less
         denoiser=replace(preset.denoiser, config={**preset.denoiser.config, **DENOISERS[name]}),
-        vae=replace(preset.vae, config={**preset.vae.config, **VAE}),
+        vae=replace(preset.vae, config={**preset.vae.config, **vae}),
         text_encoders=encoders,
     )
 
@@ -137,7 +161,8 @@ def test_same_seed_gives_the_same_image(name: str) -> None:
     assert torch.equal(first.image, again.image)
     assert not torch.allclose(first.latents, other.latents)
     assert first.image.isfinite().all()
-    assert first.latent_shape == (2, preset.vae.config["latent_channels"], 8, 8)
+    side = (preset.image_px // preset.vae_factor,) * 2
+    assert first.latent_shape == (2, preset.vae.config["latent_channels"], *side)
 
 
 def test_transposed_patches_give_the_same_image() -> None:
@@ -196,12 +221,16 @@ def pipeline_for(preset: ImagePreset, networks: ImageNetworks) -> Any:
             pipeline.register_to_config(force_zeros_for_empty_prompt=False)
             pipeline.text_encoder_2 = networks.text_encoders[1]  # asked for the width of its pooled text
             return pipeline
-        case "pixart-sigma":
+        case "pixart-sigma" | "sana1.5-1.6b":
+            made, flow = diffusers.PixArtSigmaPipeline, dict[str, Any]()
+            if preset.name != "pixart-sigma":
+                made, flow = diffusers.SanaPipeline, {"prediction_type": "flow_prediction", "use_flow_sigmas": True}
+                shift = {"num_train_timesteps": shift["num_train_timesteps"], "flow_shift": shift["shift"]}
             scheduler = diffusers.DPMSolverMultistepScheduler(
-                **preset.schedule, algorithm_type="dpmsolver++", solver_order=2
+                **shift, **flow, algorithm_type="dpmsolver++", solver_order=2
             )
-            return diffusers.PixArtSigmaPipeline(**pieces, transformer=networks.denoiser, scheduler=scheduler)
-        case "sd3-medium" | "sd3.5-medium":
+            return made(**pieces, transformer=networks.denoiser, scheduler=scheduler)
+        case "sd3-medium" | "sd3.5-medium" | "sd3.5-large":
             scheduler = diffusers.FlowMatchEulerDiscreteScheduler(**shift)
             more = {**two, "tokenizer_3": None, "text_encoder_3": None}
             return diffusers.StableDiffusion3Pipeline(
@@ -222,8 +251,9 @@ def test_agrees_with_the_pipeline_of_diffusers(name: str) -> None:
     if name == "dit-xl-2":
         given: dict[str, Any] = {"class_labels": prompts.classes.tolist()}
     else:
-        given = {**pipeline_inputs(preset, networks, prompts), "height": 16, "width": 16}
-        if name == "pixart-sigma":  # else it would take the size of the nearest picture that it was trained on
+        given = pipeline_inputs(preset, networks, prompts)
+        given |= {"height": preset.image_px, "width": preset.image_px}
+        if name in ("pixart-sigma", "sana1.5-1.6b"):  # else the size of the nearest picture that it was trained on
             given |= {"use_resolution_binning": False, "negative_prompt": None}
 
     expected = pipeline(

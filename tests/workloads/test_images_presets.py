@@ -86,7 +86,7 @@ def test_options_are_read_as_texts(tiny_file: Path) -> None:
 @pytest.mark.parametrize(
     ("spec", "arguments", "reason"),
     [
-        ("image:nothing", {}, "unknown image preset 'nothing'; known: dit-xl-2, flux.1-dev, pixart-sigma, sd15, "),
+        ("image:nothing", {}, "unknown image preset 'nothing'; known: dit-xl-2, flux.1-dev, pixart-sigma, "),
         ("image:sd15@flow_match", {}, "must be one of ddpm, ddim, euler, dpmpp_2m, heun .* got 'flow_match'"),
         ("image:sd15@ddim", {"sampler": "euler"}, "names 'ddim', but sampler says 'euler'"),
         ("image:sd15@ddim", {"gen_length": 5}, "'ddim' has no option 'gen_length'; it takes: steps, cfg_scale"),

@@ -13,6 +13,9 @@ from workloads.markers import phase
 
 Inputs = dict[str, torch.Tensor]
 
+# Tokens of a text that SANA's denoiser sees; its encoder reads a longer instruction before them.
+_SANA_TOKENS = 300
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompts:
@@ -48,15 +51,24 @@ def encode(preset: ImagePreset, networks: ImageNetworks, prompts: Prompts, *, un
         return {"class_labels": torch.full_like(prompts.classes, no_class) if unconditional else prompts.classes}
     tokens = tuple(torch.zeros_like(ids_BN) if unconditional else ids_BN for ids_BN in prompts.tokens)
     with phase("text_encode"):
-        if name == "SD3Transformer2DModel":
+        return _encode_texts(networks, tokens, preset, unconditional=unconditional)
+
+
+def _encode_texts(
+    networks: ImageNetworks, tokens: tuple[torch.Tensor, ...], preset: ImagePreset, *, unconditional: bool
+) -> Inputs:
+    match preset.denoiser.class_name:
+        case "SD3Transformer2DModel":
             return _stable_diffusion_3(networks, tokens)
-        if name == "FluxTransformer2DModel":
+        case "FluxTransformer2DModel":
             return _flux(networks, tokens)
-        if name == "PixArtTransformer2DModel":
+        case "PixArtTransformer2DModel":
             return _pixart(networks, tokens[0])
-        if networks.denoiser.config.addition_embed_type == "text_time":
-            return _stable_diffusion_xl(networks, tokens, image_px=preset.image_px)
-        return {"encoder_hidden_states": networks.text_encoders[0](tokens[0]).last_hidden_state}
+        case "SanaTransformer2DModel":
+            return _sana(networks, tokens[0], unconditional=unconditional)
+    if networks.denoiser.config.addition_embed_type == "text_time":
+        return _stable_diffusion_xl(networks, tokens, image_px=preset.image_px)
+    return {"encoder_hidden_states": networks.text_encoders[0](tokens[0]).last_hidden_state}
 
 
 def _stable_diffusion_xl(networks: ImageNetworks, tokens: tuple[torch.Tensor, ...], *, image_px: int) -> Inputs:
@@ -102,6 +114,16 @@ def _pixart(networks: ImageNetworks, ids_BN: torch.Tensor) -> Inputs:
     return {"encoder_hidden_states": text_BND, "encoder_attention_mask": torch.ones_like(ids_BN)}
 
 
+def _sana(networks: ImageNetworks, ids_BN: torch.Tensor, *, unconditional: bool) -> Inputs:
+    """Gemma's hidden states: of the first token and the last ones. The empty text has no instruction before it."""
+    shown = min(_SANA_TOKENS, ids_BN.shape[1])
+    ids_BN = ids_BN[:, :shown] if unconditional else ids_BN
+    text_BND = networks.text_encoders[0](ids_BN, attention_mask=torch.ones_like(ids_BN)).last_hidden_state
+    if not unconditional:
+        text_BND = text_BND[:, [0, *range(1 - shown, 0)]]
+    return {"encoder_hidden_states": text_BND, "encoder_attention_mask": torch.ones_like(ids_BN[:, :shown])}
+
+
 def ask(
     preset: ImagePreset,
     networks: ImageNetworks,
@@ -129,7 +151,7 @@ def ask(
     if name in ("DiTTransformer2DModel", "PixArtTransformer2DModel"):
         predicted = _first(network(shown, timestep=timestep_B, **inputs, return_dict=False))
         return predicted[:, : shown.shape[1]]  # the learned variance behind it is not used, as in the pipeline
-    if name == "SD3Transformer2DModel":
+    if name in ("SD3Transformer2DModel", "SanaTransformer2DModel"):
         return _first(network(shown, timestep=timestep_B, **inputs, return_dict=False))
     timestep_B = (timestep_B / 1000).to(shown.dtype)  # the network multiplies it back
     guidance_B = torch.full_like(timestep_B, strength, dtype=torch.float32) if preset.guidance == "distilled" else None

@@ -193,7 +193,7 @@ def _decode(networks: ImageNetworks, latents_BCHW: torch.Tensor) -> torch.Tensor
     config = networks.vae.config
     with phase("vae_decode"):
         scaled = latents_BCHW / config.scaling_factor
-        if config.shift_factor is not None:
+        if getattr(config, "shift_factor", None) is not None:
             scaled = scaled + config.shift_factor
         image: torch.Tensor = networks.vae.decode(scaled, return_dict=False)[0]
     return image

@@ -19,15 +19,19 @@ DENOISER_CLASSES = (
     "PixArtTransformer2DModel",
     "SD3Transformer2DModel",
     "FluxTransformer2DModel",
+    "SanaTransformer2DModel",
 )
-TEXT_ENCODER_CLASSES = ("CLIPTextModel", "CLIPTextModelWithProjection", "T5EncoderModel")
+TEXT_ENCODER_CLASSES = ("CLIPTextModel", "CLIPTextModelWithProjection", "T5EncoderModel", "Gemma2Model")
+# Of each autoencoder, which argument says the channels of the decoder's levels.
+_VAE_LEVELS = {"AutoencoderKL": "block_out_channels", "AutoencoderDC": "decoder_block_out_channels"}
 # Arguments that are read before the network is built, so a preset must not leave them to the library's defaults.
 _REQUIRED = {
     "DiTTransformer2DModel": ("patch_size", "num_embeds_ada_norm"),
     "SD3Transformer2DModel": ("patch_size",),
     "PixArtTransformer2DModel": ("patch_size",),
     "UNet2DConditionModel": ("block_out_channels",),
-    "AutoencoderKL": ("block_out_channels", "latent_channels"),
+    "SanaTransformer2DModel": ("patch_size",),
+    **{vae: (levels, "latent_channels") for vae, levels in _VAE_LEVELS.items()},
     **dict.fromkeys(TEXT_ENCODER_CLASSES, ("vocab_size",)),
 }
 
@@ -85,7 +89,7 @@ class ImagePreset:
         _check_choice(where, "prediction", self.prediction, get_args(Prediction))
         _check_choice(where, "guidance", self.guidance, get_args(Guidance))
         _check_choice(where, "denoiser.class", self.denoiser.class_name, DENOISER_CLASSES)
-        _check_choice(where, "vae.class", self.vae.class_name, ("AutoencoderKL",))
+        _check_choice(where, "vae.class", self.vae.class_name, tuple(_VAE_LEVELS))
         for encoder in self.text_encoders:
             _check_choice(where, "text_encoders.class", encoder.class_name, TEXT_ENCODER_CLASSES)
             if encoder.tokens <= 0:
@@ -103,7 +107,7 @@ class ImagePreset:
     @property
     def vae_factor(self) -> int:
         """Image pixels per latent position along each side: the decoder doubles between its levels."""
-        return int(2 ** (len(self.vae.config["block_out_channels"]) - 1))
+        return int(2 ** (len(self.vae.config[_VAE_LEVELS[self.vae.class_name]]) - 1))
 
 
 def list_image_presets() -> tuple[str, ...]:
