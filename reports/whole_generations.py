@@ -12,10 +12,17 @@ from roofline.chip import Chip
 from roofline.chipfile import load_chip
 from simulator import analytic
 from workloads.huggingface import build_llama_step
+from workloads.images.presets import load_image_preset
 from workloads.programs import resolve_program
 
 # Phases of drawing an image that happen once, whatever the number of steps.
 _ONCE = ("text_encode", "vae_decode")
+# What the host does with decoded pictures while the chip waits, as `diffusers` does it: to float32, times 255, rounded,
+# to bytes, to PIL. CPU time of one thread a picture of 1,024 x 1,024, medians on an AMD EPYC (Zen 4) with NumPy 2.4
+# (`python benchmarks/host_pictures.py`): 7.2 to 7.5 ms for one, 7.5 to 11.2 for two, 14 to 18 for four and more,
+# whose arrays the allocator maps anew each time. On which host the benchmark ran is not published.
+_PICTURE_S, _FEW_PICTURES_S, _PICTURE_PIXELS = 0.0145, {1: 0.0075, 2: 0.0109}, 1024 * 1024
+_HOST_LINK_BYTES_PER_S = 64e9  # PCIe 5 x16, one way: half of the 128 GB/s that NVIDIA's H100 datasheet gives for both
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +36,9 @@ class Stretch:
 def predict_denoising(one: MeasuredModel) -> tuple[float, float, float]:
     """Time of a step, joules of an image, mean power.
 
-    What was measured is a whole batch, from texts to pictures: text encoders and VAE are run once and spread over the
-    steps. Each phase is held to the power limit by itself.
+    What was measured is a whole batch, from texts to pictures: text encoders, VAE and the host's work on the pictures
+    happen once and are spread over the steps. Each phase is held to the power limit by itself; while the host works,
+    the chip draws its static power.
     """
     program = resolve_program(
         f"image:{one.model}", device="meta", batch=one.batch, steps=1, sampler_options=dict(one.options)
@@ -40,7 +48,20 @@ def predict_denoising(one: MeasuredModel) -> tuple[float, float, float]:
     counts = {"denoise": one.steps, **dict.fromkeys(_ONCE, 1)}
     time_s = sum(counts[name] * part.time_s for name, part in parts.items())
     energy_j = sum(counts[name] * part.energy_j for name, part in parts.items())
+    host_s = host_pictures_s(one.batch, load_image_preset(one.model).image_px)
+    time_s, energy_j = time_s + host_s, energy_j + host_s * (chip.energy.static_w if chip.energy else float("nan"))
     return time_s / one.steps, energy_j / one.batch, energy_j / time_s
+
+
+def host_pictures_s(pictures: int, side_px: int) -> float:
+    """Time from the VAE's bfloat16 output to PIL images: the copy to the host, then one picture after another.
+
+    >>> round(host_pictures_s(1, 1024), 4), round(host_pictures_s(16, 1024), 3)
+    (0.0076, 0.234)
+    """
+    values = pictures * 3 * side_px**2
+    each_s = _FEW_PICTURES_S.get(pictures, _PICTURE_S)
+    return 2 * values / _HOST_LINK_BYTES_PER_S + pictures * each_s * side_px**2 / _PICTURE_PIXELS
 
 
 def predict_denoising_text(one: MeasuredModel) -> tuple[float, float, float]:

@@ -15,7 +15,7 @@ from profiler.traces import Trace
 from reports.arriving_prompts import median_prompt_tokens, prompt_steps
 from reports.cli import app
 from reports.errors import ReportError
-from reports.whole_generations import predict_denoising, predict_denoising_text, predict_forward
+from reports.whole_generations import host_pictures_s, predict_denoising, predict_denoising_text, predict_forward
 from reports.whole_model_figures import MeasuredModel, read_measured_models
 from reports.whole_models import predict_models, summarize_errors
 from workloads.decode_step import build_decode_step
@@ -174,12 +174,13 @@ def test_shipped_image_figures_are_those_of_the_published_table() -> None:
         "FLUX.1-dev": "flux.1-dev",
         "stable-diffusion-3.5-medium": "sd3.5-medium",
         "PixArt-Sigma-XL-2-1024-MS": "pixart-sigma",
+        "SANA1.5_1.6B_1024px_diffusers": "sana1.5-1.6b",
     }
     published = {
         (names.get(row["model_id"].split("/")[1]), int(row["batch_size"])): row for row in csv.DictReader(table.open())
     }
-    drawing = [one for one in read_measured_models() if one.program == "denoise_step"]
-    assert {one.model for one in drawing} == set(names.values())
+    drawing = [one for one in read_measured_models() if one.program == "denoise_step" and one.model != "sd3.5-large"]
+    assert {(one.model, one.batch) for one in drawing} == {key for key in published if key[0]}
     for one in drawing:
         row = published[one.model, one.batch]
         assert one.steps == int(row["inference_steps"])
@@ -203,6 +204,22 @@ def test_what_an_image_needs_once_is_spread_over_its_steps() -> None:
     assert many[0] == pytest.approx(step_s + once_s / 250)
     assert many[1] == pytest.approx(many[2] * many[0] * 250 / 2)  # joules of an image: power, whole time, two images
     assert many[2] <= 700
+
+
+def test_host_makes_pictures_one_after_another_while_the_chip_draws_its_static_power(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ten seconds of host work are ten seconds more of the call, and 228 W of an H100 that long."""
+    before = predict_denoising(_drawing(4))
+    own_s = host_pictures_s(2, 256)
+    monkeypatch.setattr("reports.whole_generations.host_pictures_s", lambda pictures, side_px: own_s + 10.0)
+    after = predict_denoising(_drawing(4))
+
+    assert after[0] - before[0] == pytest.approx(10.0 / 4)
+    assert after[1] - before[1] == pytest.approx(228 * 10.0 / 2)
+    # Four pictures of 1,024 x 1,024: 14.5 ms each, and 4 x 6.3 MB at 64 GB/s; with a quarter of the pixels a quarter.
+    assert host_pictures_s(4, 1024) == pytest.approx(0.0584, abs=5e-5)
+    assert host_pictures_s(4, 512) == pytest.approx(0.0146, abs=5e-5)
 
 
 def _filling(forwards: int) -> MeasuredModel:
