@@ -42,6 +42,7 @@ BLOCKS: dict[str, Block] = {
         for page, ops in table_blocks.FAMILIES.items()
     },
     "few-rows": Block(target="validate", build=table_blocks.few_rows),
+    "bands": Block(target="validate", build=table_blocks.bands),
     "moved-constants": Block(target="validate", build=table_blocks.last_table("moved_constants.md")),
     "gpu-ranking": Block(target="validate", build=table_blocks.last_table("gpu_ranking.md")),
     "untuned-experts": Block(target="validate", build=table_blocks.last_table("untuned_experts.md")),

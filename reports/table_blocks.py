@@ -1,10 +1,12 @@
 """What pages show of the tables in docs/tables: errors of kernels, errors of whole models, chips."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from statistics import median
 
 from reports.errors import ReportError
 from reports.markdown import markdown_table
+from simulator.bands import FAMILY, FOREIGN, OWN, Band, shipped_bands
 
 _CHIPS = {
     "h100-sxm": "H100",
@@ -51,6 +53,7 @@ SCENARIO_COLUMNS: dict[str, tuple[str, ...]] = {
 # Errors in the table of known chips, by column; of cost the bill's where one was published, else the price's.
 _CHIP_ERRORS = {"area": (3,), "TDP": (6,), "cost": (11, 14)}
 _NEAR_PERCENT = 15.0
+_LEAST_COVERAGE, _MOST_COVERAGE = 0.85, 0.95
 
 Row = dict[str, str]
 
@@ -163,6 +166,32 @@ def known_chips(tables: Path) -> str:
         lines.append([title, str(len(known)), str(len(known) - len(off)), text])
     headings = ["what", "boards", "within 15 %", "the others, error in %"]
     return markdown_table(headings, lines, [False, True, True, False])
+
+
+def bands(_: Path) -> str:
+    """Of the shipped error bands, by whose constants predict: how wide they are, and what they hold of other rows."""
+    titles = {OWN: "the chip's own", FAMILY: "of a chip of its family", FOREIGN: "of another family"}
+    lines = []
+    for basis, title in titles.items():
+        for is_whole, part in ((True, "all sizes"), (False, "a size class")):
+            chosen = [
+                band for band in shipped_bands() if band.basis == basis and (band.size_class == "all") == is_whole
+            ]
+            if chosen:
+                ends = (median(band.low_ratio for band in chosen), median(band.high_ratio for band in chosen))
+                lines.append([title, part, str(len(chosen)), *(f"{end:.2f}" for end in ends), *_coverage(chosen)])
+    headings = ["constants", "for", "bands", "low (median)", "high (median)"]
+    held = ["rows held out inside, % (median)", "bands with 85 to 95 % inside"]
+    return markdown_table([*headings, *held], lines, [False, False, *[True] * 5])
+
+
+def _coverage(chosen: Sequence[Band]) -> list[str]:
+    """The median part of rows held out inside these bands in percent, and how many bands hold 85 to 95."""
+    known = [band.coverage for band in chosen if band.coverage is not None]
+    if not known:
+        return ["", ""]
+    near = sum(_LEAST_COVERAGE <= each <= _MOST_COVERAGE for each in known)
+    return [f"{100.0 * median(known):.0f}", str(near)]
 
 
 def _place(op: str) -> int:
