@@ -12,8 +12,8 @@ from explorer.hardware import FloatArray, Hardware
 from explorer.power import Power, chip_power
 from explorer.sampling_unit import play_with_unit
 from explorer.workload import Workload
-from profiler.expert_layers import serving_view
 from profiler.op import KINDS
+from profiler.serving_view import serving_view
 from profiler.traces import Trace
 from roofline.chip import Chip, Energy
 from roofline.chip_families import with_constants_of

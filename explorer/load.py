@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from explorer.errors import ExplorationError
 from explorer.evaluate import what_binds
 from explorer.step_traces import StepTrace, capture_step, step_kind
-from profiler.expert_layers import serving_view
+from profiler.serving_view import serving_view
 from roofline.chip import Chip
 from simulator import analytic
 from simulator.plans import plan_ops

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from explorer.errors import ExplorationError
-from profiler.expert_layers import serving_view
 from profiler.memory import memory_use
 from profiler.op import Op, Operand
+from profiler.serving_view import serving_view
 from profiler.traces import Trace
 from simulator.op_columns import BoolArray, FloatArray, IntArray, OpColumns
 
@@ -82,7 +82,7 @@ def workload_from_trace(
         quality: score of this operating point.
         quality_source: where that comes from.
         needed_bytes: memory that the run needs; None to find its peak in the trace, where that tells of storages.
-        fused: cost what a serving engine would run (`profiler.expert_layers.serving_view`), else every op as called.
+        fused: cost what a serving engine would run (`profiler.serving_view`), else every op as called.
         most_variants: representatives of kernels that differ in sizes alone.
 
     Raises:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from math import prod
 
 from profiler.errors import TraceError
-from profiler.fusion import fuse, join_calls
+from profiler.fusion import join_calls
 from profiler.op import Op, Operand, dtype_bits
 from profiler.traces import Trace
 
@@ -50,15 +50,6 @@ def merge_expert_layers(trace: Trace) -> Trace:
             ops[index] = _layer(ops[index], members, experts=score.size("n"))
             made.add(index)
     return replace(joined, view=trace.view, ops=tuple(ops))
-
-
-def serving_view(trace: Trace) -> Trace:
-    """The eager trace as serving engines run it: layers of experts as one kernel, all else as a compiler fuses it.
-
-    Raises:
-        TraceError: the trace holds no dataflow, or is a fused view already.
-    """
-    return fuse(merge_expert_layers(trace))
 
 
 def _spans(trace: Trace) -> list[tuple[int, int]]:

@@ -4,7 +4,7 @@ What a good compiler would do: a chain's intermediate tensors never reach memory
 and leaves the chain. FLOPs stay as they are.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from math import prod
@@ -25,13 +25,17 @@ _ROW_KINDS = frozenset({"reduction", "norm", "softmax"})
 _Place = tuple[int, int]  # which member of a group, and which of its inputs or outputs
 
 
-def fuse(trace: Trace) -> Trace:
+def fuse(trace: Trace, *, uncompiled: Callable[[str], bool] = lambda _: False) -> Trace:
     """The fused view of an eager trace.
 
     A call joins the latest group if it reads what that group produced, runs in the same phase, step and stream, and is
     pointwise over as many elements as a member, or a row operation. A row operation cannot join a matrix product (its
     tiles hold no whole rows): it starts a group with the pointwise call that feeds it. An intermediate tensor that a
     later call outside reads is still written, and one that a group reads twice is read once.
+
+    Args:
+        trace: with dataflow, or a fused view, which comes back as it is.
+        uncompiled: whether a compiler does not see the calls of a module, given its path; they join nothing.
 
     Raises:
         TraceError: where the trace holds no dataflow (imported traces do not).
@@ -42,7 +46,7 @@ def fuse(trace: Trace) -> Trace:
         raise TraceError(
             f"trace {trace.name!r}: has no dataflow, so the fused view cannot be formed; use the eager view"
         )
-    grouping = _Grouping(trace)
+    grouping = _Grouping(trace, [uncompiled(path) for path in trace.modules])
     for call in range(len(trace.calls)):
         grouping.add(call)
     return join_calls(trace, grouping.groups)
@@ -51,8 +55,9 @@ def fuse(trace: Trace) -> Trace:
 class _Grouping:
     """Grows groups of calls in the order of the calls; only the latest group may grow, as a stream runs in order."""
 
-    def __init__(self, trace: Trace) -> None:
+    def __init__(self, trace: Trace, is_apart: Sequence[bool]) -> None:
         self.groups: list[list[int]] = []
+        self._is_apart = [is_apart[module] for module in trace.calls.module.tolist()]
         self._kinds = [op.kind for op in trace.ops]
         self._elements = [_elements(op) for op in trace.ops]
         self._op_of = trace.calls.op.tolist()
@@ -66,7 +71,10 @@ class _Grouping:
     def add(self, call: int) -> None:
         """Put the next call into the open group or a new one."""
         kind = self._kinds[self._op_of[call]]
-        if self._may_join(call, kind):
+        if self._is_apart[call]:
+            self._start([])
+            self.groups.append([call])
+        elif self._may_join(call, kind):
             if kind in _ROW_KINDS and self._has_product():
                 self._split_before(call)
             self._append(call)

@@ -45,7 +45,9 @@ class HostIssue:
         return float(self.first_s.sum() + self.rest_s.sum())
 
 
-def host_issue(trace: Trace, ops: OpColumns, mode: Mode, dispatch_s: float) -> HostIssue:
+def host_issue(
+    trace: Trace, ops: OpColumns, mode: Mode, dispatch_s: float, *, uncompiled: BoolArray | None = None
+) -> HostIssue:
     """What the host does for the calls of a trace.
 
     Args:
@@ -54,6 +56,7 @@ def host_issue(trace: Trace, ops: OpColumns, mode: Mode, dispatch_s: float) -> H
         mode: `graph`: all is issued from the start; `eager`: each call is dispatched; `piecewise`: each call at a cut
             is dispatched, and what lies between two of a stream in a step of a phase as one.
         dispatch_s: host time of a dispatch; without it the host is taken to be free.
+        uncompiled: which calls [calls] stand at a cut too, since an engine hides them from its compiler.
     """
     of_call = trace.calls.op
     if mode == "graph" or dispatch_s <= 0:
@@ -63,7 +66,7 @@ def host_issue(trace: Trace, ops: OpColumns, mode: Mode, dispatch_s: float) -> H
     kernels = kernels_of(ops)[of_call]
     first_s = kernel_s
     if mode == "piecewise":
-        is_cut = is_cut_at(ops)[of_call]
+        is_cut = is_cut_at(ops)[of_call] | (False if uncompiled is None else uncompiled)
         first_s = np.where(is_cut, kernel_s, np.where(_opens_piece(trace, is_cut), dispatch_s, 0.0))
         kernels = np.where(is_cut, kernels, 1.0)
     return HostIssue(first_s=first_s, rest_s=(kernels - 1.0) * kernel_s, kernels=kernels)

@@ -14,7 +14,7 @@ from workloads.hybrid import build_block
 from workloads.kv_cache import KVCache
 from workloads.layered_cache import LayeredCache, LayerMemory
 from workloads.llada_network import LladaNetwork
-from workloads.mamba import mamba_memory
+from workloads.mamba import Mamba2, mamba_memory
 from workloads.mixture_of_experts import AssumedRouting, MixtureOfExperts
 from workloads.presets import ModelPreset
 from workloads.transformer import Masking, Shared, Transformer, build_masking, rotary_tables
@@ -68,6 +68,12 @@ class Backbone(Transformer):
         """On `meta`, spread tokens over experts in this way from now on."""
         for mixture in self.mixtures:
             mixture.routing = routing
+
+    def leave_mixers_uncompiled(self) -> None:
+        """Run mixers of Mamba-2 from now on as engines do that hide them from the compiler (vLLM up to 0.11)."""
+        for module in self.modules():
+            if isinstance(module, Mamba2):
+                module.is_uncompiled = True
 
     def _build_block(self, layer: int, dtype: torch.dtype) -> nn.Module:
         return build_block(self.preset, layer, dtype)

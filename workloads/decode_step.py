@@ -31,6 +31,7 @@ def build_decode_step(
     dtype: str = "bfloat16",
     state_dtype: str | None = None,
     routing: AssumedRouting | None = None,
+    uncompiled_mixers: bool = False,
 ) -> Callable[[], torch.Tensor]:
     """A step that adds one token to each of `batch` sequences that hold `context` tokens already.
 
@@ -45,6 +46,7 @@ def build_decode_step(
         dtype: of weights, activations and cache.
         state_dtype: of recurrent states, which engines may keep in float32; None for `dtype`.
         routing: how tokens spread over experts; None for evenly.
+        uncompiled_mixers: whether mixers of Mamba-2 are hidden from the compiler, as in vLLM up to 0.11.
 
     Returns:
         What runs the step: the tokens `[B]`, or the logits `[B, V]` without a choice.
@@ -69,6 +71,8 @@ def build_decode_step(
     model = build_transformer(request, preset, check_positive("context", context) + 1)
     if routing is not None and isinstance(model, Backbone):
         model.assume_routing(routing)
+    if uncompiled_mixers and isinstance(model, Backbone):
+        model.leave_mixers_uncompiled()
     kept_as = None if state_dtype is None else DTYPES[check_dtype(state_dtype, "meta")]
     tokens_B1 = request.random_tokens(preset.vocab, 1)
     generator = make_generator(request.device, 0)

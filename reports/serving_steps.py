@@ -1,0 +1,246 @@
+"""Steps of serving predicted: every running sequence decodes one token, and prompts that arrived are prefilled as well.
+
+A step is put together of three captures: what mixes tokens (attention, convolutions, scans) and the choice of tokens at
+the batch; everything else at the rows of batch and prompts together; mixing of a prompt. Steps without a prompt are one
+graph. Others are cut into pieces, and beyond the largest captured size there are no graphs at all; there the host
+issues kernels while the device works, and the slower of the two counts.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from math import ceil
+
+import numpy as np
+import numpy.typing as npt
+
+from profiler.capture import capture
+from profiler.serving_view import serving_view
+from profiler.state_layers import state_layers
+from profiler.traces import Trace
+from reports.arriving_prompts import median_prompt_tokens, prompt_steps
+from reports.whole_model_figures import MeasuredModel
+from roofline.chipfile import load_chip
+from simulator import analytic
+from simulator.energy import holds_its_limit
+from simulator.host import Mode, host_issue
+from simulator.op_columns import OpColumns
+from simulator.timeline import DEFAULT_HOST_DISPATCH_S
+from workloads.architecture import MIXES_ATTENTION, MIXES_STATE
+from workloads.decode_step import build_decode_step
+from workloads.mixture_of_experts import AssumedRouting
+from workloads.presets import ModelPreset, load_preset
+from workloads.programs import resolve_program
+from workloads.samplers.choosing import FilterOptions
+from workloads.samplers.registry import convert_options
+
+BoolArray = npt.NDArray[np.bool_]
+FloatArray = npt.NDArray[np.float64]
+
+_ROUTING = AssumedRouting(independent=True)
+_MIXING_KINDS = ("attention", "conv", "scan")  # their cost goes with sequences, not with rows
+_LIBRARY_KINDS = ("pointwise", "copy", "reduction")  # PyTorch's own kernels, where no compiler sees them
+_PARTS = ("mixing", "vocabulary", "rows")
+
+# vLLM 0.11.1. `max_cudagraph_capture_size`: steps of more tokens run without graphs (config/vllm.py).
+_CAPTURED_TOKENS = 512
+# Operations on tensors in which the metadata of one group of Mamba-2 layers is built for a step with a prompt
+# (Mamba2AttentionMetadataBuilder.build and compute_causal_conv1d_metadata, v1/attention/backends), counted in the code.
+_METADATA_DISPATCHES = 34
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """Time on the chip, dynamic energy and the host's time for issuing them, of some kernels.
+
+    Attributes:
+        time_s: time on the chip, back to back.
+        dynamic_j: energy without static power.
+        pieces_s: host time in pieces, where graphs are captured.
+        singly_s: host time without graphs.
+    """
+
+    time_s: float = 0.0
+    dynamic_j: float = 0.0
+    pieces_s: float = 0.0
+    singly_s: float = 0.0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(
+            time_s=self.time_s + other.time_s,
+            dynamic_j=self.dynamic_j + other.dynamic_j,
+            pieces_s=self.pieces_s + other.pieces_s,
+            singly_s=self.singly_s + other.singly_s,
+        )
+
+    def longer(self, count: float) -> "Cost":
+        """The cost of the same kernels for so many times as much work."""
+        return replace(self, time_s=self.time_s * count, dynamic_j=self.dynamic_j * count)
+
+
+def predict_serving(one: MeasuredModel) -> tuple[float, float, float]:
+    """Time of the median step, joules per token and power of the mean step."""
+    arriving = one.batch / one.output  # in a steady state, each step's end frees as many places as prompts arrive
+    median = _step(one, median_prompt_tokens(arriving, one.prompt))
+    mean_s, joules = 0.0, 0.0
+    for share, tokens in prompt_steps(arriving, one.prompt):
+        kind = _step(one, tokens)
+        mean_s += share * kind.time_s
+        joules += share * _drawn_j(kind, one.chip)
+    return median.time_s, joules / one.batch, joules / mean_s
+
+
+def _step(one: MeasuredModel, tokens: float) -> Cost:
+    """A step that computes so many tokens of prompts."""
+    decoding = _decode_costs(one.model, one.chip, one.batch, one.context, one.sampling, one.state_dtype)
+    if tokens < 1:
+        return decoding["mixing"] + decoding["vocabulary"] + decoding["rows"]
+    rows = _decode_costs(one.model, one.chip, round(one.batch + tokens), 1, None, None)["rows"]
+    prompt = _prompt_costs(one.model, one.chip, one.prompt)["mixing"].longer(tokens / one.prompt)
+    device = decoding["mixing"] + decoding["vocabulary"] + rows + prompt
+    host_s = device.pieces_s if one.batch + tokens <= _CAPTURED_TOKENS else device.singly_s
+    return replace(device, time_s=metadata_s(load_preset(one.model), one.chip) + max(device.time_s, host_s))
+
+
+def metadata_s(preset: ModelPreset, chip: str) -> float:
+    """Time in which the device waits for a step with a prompt, since the host reads from it before it issues anything.
+
+    vLLM builds the lengths of the convolutions' parts on the host, from a tensor on the device
+    (`compute_causal_conv1d_metadata`), so asynchronous scheduling cannot hide what follows: the metadata of all groups
+    of layers with a state. Groups hold as many layers as the rarer of their kind and attention has.
+    """
+    letters = [preset.letter(layer) for layer in range(preset.layers)]
+    with_state = sum(letter in MIXES_STATE for letter in letters)
+    if not with_state:
+        return 0.0
+    attending = sum(letter in MIXES_ATTENTION for letter in letters)
+    groups = ceil(with_state / min(with_state, attending or with_state))
+    return groups * _METADATA_DISPATCHES * _dispatch_s(chip)
+
+
+@cache
+def _decode_costs(
+    model: str,
+    chip: str,
+    batch: int,
+    context: int,
+    sampling: tuple[tuple[str, float], ...] | None,
+    state_dtype: str | None,
+) -> dict[str, Cost]:
+    """Costs of a step of decoding: the network as vLLM compiles it, the choice of tokens kernel by kernel."""
+    options = None
+    if sampling is not None:
+        given = {"gen_length": 1, **dict(sampling)}
+        options = FilterOptions(**convert_options(FilterOptions, given, f"sampling of {model}"))
+    run = build_decode_step(
+        model,
+        batch=batch,
+        context=context,
+        options=options,
+        state_dtype=state_dtype,
+        routing=_ROUTING,
+        uncompiled_mixers=True,
+    )
+    trace = _capture(model, run)
+    parts = _split(trace, model, chip, "decode")
+    if options is not None:
+        parts["vocabulary"] += _split(trace, model, chip, "sample")["vocabulary"]
+    return parts
+
+
+@cache
+def _prompt_costs(model: str, chip: str, length: int) -> dict[str, Cost]:
+    """Costs of a prompt; the host issues attention for it and the sequences that decode at once."""
+    program = resolve_program(f"{model}@forward", device="meta", seq_len=length)
+    return _split(_capture(model, program.run), model, chip, free=("attention",))
+
+
+def _split(
+    trace: Trace, model: str, chip: str, phase: str | None = None, free: tuple[str, ...] = ()
+) -> dict[str, Cost]:
+    """Costs of what mixes tokens, of what works on the vocabulary, and of the rest, which works on rows.
+
+    Args:
+        trace: eager; `sample` stays so, all else runs as an engine has it.
+        model: preset, for its vocabulary.
+        chip: what it runs on.
+        phase: that is counted; None for all.
+        free: kinds that the host issues with others.
+    """
+    layers = tuple(state_layers(trace))
+    hidden = partial(_is_inside, layers)
+    view = trace if phase == "sample" else serving_view(trace, uncompiled=hidden)
+    vocab = load_preset(model).vocab
+    parts, library, is_free = [], [], []
+    for op in view.ops:
+        wide = op.kind != "gather" and any(vocab in operand.shape for operand in (*op.inputs, *op.outputs))
+        parts.append("mixing" if op.kind in _MIXING_KINDS else "vocabulary" if wide else "rows")
+        library.append(op.kind in _LIBRARY_KINDS)
+        is_free.append(op.kind in free)
+    of_call = view.calls.op
+    in_layer = np.array([hidden(path) for path in view.modules], dtype=np.bool_)[view.calls.module]
+    time_s, joules = _device_costs(view, chip, in_layer & np.array(library, dtype=np.bool_)[of_call])
+    counted = np.ones(len(of_call), dtype=np.bool_)
+    if phase is not None:
+        counted = view.calls.phase == view.phases.index(phase)
+    issued = ~np.array(is_free, dtype=np.bool_)[of_call]
+    pieces_s = _host_s(view, chip, "eager" if phase == "sample" else "piecewise", in_layer) * issued
+    singly_s = _host_s(view, chip, "eager", in_layer) * issued
+    part_of_call = np.array(parts)[of_call]
+    chosen = {part: counted & (part_of_call == part) for part in _PARTS}
+    return {
+        part: Cost(
+            time_s=float(time_s[calls].sum()),
+            dynamic_j=float(joules[calls].sum()),
+            pieces_s=float(pieces_s[calls].sum()),
+            singly_s=float(singly_s[calls].sum()),
+        )
+        for part, calls in chosen.items()
+    }
+
+
+def _is_inside(layers: tuple[str, ...], path: str) -> bool:
+    """Whether a module is one of the layers or within one; vLLM up to 0.11 hides these from its compiler."""
+    return any(path == layer or path.startswith(f"{layer}.") for layer in layers)
+
+
+def _device_costs(view: Trace, chip: str, is_library: BoolArray) -> tuple[FloatArray, FloatArray]:
+    """(time, joules) of each call alone, [calls]; NaN joules on a chip without energy constants.
+
+    Calls that PyTorch's own kernels run take the constants of eager programs, though a graph may replay them. A power
+    limit holds for the step as a whole, not here.
+    """
+    unlimited = replace(load_chip(chip), tdp_w=None)
+    compiled = analytic.simulate(view, unlimited)
+    eager = analytic.simulate(view, unlimited, mode="eager", host_dispatch_s=0.0)
+    joules = [np.full(len(view.ops), np.nan) if r.op_energy_j is None else r.op_energy_j for r in (compiled, eager)]
+    of_call = view.calls.op
+    time_s = np.where(is_library, eager.op_duration_s[of_call], compiled.op_duration_s[of_call])
+    return time_s, np.where(is_library, joules[1][of_call], joules[0][of_call])
+
+
+def _host_s(view: Trace, chip: str, mode: Mode, in_layer: BoolArray) -> FloatArray:
+    """Host time for each call, [calls]."""
+    issue = host_issue(view, OpColumns.from_ops(view.ops), mode, _dispatch_s(chip), uncompiled=in_layer)
+    return issue.first_s + issue.rest_s
+
+
+def _dispatch_s(chip: str) -> float:
+    known = load_chip(chip).host_dispatch_s
+    return DEFAULT_HOST_DISPATCH_S if known is None else known
+
+
+def _drawn_j(cost: Cost, chip: str) -> float:
+    """Joules of the cost, static power counted; clocks and voltage keep the mean power at the limit."""
+    described = load_chip(chip)
+    static_w = float("nan") if described.energy is None else described.energy.static_w
+    wanted_j = cost.dynamic_j + static_w * cost.time_s
+    if described.tdp_w is None or not holds_its_limit(described):
+        return wanted_j
+    return min(wanted_j, described.tdp_w * cost.time_s)
+
+
+def _capture(name: str, run: Callable[[], object]) -> Trace:
+    with capture(name=name) as recording:
+        run()
+    return recording.trace
