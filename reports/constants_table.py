@@ -37,6 +37,8 @@ _UNFITTED = {
     "warp_block_clocks": "for a block of short rows of a softmax",
     "odd_row_clocks": "for a long row of a softmax that is no multiple of 16 bytes",
     "odd_column_clocks": "and for each of its columns",
+    "kept_row_bytes": "longest row of a softmax that a block keeps in shared memory; longer ones are read three times",
+    "softmax_efficiency": "part of main memory's bandwidth in a softmax of rows beyond 1,024 columns",
     "wide_block_flops_per_clock": "of a block alone on its core, of attention with heads of more than 256",
     "wide_core_flops_per_clock": "of a core full of them",
     "mask_ratio": "time of attention that is given a mask as a tensor, over that of flash kernels",

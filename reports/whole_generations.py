@@ -68,7 +68,8 @@ def predict_denoising_text(one: MeasuredModel) -> tuple[float, float, float]:
     """Mean time of a step over prompt and answer, choice of tokens included, joules of a step per sequence, power.
 
     With a cache, a block's first step shows all positions and the others show few: both are captured and weighted by
-    how often each came in the measured run (`forwards` in all, one full one a block).
+    how often each came in the measured run (`forwards` in all, one full one a block). The others come in blocks that
+    hold text, alike: ends of text are committed in the first step, all at once.
     """
     options = dict(one.options)
     block = int(str(options.get("block_length", one.output)))
@@ -88,7 +89,8 @@ def predict_denoising_text(one: MeasuredModel) -> tuple[float, float, float]:
     steps = np.array([end_s[result.step == step].max() for step in range(int(result.step.max()) + 1)])
     lasts_s = np.diff(steps, prepend=0.0)
     if is_cached:
-        full_s, short_s = lasts_s[::2].mean(), lasts_s[1::2].mean()
+        written = -(-(one.text or one.output) // block)
+        full_s, short_s = lasts_s[::2].mean(), lasts_s[1::2][:written].mean()
         time_s = float((blocks * full_s + (one.forwards - blocks) * short_s) / one.forwards)
     else:
         time_s = float(lasts_s.mean())

@@ -35,6 +35,7 @@ class MeasuredModel:
         sampler: that denoises text.
         options: of that sampler, or of the image program, without its steps.
         forwards: network evaluations of the whole answer, where steps differ in cost.
+        text: tokens of the answer that are text; blocks behind them hold ends of text alone. 0 for all.
     """
 
     model: str
@@ -55,6 +56,7 @@ class MeasuredModel:
     sampler: str = ""
     options: tuple[tuple[str, object], ...] = field(default=())
     forwards: int = 0
+    text: int = 0
 
     def __post_init__(self) -> None:
         where = f"measured model {self.model!r}"

@@ -34,6 +34,8 @@ def with_family_constants(chip: Chip, names: Iterable[str], load: Callable[[str]
         calibration += taken
         scopes = dict.fromkeys(_scope(key) for key, _ in taken)
         sources += tuple(_moved(donor, scope, f", {_SAME_FAMILY}") for scope in scopes)
+    # Constants of every kernel stand before those of scopes, as they do in a file.
+    calibration = tuple(sorted(calibration, key=lambda constant: bool(_scope(constant[0]))))
     return replace(chip, calibration=calibration, sources=sources)
 
 

@@ -2,8 +2,9 @@
 
 The same function as `workloads.transformer`, written as in modeling_llada.py (GSAI-ML/LLaDA-8B; with caches, NVlabs/
 Fast-dLLM): RMS norms and rotary embeddings in float32 and in single operations, nothing in place, and a cache of keys
-that have not been turned yet, so that every forward turns all of them. Leaves out that Fast-dLLM finds the rows of a
-block by `nonzero`, and waits for it.
+that have not been turned yet, so that every forward turns all of them. A forward on a cache narrows a causal bias in
+every layer, which its attention then does without (hills-code/Fast-dLLM@c26b88f, `_cast_attn_bias`). Leaves out that
+Fast-dLLM finds the rows of a block by `nonzero`, and waits for it and for their end, in every layer.
 
 Shape suffixes: B batch, S query positions, T key positions, D model width, H heads, C head width, V vocabulary.
 """
@@ -78,7 +79,8 @@ class LladaNetwork(Transformer):
         end = position + tokens_BS.shape[1]
         self._check_length(end)
         keys = end if cache is None else max(cache.length, end)
-        tables = _Tables(self.wide_cos_TC[:keys], self.wide_sin_TC[:keys], position, end)
+        bias_11TT = None if cache is None or position == 0 else cache.bias_11TT
+        tables = _Tables(self.wide_cos_TC[:keys], self.wide_sin_TC[:keys], position, end, bias_11TT)
         x_BSD: torch.Tensor = self.embedding(tokens_BS)
         for block in self.blocks:
             x_BSD = block(x_BSD, tables, cache)
@@ -92,12 +94,21 @@ class LladaNetwork(Transformer):
 
 @dataclass(frozen=True, slots=True)
 class _Tables:
-    """Cosines and sines of all keys in float32, and where the queries stand among them."""
+    """Cosines and sines of all keys in float32, where the queries stand among them, a bias where there is a past."""
 
     cos_TC: torch.Tensor
     sin_TC: torch.Tensor
     start: int
     end: int
+    bias_11TT: torch.Tensor | None
+
+    def narrow_bias(self, dtype: torch.dtype) -> None:
+        """Narrow the rows of the causal bias that the queries stand in, as every layer of the authors' does; unused."""
+        if self.bias_11TT is None or self.bias_11TT.dtype == dtype:
+            return
+        keys, queries = self.cos_TC.shape[0], self.end - self.start
+        narrow_11ST = self.bias_11TT[:, :, keys - queries : keys, :keys].to(dtype)
+        narrow_11ST.masked_fill_(narrow_11ST == -torch.inf, torch.finfo(dtype).min)
 
     def turn_queries(self, q_BHSC: torch.Tensor) -> torch.Tensor:
         """Queries, turned."""
@@ -125,6 +136,8 @@ class _HeldCache(KVCache):
             dtype=like.dtype, device=like.device,
         )  # fmt: skip
         self.capacity = capacity
+        self.bias_11TT = torch.full((1, 1, capacity, capacity), torch.finfo(torch.float32).min, device=like.device)
+        self.bias_11TT.triu_(diagonal=1)
         self._held: list[tuple[torch.Tensor, torch.Tensor] | None] = [None] * preset.layers
 
     def update(
@@ -191,6 +204,7 @@ class _Attention(Attention):
         if cache is not None:
             k_BHTC, v_BHTC = cache.update(self.layer, tables.start, k_BHTC, v_BHTC)
         q_BHSC, k_BHTC = tables.turn_queries(q_BHSC), tables.turn_keys(k_BHTC)
+        tables.narrow_bias(x_BSD.dtype)
         out_BHSC = functional.scaled_dot_product_attention(q_BHSC, k_BHTC, v_BHTC)
         output_BSD: torch.Tensor = self.output(out_BHSC.transpose(1, 2).flatten(2))
         return output_BSD

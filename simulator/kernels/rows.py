@@ -36,6 +36,10 @@ _LANES = 32.0
 _PAIRED_COLUMNS = 128.0
 _ALIGNED_BYTES = 16.0  # longer rows that are no multiple go element by element (cunn_SoftMaxForward in SoftMax.cu)
 _NORM_COLUMNS = 512.0  # the shortest rows whose norms were measured
+# Threads that a core holds at once are those of so many blocks of PyTorch: 128 threads in a norm of rows
+# (layer_norm_kernel.cu), 1,024 in a softmax of long rows (SoftMax.cu).
+_NORM_CO_RESIDENT = 16
+_SOFTMAX_CO_RESIDENT = 2
 
 
 def plan(ops: OpColumns, chips: ChipColumns) -> PlanColumns:
@@ -48,14 +52,14 @@ def plan(ops: OpColumns, chips: ChipColumns) -> PlanColumns:
     """
     rows, columns, moved = ops.size("rows"), ops.size("columns"), ops.moved_bytes
     keeps_row = np.isin(ops.kind, (kind_code("norm"), kind_code("softmax")))
-    row_bytes = columns * ops.input_element_bytes
-    again = np.where(keeps_row, rows * row_bytes, 0.0) * _read_twice(rows, row_bytes, chips)
+    again = np.where(keeps_row, rows * columns * ops.input_element_bytes, 0.0) * _reads_again(ops, chips)
     parts = np.where(keeps_row, 1.0, np.ceil(columns / _PART_COLUMNS))
     together = np.where(keeps_row, 1.0, np.maximum(1.0, np.floor(_PART_COLUMNS / np.maximum(columns, 1.0))))
     is_short = (ops.kind == kind_code("softmax")) & (columns <= _WARP_COLUMNS)
     together = np.where(is_short, _rows_of_warps(columns), together)  # rows in a tile
     # Rows that run at the same time lie between the two reads of a byte.
-    at_once = np.minimum(rows, _CO_RESIDENT * chips.cores) / chips.constant("held_ratio", _SCOPE, default=1.0)
+    at_once = np.minimum(rows, _blocks_at_once(ops, chips) * chips.cores)
+    at_once = at_once / chips.constant("held_ratio", _SCOPE, default=1.0)
     streamed = streaming_plan(
         ops,
         chips,
@@ -74,7 +78,17 @@ def plan(ops: OpColumns, chips: ChipColumns) -> PlanColumns:
         reduction_s=np.where((parts > 1) | (again > 0), chips.wave_s, 0.0),
         co_resident=_CO_RESIDENT,
     )
-    return _with_rows(with_setup(streamed, ops, chips, _SCOPE), ops, keeps_row, chips)
+    planned = _with_softmax_rates(with_setup(streamed, ops, chips, _SCOPE), ops, chips)
+    return _with_rows(planned, ops, keeps_row, chips)
+
+
+def _with_softmax_rates(planned: PlanColumns, ops: OpColumns, chips: ChipColumns) -> PlanColumns:
+    """The plan with what a softmax of long rows reaches of main memory; what is read again costs the cache little."""
+    known = chips.constant("softmax_efficiency", _SCOPE, default=np.nan)
+    is_known = _is_long_softmax(ops) & ~np.isnan(known)
+    efficiency = np.where(is_known, 1.0, planned.level_efficiency)
+    efficiency[0] = np.where(is_known, known, planned.level_efficiency[0])
+    return replace(planned, level_efficiency=efficiency)
 
 
 def _rows_of_warps(columns: FloatArray) -> FloatArray:
@@ -85,12 +99,42 @@ def _rows_of_warps(columns: FloatArray) -> FloatArray:
     return rows
 
 
-def _read_twice(rows: FloatArray, row_bytes: FloatArray, chips: ChipColumns) -> FloatArray:
-    """Part of a kept row that its core no longer holds when it is read again, [O, C]."""
+def _reads_again(ops: OpColumns, chips: ChipColumns) -> FloatArray:
+    """How often a kept row is read again: what its core no longer holds of it, once, [O, C].
+
+    PyTorch's softmax of rows beyond 1,024 columns keeps a whole row in shared memory where `kept_row_bytes` hold it;
+    longer ones, and those that lie at odd places, are read for their largest number, their sum and the result.
+    """
+    row_bytes = ops.size("columns") * ops.input_element_bytes
     held = chips.constant("row_memory_ratio", _SCOPE, default=1.0) * chips.core_memory_bytes
-    in_use = np.maximum(np.minimum(_CO_RESIDENT, np.ceil(rows / chips.cores)) * row_bytes, 1.0)
-    part: FloatArray = np.clip(1.0 - held / in_use, 0.0, 1.0)
-    return part
+    blocks = np.minimum(_blocks_at_once(ops, chips), np.ceil(ops.size("rows") / chips.cores))
+    part = np.clip(1.0 - held / np.maximum(blocks * row_bytes, 1.0), 0.0, 1.0)
+    kept_bytes = chips.constant("kept_row_bytes", _SCOPE, default=np.nan)
+    passes = np.where((row_bytes > kept_bytes) | _is_odd(ops), 2.0, 0.0)
+    reads: FloatArray = np.where(_is_long_softmax(ops) & ~np.isnan(kept_bytes), passes, part)
+    return reads
+
+
+def _blocks_at_once(ops: OpColumns, chips: ChipColumns) -> FloatArray:
+    """Rows that a core works on at once, [O, C]: 8, but for the kernels of eager programs."""
+    has_norm = ~np.isnan(chips.constant("norm_row_clocks", _SCOPE, default=np.nan))
+    has_softmax = ~np.isnan(chips.constant("kept_row_bytes", _SCOPE, default=np.nan))
+    is_norm = (ops.kind == kind_code("norm")) & has_norm
+    return np.select(
+        [is_norm, _is_long_softmax(ops) & has_softmax], [_NORM_CO_RESIDENT, _SOFTMAX_CO_RESIDENT], float(_CO_RESIDENT)
+    )
+
+
+def _is_long_softmax(ops: OpColumns) -> BoolArray:
+    """Whether an op is a softmax of rows that take a block of threads each, [O, 1]."""
+    is_long: BoolArray = (ops.kind == kind_code("softmax")) & (ops.size("columns") > _WARP_COLUMNS)
+    return is_long
+
+
+def _is_odd(ops: OpColumns) -> BoolArray:
+    """Whether rows do not begin at multiples of what a thread reads at once, [O, 1]."""
+    is_odd: BoolArray = ops.size("columns") * ops.input_element_bytes % _ALIGNED_BYTES > 0
+    return is_odd
 
 
 def _with_rows(planned: PlanColumns, ops: OpColumns, keeps_row: BoolArray, chips: ChipColumns) -> PlanColumns:
@@ -112,9 +156,8 @@ def _block_clocks(ops: OpColumns, chips: ChipColumns) -> FloatArray:
     short = chips.constant("warp_block_clocks", _SCOPE, default=usual)
     odd = chips.constant("odd_row_clocks", _SCOPE, default=usual)
     odd = odd + columns * chips.constant("odd_column_clocks", _SCOPE, default=0.0)
-    is_softmax = ops.kind == kind_code("softmax")
-    is_short = is_softmax & (columns <= _WARP_COLUMNS)
-    is_odd = is_softmax & ~is_short & (columns * ops.input_element_bytes % _ALIGNED_BYTES > 0)
+    is_short = (ops.kind == kind_code("softmax")) & (columns <= _WARP_COLUMNS)
+    is_odd = _is_long_softmax(ops) & _is_odd(ops)
     is_norm = (ops.kind == kind_code("norm")) & (columns >= _NORM_COLUMNS)
     clocks: FloatArray = np.select([is_norm, is_short, is_odd], [norm, short, odd], usual)
     return clocks

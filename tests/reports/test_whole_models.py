@@ -222,11 +222,11 @@ def test_host_makes_pictures_one_after_another_while_the_chip_draws_its_static_p
     assert host_pictures_s(4, 512) == pytest.approx(0.0146, abs=5e-5)
 
 
-def _filling(forwards: int) -> MeasuredModel:
-    options = (("cache", "dual"), ("block_length", 32))
+def _filling(forwards: int, *, cache: str = "dual", text: int = 0) -> MeasuredModel:
+    options = (("cache", cache), ("block_length", 32))
     return MeasuredModel(
         model="diffusion-100m", program="text_step", chip="a100-sxm-80gb", source="s", batch=1, latency_s=1.0,
-        prompt=16, output=64, sampler="fast_dllm", options=options, forwards=forwards,
+        prompt=16, output=64, sampler="fast_dllm", options=options, forwards=forwards, text=text,
     )  # fmt: skip
 
 
@@ -236,6 +236,19 @@ def test_cached_steps_are_weighted_by_how_often_they_came() -> None:
     short_s = 2 * four_s - full_s
     assert eight_s == pytest.approx((2 * full_s + 6 * short_s) / 8)
     assert short_s < full_s
+
+
+def test_short_steps_come_where_text_is() -> None:
+    """Two blocks of 32 behind a prefix: text in the first alone shows 64 positions a step, in both 64 and 32."""
+    n = 10
+    full_s = predict_denoising_text(_filling(2, cache="prefix"))[0]
+    first_s, both_s, all_s = (
+        (n * predict_denoising_text(_filling(n, cache="prefix", text=text))[0] - 2 * full_s) / (n - 2)
+        for text in (32, 33, 0)
+    )
+    assert both_s == pytest.approx(all_s)
+    second_s = 2 * both_s - first_s
+    assert second_s < first_s < full_s
 
 
 def test_shipped_figures_of_the_author_log_are_those_of_the_published_table() -> None:

@@ -104,6 +104,26 @@ def test_keys_of_the_whole_cache_are_turned_at_every_step() -> None:
     assert (1, 4, 4, 8) in shapes
 
 
+def test_every_layer_narrows_a_bias_that_its_attention_does_without() -> None:
+    """On a cache, 4 of 20 rows: to bfloat16, where it is minus infinity, filled there; in a full forward nothing."""
+    network = build_backbone(_small(), dtype=torch.bfloat16, device="meta")
+    cache = network.new_cache(1, 20)
+    counts = []
+    for shown, position in ((20, 0), (4, 8)):
+        with capture(name="step") as recording:
+            network(torch.zeros(1, shown, dtype=torch.int64, device="meta"), cache=cache, position=position)
+        trace = recording.trace
+        counts.append(
+            Counter(
+                trace.ops[op].name.removeprefix("aten::")
+                for op in trace.calls.op
+                if any(operand.shape == (1, 1, 4, 20) for operand in trace.ops[op].outputs)
+            )
+        )
+    layers = 2
+    assert counts == [{}, {"_to_copy": layers, "eq": layers, "masked_fill_": layers}]
+
+
 def test_refuses_what_the_authors_code_does_not_do() -> None:
     network = build_backbone(_small(), device="meta")
     tokens_BS = torch.zeros(1, 4, dtype=torch.int64, device="meta")
