@@ -8,7 +8,7 @@ import numpy as np
 from profiler.costs.pointwise import FLOPS_PER_ELEMENT
 from profiler.op import KINDS
 from simulator.errors import SimulationError
-from simulator.op_columns import SPECIAL_PER_ELEMENT, FloatArray
+from simulator.op_columns import SPECIAL_PER_ELEMENT, BoolArray, FloatArray
 from simulator.sequence_formulas import conv, scan
 
 Rows = dict[str, Any]
@@ -57,6 +57,13 @@ FRAME_DTYPES: dict[str, tuple[str, ...]] = {
 WIDENING: frozenset[str] = frozenset({"gemm", "attention", "moe", "scan"})
 
 
+def _require(holds: BoolArray, what: str, v: Rows, *shown: str) -> None:
+    """Refuse sizes that do not fit one another, with those of the first such row."""
+    if not holds.all():
+        first = int(np.flatnonzero(~holds)[0])
+        raise SimulationError(f"{what}, got {' and '.join(f'{name} {v[name][first]:g}' for name in shown)}")
+
+
 def _gemm(v: Rows) -> dict[str, FloatArray]:
     flops = 2.0 * v["batch"] * v["m"] * v["n"] * v["k"]
     read = v["batch"] * (v["m"] * v["k"] * v["element_bytes"] + v["n"] * v["k"] * v["second_bytes"])
@@ -72,6 +79,7 @@ def _attention(v: Rows) -> dict[str, FloatArray]:
     """Dense FLOPs, and those of the pairs that a causal mask (aligned at the end) and a window leave."""
     v["kv_heads"] = np.where(np.isnan(v["kv_heads"]), v["heads"], v["kv_heads"])
     v["value_dim"] = np.where(np.isnan(v["value_dim"]), v["head_dim"], v["value_dim"])
+    _require(v["heads"] % v["kv_heads"] == 0, "heads must be a multiple of kv_heads", v, "heads", "kv_heads")
     queries, keys, depth = v["queries"], v["keys"], v["head_dim"] + v["value_dim"]
     per_pair = 2.0 * v["batch"] * v["heads"] * depth
     before = np.maximum(0.0, keys - queries)
@@ -103,14 +111,9 @@ def _moe(v: Rows) -> dict[str, FloatArray]:
     ranks = np.maximum(1.0, v["expert_ranks"])
     if v["experts"].max(initial=0.0) > _MOST_EXPERTS:
         raise SimulationError(f"experts must be at most {_MOST_EXPERTS:,}, got {v['experts'].max():,.0f}")
-    for wrong, what, other in (
-        (v["topk"] > v["experts"], "topk must be at most experts", "topk"),
-        (v["running"] > v["experts"], "running must be at most experts", "running"),
-        (v["experts"] % ranks != 0, "experts must be a multiple of expert_ranks", "expert_ranks"),
-    ):
-        if wrong.any():
-            first = int(np.flatnonzero(wrong)[0])
-            raise SimulationError(f"{what}, got {v[other][first]:g} with {v['experts'][first]:g} experts")
+    _require(v["topk"] <= v["experts"], "topk must be at most experts", v, "topk", "experts")
+    _require(v["running"] <= v["experts"], "running must be at most experts", v, "running", "experts")
+    _require(v["experts"] % ranks == 0, "experts must be a multiple of expert_ranks", v, "experts", "expert_ranks")
     rows = np.maximum(1.0, v["tokens"] * v["topk"] / ranks)
     touched = np.minimum(rows, np.maximum(1.0, np.where(v["running"] > 0, v["running"], v["experts"]) / ranks))
     per_expert = (2.0 + (v["gated"] > 0)) * v["hidden"] * v["inter"]
@@ -131,7 +134,7 @@ def _pointwise(v: Rows) -> dict[str, FloatArray]:
     unknown = [name for name in names if name not in FLOPS_PER_ELEMENT]
     if unknown:
         raise SimulationError(
-            f"name of a pointwise op must be an elementwise ATen function such as add or silu, got {unknown[0]!r}"
+            f"name of a pointwise op must be an elementwise ATen function such as add or silu, got {str(unknown[0])!r}"
         )
     flops = np.array([FLOPS_PER_ELEMENT[name] for name in names], dtype=np.float64)[index]
     special = np.array([SPECIAL_PER_ELEMENT.get(name, 0) for name in names], dtype=np.float64)[index]
@@ -176,6 +179,7 @@ def _sort(v: Rows) -> dict[str, FloatArray]:
 
 
 def _topk(v: Rows) -> dict[str, FloatArray]:
+    _require(v["k"] <= v["columns"], "k of a topk must be at most columns", v, "k", "columns")
     elements = v["rows"] * v["columns"]
     return {
         "vector_flops": elements,
@@ -194,7 +198,7 @@ def _collective(v: Rows) -> dict[str, FloatArray]:
     known = ("all_reduce", "all_gather", "reduce_scatter", "alltoall", "broadcast")
     wrong = sorted(set(v["name"]) - set(known))
     if wrong:
-        raise SimulationError(f"name of a collective must be one of {', '.join(known)}, got {wrong[0]!r}")
+        raise SimulationError(f"name of a collective must be one of {', '.join(known)}, got {str(wrong[0])!r}")
     moved = v["elements"] * v["element_bytes"]
     v["direct"] = (v["name"] == "alltoall").astype(np.float64)
     return {

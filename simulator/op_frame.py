@@ -70,7 +70,7 @@ def mistaken_columns(frame: pd.DataFrame) -> list[str]:
         *(size for sizes in FRAME_SIZES.values() for size in sizes),
     }
     others = [str(column) for column in frame if str(column) not in known]
-    hints = {column: did_you_mean(column, known) for column in others}
+    hints = {column: did_you_mean(column, known, alike=0.75) for column in others}  # others' columns have names, too
     return [f"column {column!r} is not read; {hint}" for column, hint in hints.items() if hint]
 
 

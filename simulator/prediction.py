@@ -37,11 +37,12 @@ def predict(frame: pd.DataFrame, chip: Chip) -> pd.DataFrame:
 
 def _distinct(ops: OpColumns) -> tuple[IntArray, IntArray]:
     """Position of the first of each set of equal ops, and which set every op is in, [O]."""
-    columns = np.column_stack([getattr(ops, column.name) for column in fields(OpColumns)])
-    varying = pd.DataFrame(columns[:, (columns != columns[:1]).any(axis=0)])
+    columns = [column for field in fields(OpColumns) for column in np.atleast_2d(getattr(ops, field.name).T)]
+    varying = pd.DataFrame({i: column for i, column in enumerate(columns) if (column != column[:1]).any()})
     if varying.shape[1] == 0:
         return np.arange(min(1, len(ops))), np.zeros(len(ops), dtype=np.int64)
     sets = np.asarray(varying.groupby(list(varying.columns), sort=False).ngroup(), dtype=np.int64)
+    # They are numbered as they appear.
     return np.unique(sets, return_index=True)[1], sets
 
 

@@ -4,13 +4,13 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str], *, alike: float = 0.6) -> str:
     """The nearest of the known names as a question, empty where none is near.
 
     >>> did_you_mean("coers", ("cores", "stacks"))
     "did you mean 'cores'?"
     """
-    near = get_close_matches(name, tuple(known), n=1)
+    near = get_close_matches(name, tuple(known), n=1, cutoff=alike)
     return f"did you mean {near[0]!r}?" if near else ""
 
 

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow
 from numpy.typing import NDArray
+from pyarrow import csv
 
 from profiler.files import write_atomically
 from roofline.chip import Chip
@@ -178,12 +180,15 @@ def read_frame(path: str | Path) -> pd.DataFrame:
     try:
         if str(path).endswith(".parquet"):
             return pd.read_parquet(path)
-        return pd.read_csv(path)
+        frame = pd.read_csv(path)
     except (OSError, ValueError, pd.errors.ParserError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
         if isinstance(error, FileNotFoundError):  # pyarrow's says the path alone
             reason = os.strerror(errno.ENOENT)
         raise SimulationError(f"cannot read table {path}: {reason}") from None
+    if not isinstance(frame.index, pd.RangeIndex):  # pandas takes the cells too many for names of rows
+        raise SimulationError(f"cannot read table {path}: rows have more cells than the {frame.shape[1]} named columns")
+    return frame
 
 
 def write_frame(frame: pd.DataFrame, path: str | Path) -> None:
@@ -197,6 +202,17 @@ def write_frame(frame: pd.DataFrame, path: str | Path) -> None:
         if target.suffix == ".parquet":
             write_atomically(target, lambda temporary: frame.to_parquet(temporary, index=False))
         else:
-            write_atomically(target, lambda temporary: frame.to_csv(temporary, index=False))
+            write_atomically(target, lambda temporary: _write_csv(frame, temporary))
     except OSError as error:
         raise SimulationError(f"cannot write {target}: {error.strerror or error}") from None
+
+
+def _write_csv(frame: pd.DataFrame, path: Path) -> None:
+    """Write what pandas would, ten times as fast where no text needs quotes; whole numbers lose their point."""
+    try:
+        table = pyarrow.Table.from_pandas(frame, preserve_index=False)
+        frame.head(0).to_csv(path, index=False)
+        with path.open("ab") as file:
+            csv.write_csv(table, file, csv.WriteOptions(include_header=False, quoting_style="none"))
+    except (ValueError, pyarrow.ArrowException):  # text to quote, columns of mixed types or of one name
+        frame.to_csv(path, index=False)

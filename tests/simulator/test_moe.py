@@ -46,10 +46,10 @@ def test_weights_of_another_type_are_what_is_read():
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
-        ({"topk": 16, "experts": 8}, "topk must be at most experts, got 16 with 8 experts"),
+        ({"topk": 16, "experts": 8}, "topk must be at most experts, got topk 16 and experts 8"),
         ({"experts": 1e9}, "experts must be at most 65,536, got 1,000,000,000"),
-        ({"running": 129}, "running must be at most experts, got 129 with 128 experts"),
-        ({"expert_ranks": 3}, "experts must be a multiple of expert_ranks, got 3 with 128 experts"),
+        ({"running": 129}, "running must be at most experts, got running 129 and experts 128"),
+        ({"expert_ranks": 3}, "experts must be a multiple of expert_ranks, got experts 128 and expert_ranks 3"),
     ],
 )
 def test_layers_that_cannot_be_are_refused(sizes, message):

@@ -9,7 +9,7 @@ from torch.nn import functional
 from profiler.capture import capture
 from simulator.errors import SimulationError
 from simulator.op_columns import OpColumns
-from simulator.op_frame import ops_from_frame
+from simulator.op_frame import mistaken_columns, ops_from_frame
 
 META = {"device": "meta", "dtype": torch.bfloat16}
 AMOUNTS = ("read_bytes", "write_bytes", "matrix_flops", "required_matrix_flops", "vector_flops", "special_flops")
@@ -103,6 +103,28 @@ def test_a_wrong_cell_is_one_line(change, message):
     row = {"kind": "gemm", "dtype": "bfloat16", "m": 2, "n": 4, "k": 8}
     with pytest.raises(SimulationError, match=message):
         ops_from_frame(pd.DataFrame([{**row, **change}]))
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (
+            {"kind": "attention", "batch": 1, "queries": 2, "keys": 3, "heads": 4, "head_dim": 64, "kv_heads": 3},
+            "heads must be a multiple of kv_heads, got heads 4 and kv_heads 3",
+        ),
+        ({"kind": "topk", "rows": 2, "columns": 10, "k": 11}, "k of a topk must be at most columns, got k 11"),
+        ({"kind": "collective", "elements": 9, "ranks": 2, "name": "gather"}, "name of a collective .* got 'gather'$"),
+    ],
+)
+def test_sizes_that_do_not_fit_one_another_are_one_line(row, message):
+    with pytest.raises(SimulationError, match=message):
+        ops_from_frame(pd.DataFrame([{**row, "dtype": "bfloat16"}]))
+
+
+def test_a_column_of_ones_own_is_not_taken_for_a_misspelled_one():
+    assert mistaken_columns(pd.DataFrame(columns=["kind", "dtype", "notes", "layer", "count"])) == []
+    hint = "column 'kv_head' is not read; did you mean 'kv_heads'?"
+    assert mistaken_columns(pd.DataFrame(columns=["kv_head"])) == [hint]
 
 
 def test_a_missing_column_is_named():

@@ -9,7 +9,7 @@ import pytest
 from roofline.chipfile import load_chip
 from simulator.errors import SimulationError
 from simulator.validation.silicon import package_folder, silicon_backends, silicon_table
-from simulator.validation.tables import held_out_rows, read_table
+from simulator.validation.tables import held_out_rows, read_frame, read_table, write_frame
 
 ROWS = [
     {"kind": "gemm", "dtype": "bfloat16", "m": m, "n": 4096, "k": 4096, "measured_s": 1e-4} for m in (1, 16, 17, 8192)
@@ -86,3 +86,31 @@ def test_products_go_through_as_many_weights_as_the_benchmark_did(chip, backend,
     ops = silicon_table(load_chip(chip), "gemm", "bfloat16", backend).ops
     n, k, found = (ops.size(name)[:, 0] for name in ("n", "k", "weight_copies"))
     assert tuple(set(found[(n == side) & (k == side)]) for side in (1024, 4096, 8192)) == tuple({c} for c in copies)
+
+
+@pytest.mark.parametrize("text", ["plain", 'a, "quoted" one', "two\nlines"])
+def test_a_written_table_reads_back_equal(tmp_path, text):
+    frame = pd.DataFrame(
+        {
+            "kind": [text, "gemm"],
+            "m": [3, 10**12],
+            "k": [np.nan, 4.0],
+            "predicted_s": [1 / 3e6, 2.5e-300],
+            "on": [True, False],
+        }
+    )
+    for name in ("table.csv", "table.parquet"):
+        write_frame(frame, tmp_path / name)
+        pd.testing.assert_frame_equal(read_frame(tmp_path / name), frame)
+    assert (tmp_path / "table.csv").read_text().startswith("kind,m,k,predicted_s,on\n")
+
+
+def test_columns_of_mixed_types_are_written_as_text(tmp_path):
+    write_frame(pd.DataFrame({"note": [1, "one"], "m": [2, 3]}), tmp_path / "table.csv")
+    assert (tmp_path / "table.csv").read_text() == "note,m\n1,2\none,3\n"
+
+
+def test_rows_with_more_cells_than_columns_are_refused(tmp_path):
+    (tmp_path / "table.csv").write_text("kind,m\ngemm,1,2\n")
+    with pytest.raises(SimulationError, match="rows have more cells than the 2 named columns"):
+        read_frame(tmp_path / "table.csv")
