@@ -1,7 +1,7 @@
 """Steps of serving predicted: every running sequence decodes one token, and prompts that arrived are prefilled as well.
 
-A step is put together of three captures: what mixes tokens (attention, convolutions, scans) and the choice of tokens at
-the batch; everything else at the rows of batch and prompts together; mixing of a prompt. Steps without a prompt are one
+A step is put together of captures: what mixes tokens (attention, convolutions, scans) and the choice of tokens at the
+batch; everything else at the rows of batch and prompts together; mixing of a prompt. Steps without a prompt are one
 graph. Others are cut into pieces, and beyond the largest captured size there are no graphs at all; there the host
 issues kernels while the device works, and the slower of the two counts.
 """
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from profiler.capture import capture
+from profiler.op import Op
 from profiler.serving_view import serving_view
 from profiler.state_layers import state_layers
 from profiler.traces import Trace
@@ -38,9 +39,9 @@ BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float64]
 
 _ROUTING = AssumedRouting(independent=True)
-_MIXING_KINDS = ("attention", "conv", "scan")  # their cost goes with sequences, not with rows
+_PART_OF_KIND = {"attention": "attention", "conv": "states", "scan": "states"}  # go with sequences, not with rows
 _LIBRARY_KINDS = ("pointwise", "copy", "reduction")  # PyTorch's own kernels, where no compiler sees them
-_PARTS = ("mixing", "vocabulary", "rows")
+_PARTS = ("attention", "states", "vocabulary", "rows")
 
 # vLLM 0.11.1. `max_cudagraph_capture_size`: steps of more tokens run without graphs (config/vllm.py).
 _CAPTURED_TOKENS = 512
@@ -93,13 +94,27 @@ def predict_serving(one: MeasuredModel) -> tuple[float, float, float]:
 def _step(one: MeasuredModel, tokens: float) -> Cost:
     """A step that computes so many tokens of prompts."""
     decoding = _decode_costs(one.model, one.chip, one.batch, one.context, one.sampling, one.state_dtype)
+    batch = decoding["attention"] + decoding["states"] + decoding["vocabulary"]
     if tokens < 1:
-        return decoding["mixing"] + decoding["vocabulary"] + decoding["rows"]
+        return batch + decoding["rows"]
     rows = _decode_costs(one.model, one.chip, round(one.batch + tokens), 1, None, None)["rows"]
-    prompt = _prompt_costs(one.model, one.chip, one.prompt)["mixing"].longer(tokens / one.prompt)
-    device = decoding["mixing"] + decoding["vocabulary"] + rows + prompt
+    device = batch + rows + _mixed_prompts(one, tokens)
     host_s = device.pieces_s if one.batch + tokens <= _CAPTURED_TOKENS else device.singly_s
     return replace(device, time_s=metadata_s(load_preset(one.model), one.chip) + max(device.time_s, host_s))
+
+
+def _mixed_prompts(one: MeasuredModel, tokens: float) -> Cost:
+    """Mixing so many tokens of prompts.
+
+    One kernel attends for them and for the sequences that decode, so they add to its work alone. Convolutions and
+    scans are kernels of their own, of one prompt where it has fewer tokens than a mean one, else of mean ones at once.
+    """
+    mean = _prompt_costs(one.model, one.chip, one.prompt)
+    attention = replace(mean["attention"].longer(tokens / one.prompt), pieces_s=0.0, singly_s=0.0)
+    if load_preset(one.model).state_space is None:
+        return attention
+    length = min(round(tokens), one.prompt)
+    return attention + _prompt_costs(one.model, one.chip, length)["states"].longer(tokens / length)
 
 
 def metadata_s(preset: ModelPreset, chip: str) -> float:
@@ -150,14 +165,12 @@ def _decode_costs(
 
 @cache
 def _prompt_costs(model: str, chip: str, length: int) -> dict[str, Cost]:
-    """Costs of a prompt; the host issues attention for it and the sequences that decode at once."""
+    """Costs of a prompt alone."""
     program = resolve_program(f"{model}@forward", device="meta", seq_len=length)
-    return _split(_capture(model, program.run), model, chip, free=("attention",))
+    return _split(_capture(model, program.run), model, chip)
 
 
-def _split(
-    trace: Trace, model: str, chip: str, phase: str | None = None, free: tuple[str, ...] = ()
-) -> dict[str, Cost]:
+def _split(trace: Trace, model: str, chip: str, phase: str | None = None) -> dict[str, Cost]:
     """Costs of what mixes tokens, of what works on the vocabulary, and of the rest, which works on rows.
 
     Args:
@@ -165,38 +178,30 @@ def _split(
         model: preset, for its vocabulary.
         chip: what it runs on.
         phase: that is counted; None for all.
-        free: kinds that the host issues with others.
     """
-    layers = tuple(state_layers(trace))
-    hidden = partial(_is_inside, layers)
+    hidden = partial(_is_inside, tuple(state_layers(trace)))
     view = trace if phase == "sample" else serving_view(trace, uncompiled=hidden)
-    vocab = load_preset(model).vocab
-    parts, library, is_free = [], [], []
-    for op in view.ops:
-        wide = op.kind != "gather" and any(vocab in operand.shape for operand in (*op.inputs, *op.outputs))
-        parts.append("mixing" if op.kind in _MIXING_KINDS else "vocabulary" if wide else "rows")
-        library.append(op.kind in _LIBRARY_KINDS)
-        is_free.append(op.kind in free)
     of_call = view.calls.op
+    is_library = np.array([op.kind in _LIBRARY_KINDS for op in view.ops], dtype=np.bool_)[of_call]
     in_layer = np.array([hidden(path) for path in view.modules], dtype=np.bool_)[view.calls.module]
-    time_s, joules = _device_costs(view, chip, in_layer & np.array(library, dtype=np.bool_)[of_call])
+    time_s, joules = _device_costs(view, chip, in_layer & is_library)
+    pieces_s = _host_s(view, chip, "eager" if phase == "sample" else "piecewise", in_layer)
+    columns = {"time_s": time_s, "dynamic_j": joules, "pieces_s": pieces_s}
+    columns["singly_s"] = _host_s(view, chip, "eager", in_layer)
     counted = np.ones(len(of_call), dtype=np.bool_)
     if phase is not None:
         counted = view.calls.phase == view.phases.index(phase)
-    issued = ~np.array(is_free, dtype=np.bool_)[of_call]
-    pieces_s = _host_s(view, chip, "eager" if phase == "sample" else "piecewise", in_layer) * issued
-    singly_s = _host_s(view, chip, "eager", in_layer) * issued
-    part_of_call = np.array(parts)[of_call]
-    chosen = {part: counted & (part_of_call == part) for part in _PARTS}
+    part_of_call = np.array([_part(op, load_preset(model).vocab) for op in view.ops])[of_call]
     return {
-        part: Cost(
-            time_s=float(time_s[calls].sum()),
-            dynamic_j=float(joules[calls].sum()),
-            pieces_s=float(pieces_s[calls].sum()),
-            singly_s=float(singly_s[calls].sum()),
-        )
-        for part, calls in chosen.items()
+        part: Cost(**{name: float(values[counted & (part_of_call == part)].sum()) for name, values in columns.items()})
+        for part in _PARTS
     }
+
+
+def _part(op: Op, vocab: int) -> str:
+    """Which part of a step an op belongs to."""
+    wide = op.kind != "gather" and any(vocab in operand.shape for operand in (*op.inputs, *op.outputs))
+    return _PART_OF_KIND.get(op.kind, "vocabulary" if wide else "rows")
 
 
 def _is_inside(layers: tuple[str, ...], path: str) -> bool:

@@ -27,9 +27,11 @@ def test_costs_add_up_and_more_work_needs_no_more_dispatches() -> None:
 def made_up(monkeypatch: pytest.MonkeyPatch, *, device_s: float) -> None:
     """Parts of a step that take the device so long and the host 10 ms in pieces, 20 ms singly, all in its rows."""
     rows = Cost(time_s=device_s, dynamic_j=0.0, pieces_s=10e-3, singly_s=20e-3)
-    parts = {"mixing": Cost(), "vocabulary": Cost(), "rows": rows}
+    parts = {"attention": Cost(), "states": Cost(), "vocabulary": Cost(), "rows": rows}
     monkeypatch.setattr(serving_steps, "_decode_costs", lambda *_: parts)
-    monkeypatch.setattr(serving_steps, "_prompt_costs", lambda *_: {"mixing": Cost(time_s=1e-3)})
+    # A prompt of the mean length mixes for 1 ms; its attention is issued with that of the others.
+    prompt = {"attention": Cost(time_s=1e-3, pieces_s=1.0, singly_s=1.0), "states": Cost()}
+    monkeypatch.setattr(serving_steps, "_prompt_costs", lambda *_: prompt)
 
 
 ONE = MeasuredModel(
@@ -67,6 +69,19 @@ def test_a_model_without_a_state_waits_for_no_metadata(monkeypatch: pytest.Monke
     assert serving_steps._step(plain, 400).time_s == pytest.approx(13e-3)
 
 
+def test_a_short_prompt_pays_its_own_kernels_and_long_steps_hold_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scans of n tokens take 1 ms and 1 us a token: 100 tokens 1.1 ms, 800 two prompts of 400 at once."""
+
+    def costs(_model: str, _chip: str, length: int) -> dict[str, Cost]:
+        return {"attention": Cost(time_s=1e-6 * length), "states": Cost(time_s=1e-3 + 1e-6 * length, pieces_s=2e-3)}
+
+    monkeypatch.setattr(serving_steps, "_prompt_costs", costs)
+    short, long = serving_steps._mixed_prompts(ONE, 100.0), serving_steps._mixed_prompts(ONE, 800.0)
+    assert short.time_s == pytest.approx(100e-6 + 1.1e-3)
+    assert long.time_s == pytest.approx(800e-6 + 2 * 1.4e-3)
+    assert short.pieces_s == long.pieces_s == pytest.approx(2e-3)
+
+
 def test_steps_with_prompts_lengthen_the_mean_and_not_the_median(monkeypatch: pytest.MonkeyPatch) -> None:
     """0.2 prompts a step: 1 - exp(-0.2) = 18.1 % of the steps hold one, and the median none."""
     made_up(monkeypatch, device_s=12e-3)
@@ -77,9 +92,9 @@ def test_steps_with_prompts_lengthen_the_mean_and_not_the_median(monkeypatch: py
 def test_the_host_issues_a_real_step_with_a_prompt() -> None:
     """Nemotron's 27 mixers by hand: 8 kernels of Triton at 58 us, and 13 others; pieces and attention are few."""
     decoding = serving_steps._decode_costs("nemotron-nano-9b-v2", "h100-sxm", 8, 100, None, "float32")
-    prompt = serving_steps._prompt_costs("nemotron-nano-9b-v2", "h100-sxm", 300)["mixing"]
-    triton_s = decoding["mixing"].pieces_s + prompt.pieces_s
-    assert triton_s == pytest.approx(27 * 8 * 58e-6 + 4 * DISPATCH_S)  # update: 2; prompt: 1 + 5; 4 layers of attention
+    prompt = serving_steps._prompt_costs("nemotron-nano-9b-v2", "h100-sxm", 300)["states"]
+    assert decoding["states"].pieces_s + prompt.pieces_s == pytest.approx(27 * 8 * 58e-6)  # 2 of updates, 1 + 5
+    assert decoding["attention"].pieces_s == pytest.approx(4 * DISPATCH_S)
     # Two products, ten operations of the norm and a copy a mixer; a piece behind each of 31 cuts, and one before.
     assert decoding["rows"].pieces_s == pytest.approx((27 * 13 + 32) * DISPATCH_S, rel=0.03)
     assert decoding["rows"].singly_s > decoding["rows"].pieces_s
