@@ -40,7 +40,7 @@ class KernelPlan:
         core_s: main loop on the busiest core, operands given.
         memory_s: main loop at the slowest memory, operands taken.
         link_s: main loop on the link to other devices.
-        exposed_s: what the overlap of core and memory misses.
+        exposed_s: what the overlap of core and memory misses, beyond a longer link.
         epilogue_s: write-back of tiles.
         reduction_s: second, dependent pass.
         matrix_s: matrix units' part of `core_s`.
@@ -94,7 +94,7 @@ class PlanTable:
         level_s: time of each memory, [levels, O, C].
         launch_s: fixed cost, [O, C].
         memory_s: time of the slowest memory, [O, C].
-        exposed_s: what the overlap of core and memory misses, [O, C].
+        exposed_s: what the overlap of core and memory misses, beyond a longer link, [O, C].
         duration_s: time of each kernel alone on the chip, [O, C].
     """
 
@@ -168,8 +168,11 @@ def plan_table(
     level_s = level_seconds(columns, chip_columns)
     load_s: FloatArray = level_s.max(axis=0)
     smooth_max_p = np.where(np.isnan(columns.smooth_max_p), chip_columns.smooth_max_p, columns.smooth_max_p)
-    exposed_s = missed_overlap_s(columns.core_s, load_s, smooth_max_p, columns.stages)
-    main_s = np.maximum(np.maximum(columns.core_s, load_s), columns.link_s) + exposed_s
+    missed_s = missed_overlap_s(columns.core_s, load_s, smooth_max_p, columns.stages)
+    # What core and memory miss of each other hides behind a link that takes longer than both.
+    longer_s = np.maximum(columns.core_s, load_s)
+    exposed_s: FloatArray = np.maximum(0.0, missed_s - np.maximum(0.0, columns.link_s - longer_s))
+    main_s = np.maximum(longer_s, columns.link_s) + exposed_s
     return PlanTable(
         names=names,
         chips=chips,

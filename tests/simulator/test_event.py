@@ -1,14 +1,20 @@
+from itertools import product
+
 import numpy as np
+import pandas as pd
 import pytest
 from kernel_alone import isolated_ps
 from work import python_calls
 
 from profiler.op import KINDS
 from roofline.bounds import op_bounds
+from roofline.chipfile import load_chip
 from simulator import analytic, event
 from simulator.errors import SimulationError
 from simulator.kernel_process import kernel_work
-from simulator.plans import plan_ops
+from simulator.op_frame import ops_from_frame
+from simulator.plans import plan_columns, plan_ops
+from simulator.validation.silicon import SYSTEMS, TABLES, package_folder, silicon_backends, silicon_table
 
 SIZES = ((1, 1, 1), (1, 4096, 4096), (7, 33, 129), (128, 128, 128), (1000, 777, 3), (4096, 512, 1024), (2048, 4097, 65))
 
@@ -22,6 +28,47 @@ def test_engines_agree_on_isolated_kernels_of_every_kind(build, shipped_chips):
         # Rounding up to whole picoseconds in each of at most 16 groups is all that remains.
         np.testing.assert_allclose(played_s, table.duration_s[:, c], rtol=0.03, atol=100e-12)
         assert (played_s >= np.nan_to_num(op_bounds(ops, chip).bound_s) * (1 - 1e-12)).all()
+
+
+# Of the rows of the package's tables, those whose engines were farthest apart: short kernels in many groups of waves.
+FARTHEST = (
+    ("h200-sxm", {"kind": "conv", "sequences": 1, "positions": 1, "channels": 6144, "window": 4, "update": 1}),
+    ("h200-sxm", {"kind": "pointwise", "elements": 12_582_912}),
+    ("h200-sxm", {"kind": "pointwise", "elements": 8_388_608}),
+    ("b200-sxm", {"kind": "gemm", "m": 16384, "n": 3072, "k": 32, "weight_copies": 6}),
+    ("l40s", {"kind": "norm", "rows": 8192, "columns": 512, "weight_copies": 1}),
+    ("l40s", {"kind": "moe", "tokens": 16, "hidden": 2048, "inter": 24, "experts": 128, "topk": 8, "weight_copies": 1}),
+    ("b200-sxm", {"kind": "attention", "batch": 1024, "queries": 1, "keys": 256, "heads": 2, "head_dim": 64}),
+)
+
+
+@pytest.mark.parametrize(("name", "row"), FARTHEST)
+def test_engines_agree_where_they_were_farthest_apart(name, row):
+    assert_agreed(ops_from_frame(pd.DataFrame([{"dtype": "bfloat16", **row}])), load_chip(name))
+
+
+@pytest.mark.skipif(package_folder() is None, reason="needs aiconfigurator-core")
+@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize("op", TABLES)
+def test_engines_agree_on_rows_of_measured_tables(name, op):
+    chip, tables = load_chip(name), 0
+    for dtype, backend in product(TABLES[op].dtypes, silicon_backends(name, op)):
+        try:
+            ops = silicon_table(chip, op, dtype, backend).ops
+        except SimulationError:  # no rows of this type
+            continue
+        rows = np.random.default_rng(0).choice(len(ops), min(len(ops), 5), replace=False)
+        assert_agreed(ops.take(rows), chip)
+        tables += 1
+    if not tables:
+        pytest.skip(f"nobody measured {op} on {name}")
+
+
+def assert_agreed(ops, chip):
+    """Rounding up to whole picoseconds, thrice in each of at most 16 groups of waves, is all that may lie between."""
+    table = plan_columns(ops, [chip])
+    played_s = np.array([isolated_ps(kernel_work(table.plan(i), chip), chip) for i in range(len(ops))]) * 1e-12
+    np.testing.assert_allclose(played_s, table.duration_s[:, 0], rtol=1e-9, atol=60e-12)
 
 
 @pytest.mark.parametrize("mode", ("graph", "eager"))
