@@ -26,6 +26,7 @@ _OPTIONAL_SIZES = (
     "single_accesses",  # elements of all operands, where a pointwise op or a copy moves them one by one
     "single_dimensions",  # along which each of these works out its place, 0 counting as 1
     "converts",  # whether it converts each of them to another type as well
+    "apart",  # a reduction over numbers that are no neighbors in memory
     "joins",  # a concatenation of parts of which one does not lie row by row
     "masked",  # attention that is given a mask as a tensor, which flash kernels do not take
     "weight_element_bytes",  # of a layer of experts whose weights are of another type than its rows

@@ -42,6 +42,7 @@ FRAME_OPTIONS: dict[str, dict[str, float | None]] = {
     "conv": {"update": 0.0},
     "pointwise": {"inputs": 1.0, **_SINGLE},
     "copy": {**_SINGLE, "joins": 0.0},
+    "reduction": {"apart": 0.0},
     "scan": {"state": 0.0, "sequences": 1.0, "head_dim": 1.0, "groups": 1.0, "chunk": 0.0, "delta": 0.0, "starts": 0.0},
     "moe": {"gated": 1.0, "skew": 0.0, "expert_ranks": 1.0, "running": 0.0},
 }

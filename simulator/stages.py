@@ -192,7 +192,7 @@ def streaming_plan(
     special_flops: FloatArray,
     reduction_s: FloatArray | float = 0.0,
     link_s: FloatArray | float = 0.0,
-    co_resident: int = 8,
+    co_resident: FloatArray | int = 8,
 ) -> PlanColumns:
     """Plan of a kernel without a matrix product, which reads, computes and writes tile by tile.
 

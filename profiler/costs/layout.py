@@ -80,7 +80,7 @@ def separate_dimensions(inputs: Sequence[TensorMeta], output: TensorMeta) -> int
     >>> separate_dimensions([rows, rows], rows), separate_dimensions([rows, vector], rows)
     (1, 2)
     """
-    strides = [_strides(output), *(_repeated_strides(tensor, output) for tensor in inputs)]
+    strides = [element_strides(output), *(_repeated_strides(tensor, output) for tensor in inputs)]
     axes = sorted((i for i, length in enumerate(output.shape) if length != 1), key=lambda i: strides[0][i])
     breaks = [
         any(steps[outer] != steps[inner] * output.shape[inner] for steps in strides) for inner, outer in pairwise(axes)
@@ -91,7 +91,7 @@ def separate_dimensions(inputs: Sequence[TensorMeta], output: TensorMeta) -> int
 def _repeated_strides(tensor: TensorMeta, output: TensorMeta) -> tuple[int, ...]:
     """A tensor's strides along the output's dimensions, 0 where it is repeated."""
     missing = len(output.shape) - len(tensor.shape)
-    own = [0 if length == 1 else step for length, step in zip(tensor.shape, _strides(tensor), strict=True)]
+    own = [0 if length == 1 else step for length, step in zip(tensor.shape, element_strides(tensor), strict=True)]
     return (*(0 for _ in range(missing)), *own)
 
 
@@ -120,7 +120,7 @@ def scattered_bytes(inputs: Sequence[TensorMeta], output: TensorMeta) -> int:
         place = fastest - (len(output.shape) - len(tensor.shape))
         if place < 0 or tensor.shape[place] != output.shape[fastest]:
             continue
-        step, width = _strides(tensor)[place], dtype_bits(tensor.dtype) // 8
+        step, width = element_strides(tensor)[place], dtype_bits(tensor.dtype) // 8
         if step > 1 and output.shape[fastest] * _SECTOR_BYTES > _BLOCK_ELEMENTS * width:
             total += output.elements * (min(_SECTOR_BYTES, width * step) - width)
     return total
@@ -128,7 +128,7 @@ def scattered_bytes(inputs: Sequence[TensorMeta], output: TensorMeta) -> int:
 
 def _fastest_dimension(tensor: TensorMeta) -> int | None:
     """The dimension along which its elements are neighbors; None where there is none."""
-    pairs = zip(tensor.shape, _strides(tensor), strict=True)
+    pairs = zip(tensor.shape, element_strides(tensor), strict=True)
     return next((i for i, (length, step) in enumerate(pairs) if length > 1 and step == 1), None)
 
 
@@ -139,11 +139,11 @@ def is_contiguous(tensor: TensorMeta) -> bool:
 
 def _layout(tensor: TensorMeta) -> tuple[tuple[int, int], ...]:
     """(length, stride) of every dimension longer than one."""
-    pairs = zip(tensor.shape, _strides(tensor), strict=True)
+    pairs = zip(tensor.shape, element_strides(tensor), strict=True)
     return tuple((length, step) for length, step in pairs if length != 1)
 
 
-def _strides(tensor: TensorMeta) -> tuple[int, ...]:
+def element_strides(tensor: TensorMeta) -> tuple[int, ...]:
     """Strides in elements; of a tensor without any, those of rows one behind the other."""
     if tensor.strides is not None:
         return tensor.strides

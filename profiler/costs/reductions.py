@@ -5,6 +5,7 @@ from dataclasses import replace
 from math import ceil, log2, prod
 
 from profiler.costs.call import AtenCall, TensorMeta, base_name
+from profiler.costs.layout import element_strides
 from profiler.costs.pointwise import FLOPS_PER_ELEMENT
 from profiler.op import Kind, Op
 
@@ -35,6 +36,7 @@ _REDUCTIONS = {
     "histc": 3,  # subtract, scale, count
     "bincount": 1,
 }
+_DIM_ARGUMENT = {"norm": 2, "linalg_vector_norm": 2}  # where the dimensions stand among the arguments, 1 otherwise
 # softmax: running maximum, subtraction, exponential, sum, division.
 _SOFTMAX_FLOPS = 5
 # norms: mean and variance (3), normalize (2), scale and shift (2); RMS norm: square, sum, scale twice.
@@ -94,7 +96,20 @@ def _reduction(call: AtenCall) -> Op:
         )
     elements = tensors[0].elements
     rows = call.outputs[0].elements if call.outputs else 1
-    return row_op(call, "reduction", columns=elements // max(1, rows), flops=per_element * elements)
+    extra = (("apart", 1),) if _lies_apart(call, tensors[0]) else ()
+    return row_op(call, "reduction", columns=elements // max(1, rows), flops=per_element * elements, extra=extra)
+
+
+def _lies_apart(call: AtenCall, source: TensorMeta) -> bool:
+    """Whether what makes one output are no neighbors in memory: the innermost dimension is not among those reduced."""
+    given = call.argument(_DIM_ARGUMENT.get(base_name(call.name), 1), "dim")
+    dims = given if isinstance(given, tuple) else (given,)
+    reduced = {dim % len(source.shape) for dim in dims if isinstance(dim, int) and not isinstance(dim, bool)}
+    lengths = [axis for axis, length in enumerate(source.shape) if length > 1]
+    if not reduced or not lengths:  # all of them, or one number
+        return False
+    strides = element_strides(source)
+    return min(lengths, key=lambda axis: strides[axis]) not in reduced
 
 
 def _softmax(call: AtenCall) -> Op:

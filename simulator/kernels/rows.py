@@ -35,7 +35,7 @@ _WARPS = 4.0
 _LANES = 32.0
 _PAIRED_COLUMNS = 128.0
 _ALIGNED_BYTES = 16.0  # longer rows that are no multiple go element by element (cunn_SoftMaxForward in SoftMax.cu)
-_NORM_COLUMNS = 512.0  # the shortest rows whose norms were measured
+_NORM_COLUMNS = 512.0  # from here on, each of a norm's 128 threads has numbers of its row, four at a time
 # Threads that a core holds at once are those of so many blocks of PyTorch: 128 threads in a norm of rows
 # (layer_norm_kernel.cu), 1,024 in a softmax of long rows (SoftMax.cu).
 _NORM_CO_RESIDENT = 16
@@ -76,7 +76,7 @@ def plan(ops: OpColumns, chips: ChipColumns) -> PlanColumns:
         vector_flops=ops.vector_flops,
         special_flops=ops.special_flops,
         reduction_s=np.where((parts > 1) | (again > 0), chips.wave_s, 0.0),
-        co_resident=_CO_RESIDENT,
+        co_resident=_blocks_at_once(ops, chips),
     )
     planned = _with_softmax_rates(with_setup(streamed, ops, chips, _SCOPE), ops, chips)
     return _with_rows(planned, ops, keeps_row, chips)
@@ -145,7 +145,20 @@ def _with_rows(planned: PlanColumns, ops: OpColumns, keeps_row: BoolArray, chips
     is_in_registers = (ops.kind == kind_code("softmax")) & (columns <= _WARP_COLUMNS)
     steps = np.where(keeps_row & ~is_in_registers, 2.0 * np.ceil(columns / _PART_COLUMNS), 1.0)
     in_turn_s = np.maximum(np.ceil(planned.tiles / chips.cores) * row_s, planned.waves * steps * part_s)
+    in_turn_s = np.maximum(
+        in_turn_s, np.ceil(ops.size("rows") / chips.cores) * _warp_clocks(ops, chips) / chips.clock_hz
+    )
     return replace(planned, core_s=np.maximum(planned.core_s, in_turn_s), stages=planned.stages * steps)
+
+
+def _warp_clocks(ops: OpColumns, chips: ChipColumns) -> FloatArray:
+    """A core's time for a row of a reduction in eager programs, [O, C], which a warp takes where it lies along memory.
+
+    PyTorch gives such a row the threads of a warp at least, blocks of 32 x 16 threads sixteen rows (`Reduce.cuh`).
+    """
+    taken = (ops.kind == kind_code("reduction")) & (ops.size("apart") == 0) & (ops.size("columns") >= _LANES)
+    clocks: FloatArray = np.where(taken, chips.constant("reduced_row_clocks", _SCOPE, default=0.0), 0.0)
+    return clocks
 
 
 def _block_clocks(ops: OpColumns, chips: ChipColumns) -> FloatArray:
@@ -158,6 +171,8 @@ def _block_clocks(ops: OpColumns, chips: ChipColumns) -> FloatArray:
     odd = odd + columns * chips.constant("odd_column_clocks", _SCOPE, default=0.0)
     is_short = (ops.kind == kind_code("softmax")) & (columns <= _WARP_COLUMNS)
     is_odd = _is_long_softmax(ops) & _is_odd(ops)
-    is_norm = (ops.kind == kind_code("norm")) & (columns >= _NORM_COLUMNS)
-    clocks: FloatArray = np.select([is_norm, is_short, is_odd], [norm, short, odd], usual)
+    is_norm = ops.kind == kind_code("norm")
+    short_norm = chips.constant("short_norm_row_clocks", _SCOPE, default=usual)
+    is_short_norm = is_norm & (columns < _NORM_COLUMNS)
+    clocks: FloatArray = np.select([is_short_norm, is_norm, is_short, is_odd], [short_norm, norm, short, odd], usual)
     return clocks

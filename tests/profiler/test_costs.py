@@ -127,6 +127,23 @@ def test_transposed_convolution_counts_input_positions():
     assert built.matrix_flops == 2 * 25 * 4 * 6 * 4
 
 
+@pytest.mark.parametrize(
+    ("name", "source", "arguments", "apart"),
+    [
+        ("mean", f32(4, 6, 8), ((-1,), True), None),
+        ("mean", f32(4, 6, 8), ((1, 2), False), None),
+        ("sum", f32(4, 6, 8), ((0,), False), 1),
+        ("amax", f32(4, 6, 8), ((1,), False), 1),
+        ("amax", TensorMeta(shape=(4, 6), dtype="float32", strides=(1, 4)), ((0,), False), None),
+        ("linalg_vector_norm", f32(4, 6), (2, (0,), False), 1),
+        ("sum", f32(4, 6), (), None),
+        ("argmax", f32(4, 1), (0, False), None),
+    ],
+)
+def test_reductions_say_whether_their_numbers_are_neighbors(name, source, arguments, apart):
+    assert dict(op(name, source, *arguments, out=f32(4)).sizes).get("apart") == apart
+
+
 def test_causal_attention_may_skip_the_masked_pairs():
     q = f32(1, 2, 4, 8)
     built = op("scaled_dot_product_attention", q, q, q, None, 0.0, True, out=q)
