@@ -23,9 +23,10 @@ from reports.arriving_prompts import median_prompt_tokens, prompt_steps
 from reports.whole_model_figures import MeasuredModel
 from roofline.chipfile import load_chip
 from simulator import analytic
-from simulator.energy import holds_its_limit
+from simulator.energy import static_w
 from simulator.host import Mode, host_issue
 from simulator.op_columns import OpColumns
+from simulator.power_limit import kept_limit_w
 from simulator.timeline import DEFAULT_HOST_DISPATCH_S
 from workloads.architecture import MIXES_ATTENTION, MIXES_STATE
 from workloads.decode_step import build_decode_step
@@ -38,6 +39,7 @@ from workloads.samplers.registry import convert_options
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float64]
 
+_CLOCKS = np.linspace(0.5, 1.0, 11)  # parts of the full clock at which costs are known; between them they are straight
 _ROUTING = AssumedRouting(independent=True)
 _PART_OF_KIND = {"attention": "attention", "conv": "states", "scan": "states"}  # go with sequences, not with rows
 _LIBRARY_KINDS = ("pointwise", "copy", "reduction")  # PyTorch's own kernels, where no compiler sees them
@@ -55,14 +57,14 @@ class Cost:
     """Time on the chip, dynamic energy and the host's time for issuing them, of some kernels.
 
     Attributes:
-        time_s: time on the chip, back to back.
-        dynamic_j: energy without static power.
+        time_s: time on the chip, back to back, at each of some clocks.
+        dynamic_j: energy without static power, at each of them.
         pieces_s: host time in pieces, where graphs are captured.
         singly_s: host time without graphs.
     """
 
-    time_s: float = 0.0
-    dynamic_j: float = 0.0
+    time_s: FloatArray
+    dynamic_j: FloatArray
     pieces_s: float = 0.0
     singly_s: float = 0.0
 
@@ -80,15 +82,23 @@ class Cost:
 
 
 def predict_serving(one: MeasuredModel) -> tuple[float, float, float]:
-    """Time of the median step, joules per token and power of the mean step."""
+    """Time of the median step, joules per token and power of the mean step, at the clock that the mean step leaves.
+
+    Regulators average over more than a step of decoding, so all kinds of steps run at one clock.
+    """
     arriving = one.batch / one.output  # in a steady state, each step's end frees as many places as prompts arrive
     median = _step(one, median_prompt_tokens(arriving, one.prompt))
-    mean_s, joules = 0.0, 0.0
+    mean_s, dynamic_j = np.zeros(len(_CLOCKS)), np.zeros(len(_CLOCKS))
     for share, tokens in prompt_steps(arriving, one.prompt):
         kind = _step(one, tokens)
         mean_s += share * kind.time_s
-        joules += share * _drawn_j(kind, one.chip)
-    return median.time_s, joules / one.batch, joules / mean_s
+        dynamic_j += share * kind.dynamic_j
+    chip = load_chip(one.chip)
+    power_w: FloatArray = np.asarray(static_w(chip, _CLOCKS) + dynamic_j / mean_s)
+    limit_w = kept_limit_w(chip)
+    clock = 1.0 if limit_w is None or not power_w[-1] > limit_w else float(np.interp(limit_w, power_w, _CLOCKS))
+    median_s, step_s, drawn_w = (float(np.interp(clock, _CLOCKS, each)) for each in (median.time_s, mean_s, power_w))
+    return median_s, drawn_w * step_s / one.batch, drawn_w
 
 
 def _step(one: MeasuredModel, tokens: float) -> Cost:
@@ -100,7 +110,7 @@ def _step(one: MeasuredModel, tokens: float) -> Cost:
     rows = _decode_costs(one.model, one.chip, round(one.batch + tokens), 1, None, None)["rows"]
     device = batch + rows + _mixed_prompts(one, tokens)
     host_s = device.pieces_s if one.batch + tokens <= _CAPTURED_TOKENS else device.singly_s
-    return replace(device, time_s=metadata_s(load_preset(one.model), one.chip) + max(device.time_s, host_s))
+    return replace(device, time_s=metadata_s(load_preset(one.model), one.chip) + np.maximum(device.time_s, host_s))
 
 
 def _mixed_prompts(one: MeasuredModel, tokens: float) -> Cost:
@@ -192,9 +202,10 @@ def _split(trace: Trace, model: str, chip: str, phase: str | None = None) -> dic
     if phase is not None:
         counted = view.calls.phase == view.phases.index(phase)
     part_of_call = np.array([_part(op, load_preset(model).vocab) for op in view.ops])[of_call]
+    calls = {part: counted & (part_of_call == part) for part in _PARTS}
     return {
-        part: Cost(**{name: float(values[counted & (part_of_call == part)].sum()) for name, values in columns.items()})
-        for part in _PARTS
+        part: Cost(**{name: values[..., chosen].sum(axis=-1) for name, values in columns.items()})
+        for part, chosen in calls.items()
     }
 
 
@@ -210,18 +221,20 @@ def _is_inside(layers: tuple[str, ...], path: str) -> bool:
 
 
 def _device_costs(view: Trace, chip: str, is_library: BoolArray) -> tuple[FloatArray, FloatArray]:
-    """(time, joules) of each call alone, [calls]; NaN joules on a chip without energy constants.
+    """(time, joules) of each call alone at each clock, [clocks, calls]; NaN joules on a chip without energy constants.
 
     Calls that PyTorch's own kernels run take the constants of eager programs, though a graph may replay them. A power
     limit holds for the step as a whole, not here.
     """
-    unlimited = replace(load_chip(chip), tdp_w=None)
-    compiled = analytic.simulate(view, unlimited)
-    eager = analytic.simulate(view, unlimited, mode="eager", host_dispatch_s=0.0)
-    joules = [np.full(len(view.ops), np.nan) if r.op_energy_j is None else r.op_energy_j for r in (compiled, eager)]
-    of_call = view.calls.op
-    time_s = np.where(is_library, eager.op_duration_s[of_call], compiled.op_duration_s[of_call])
-    return time_s, np.where(is_library, joules[1][of_call], joules[0][of_call])
+    loaded, of_call = load_chip(chip), view.calls.op
+    time_s, joules = np.empty((len(_CLOCKS), len(of_call))), np.full((len(_CLOCKS), len(of_call)), np.nan)
+    for row, ratio in enumerate(_CLOCKS.tolist()):
+        compiled = analytic.simulate(view, loaded, clock_ratio=ratio)
+        eager = analytic.simulate(view, loaded, mode="eager", host_dispatch_s=0.0, clock_ratio=ratio)
+        time_s[row] = np.where(is_library, eager.op_duration_s[of_call], compiled.op_duration_s[of_call])
+        if compiled.op_energy_j is not None and eager.op_energy_j is not None:
+            joules[row] = np.where(is_library, eager.op_energy_j[of_call], compiled.op_energy_j[of_call])
+    return time_s, joules
 
 
 def _host_s(view: Trace, chip: str, mode: Mode, in_layer: BoolArray) -> FloatArray:
@@ -233,16 +246,6 @@ def _host_s(view: Trace, chip: str, mode: Mode, in_layer: BoolArray) -> FloatArr
 def _dispatch_s(chip: str) -> float:
     known = load_chip(chip).host_dispatch_s
     return DEFAULT_HOST_DISPATCH_S if known is None else known
-
-
-def _drawn_j(cost: Cost, chip: str) -> float:
-    """Joules of the cost, static power counted; clocks and voltage keep the mean power at the limit."""
-    described = load_chip(chip)
-    static_w = float("nan") if described.energy is None else described.energy.static_w
-    wanted_j = cost.dynamic_j + static_w * cost.time_s
-    if described.tdp_w is None or not holds_its_limit(described):
-        return wanted_j
-    return min(wanted_j, described.tdp_w * cost.time_s)
 
 
 def _capture(name: str, run: Callable[[], object]) -> Trace:

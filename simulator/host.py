@@ -101,3 +101,34 @@ def _opens_piece(trace: Trace, is_cut: BoolArray) -> BoolArray:
     opens = np.ones(len(is_cut), dtype=np.bool_)
     opens[1:] = is_cut[:-1] | (region[:, 1:] != region[:, :-1]).any(axis=0)
     return opens & ~is_cut
+
+
+def in_order(duration_s: FloatArray, issue: HostIssue) -> tuple[FloatArray, FloatArray]:
+    """When each call starts and how long it lasts, one after another: solved for all calls at once.
+
+    A call starts at the later of its first kernel's issue and the end of the call before. Its kernels are alike, so it
+    ends no sooner than one of them behind the issue of its last. With S the running sum of durations, a call included,
+    the recursion end[i] = max(end[i-1] + duration[i], ready[i]) is S[i] + max over j <= i of (ready[j] - S[j]).
+
+    >>> two, none, one = np.full(3, 2.0), np.zeros(3), np.ones(3)
+    >>> in_order(np.array([1.0, 5.0, 1.0]), HostIssue(first_s=two, rest_s=none, kernels=one))
+    (array([2., 4., 9.]), array([1., 5., 1.]))
+
+    Args:
+        duration_s: of each call alone, its kernels issued, [calls].
+        issue: what the host does for each.
+
+    Returns:
+        Start and length of each call, [calls] both.
+    """
+    after = np.cumsum(duration_s)
+    before = np.concatenate([[0.0], after[:-1]]) if len(after) else after
+    issued = np.cumsum(issue.first_s + issue.rest_s)
+    first = issued - issue.rest_s
+    if not issue.rest_s.any():
+        starts: FloatArray = before + np.maximum.accumulate(np.maximum(first - before, 0.0))
+        return starts, duration_s
+    ready = np.maximum(first + duration_s, issued + duration_s / issue.kernels)
+    ends = after + np.maximum.accumulate(np.maximum(ready - after, 0.0))
+    starts = np.maximum(first, np.concatenate([[0.0], ends[:-1]]))
+    return starts, ends - starts

@@ -7,10 +7,11 @@ import pandas as pd
 
 from roofline.chip import Chip
 from simulator.bands import op_bands
-from simulator.energy import op_energy, repeated_j
+from simulator.energy import op_energy
 from simulator.op_columns import IntArray, OpColumns
 from simulator.op_frame import ops_from_frame
 from simulator.plans import PlanTable, plan_columns
+from simulator.power_limit import repeated_j
 
 _CHUNK_ROWS = 20_000  # keeps the candidates of one evaluation in memory
 

@@ -1,6 +1,6 @@
 """From plans and a timeline of calls to a `SimulationResult`: what both engines share."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -8,15 +8,18 @@ from profiler.provenance import Provenance, installed_versions
 from profiler.traces import Trace
 from roofline.chip import Chip
 from simulator.bands import combine, op_bands
+from simulator.clocks import at_clock, steady_chip
 from simulator.eager_kernels import eager_chip
-from simulator.energy import OpEnergy, PowerHold, hold_to_limit, holds_its_limit, op_energy
+from simulator.energy import OpEnergy, op_energy
 from simulator.errors import SimulationError
-from simulator.host import MODES, SCRIPTED_DISPATCH_S, HostIssue, Mode, host_issue, is_scripted
+from simulator.host import MODES, SCRIPTED_DISPATCH_S, HostIssue, Mode, host_issue, in_order, is_scripted
 from simulator.op_columns import FloatArray
 from simulator.plans import PlanTable, op_notes, plan_ops
+from simulator.power_limit import run_clock, sets_its_clock, stretch
 from simulator.result import NOT_VALIDATED, SimulationResult
 
 _SHOWN_PACKAGES = ("roofscape", "numpy", "simpy")
+_CLOSE_ENOUGH = 1e-6  # whole picoseconds and the bisection of clocks leave less
 
 # Host time of one eager operation where a chip gives none: PyTorch takes about 5 us on a current server CPU from Python
 # through the dispatcher to the kernel launch. A stand-in of the right size, named in the notes whenever it is used.
@@ -31,9 +34,11 @@ class Setting:
         trace: what runs.
         chip: what it runs on.
         mode: how the host issues calls, see `host_issue`.
-        table: plans of the trace's ops on this chip.
+        table: plans of the trace's ops on this chip, at its clock.
         host_dispatch_s: host time per dispatch, 0 in a graph.
         notes: defaults used and incomplete ops.
+        clock_ratio: part of the full clock that the cores run at.
+        is_locked: whether they stay at it, whatever the power.
     """
 
     trace: Trace
@@ -42,6 +47,8 @@ class Setting:
     table: PlanTable
     host_dispatch_s: float
     notes: tuple[str, ...]
+    clock_ratio: float = 1.0
+    is_locked: bool = False
 
     @property
     def op_duration_s(self) -> FloatArray:
@@ -53,34 +60,76 @@ class Setting:
         return host_issue(self.trace, self.table.op_columns, self.mode, self.host_dispatch_s)
 
 
-def prepare(trace: Trace, chip: Chip, mode: Mode, host_dispatch_s: float | None = None) -> Setting:
-    """Plan a trace's ops on a chip and settle the host's dispatch time.
+def prepare(
+    trace: Trace, chip: Chip, mode: Mode, host_dispatch_s: float | None = None, clock_ratio: float | None = None
+) -> Setting:
+    """Plan a trace's ops on a chip, settle the host's dispatch time and the clock.
 
     Args:
         trace: what runs.
         chip: what it runs on.
         mode: how the host issues calls, see `host_issue`.
         host_dispatch_s: host time per dispatch; None takes the chip's, else the documented default.
+        clock_ratio: part of the full clock that the cores are locked to, whatever they draw; None: the highest that
+            keeps the power limit.
 
     Raises:
-        SimulationError: there is no such mode.
+        SimulationError: there is no such mode, or no such clock.
     """
     if mode not in MODES:
         raise SimulationError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
+    if clock_ratio is not None and not 0 < clock_ratio <= 1:
+        raise SimulationError(f"clock_ratio must be above 0 and at most 1, got {clock_ratio:g}")
     chip = eager_chip(chip) if mode == "eager" else chip
-    table = plan_ops(trace.ops, [chip])
-    notes = op_notes(table.op_columns, [op.name for op in trace.ops], chip)
-    dispatch = 0.0
-    if mode != "graph":
-        known = chip.host_dispatch_s if host_dispatch_s is None else host_dispatch_s
-        if known is None:
-            assumed = f"{DEFAULT_HOST_DISPATCH_S * 1e6:g} us per call assumed"
-            notes += (f"chip {chip.name} has no measured host dispatch: {assumed}",)
-        dispatch = DEFAULT_HOST_DISPATCH_S if known is None else known
-        if dispatch > 0 and is_scripted(table.op_columns).any():
-            scripted = f"{SCRIPTED_DISPATCH_S * 1e6:g} us of the host each, as measured in an engine"
-            notes += (f"kernels of scans and of convolutions along sequences are launched by Python: {scripted}",)
-    return Setting(trace=trace, chip=chip, mode=mode, table=table, host_dispatch_s=dispatch, notes=notes)
+    table = plan_ops(trace.ops, [steady_chip(chip) if _follows_power(chip) else chip])
+    dispatch, dispatch_notes = (0.0, ()) if mode == "graph" else _dispatch(chip, table, host_dispatch_s)
+    full = Setting(
+        trace=trace,
+        chip=chip,
+        mode=mode,
+        table=table,
+        host_dispatch_s=dispatch,
+        notes=op_notes(table.op_columns, [op.name for op in trace.ops], chip) + dispatch_notes,
+        is_locked=clock_ratio is not None,
+    )
+    return _at_its_clock(full, clock_ratio)
+
+
+def _dispatch(chip: Chip, table: PlanTable, given_s: float | None) -> tuple[float, tuple[str, ...]]:
+    """(host time per dispatch, what is said of it)."""
+    known = chip.host_dispatch_s if given_s is None else given_s
+    notes: tuple[str, ...] = ()
+    if known is None:
+        assumed = f"{DEFAULT_HOST_DISPATCH_S * 1e6:g} us per call assumed"
+        notes += (f"chip {chip.name} has no measured host dispatch: {assumed}",)
+    dispatch = DEFAULT_HOST_DISPATCH_S if known is None else known
+    if dispatch > 0 and is_scripted(table.op_columns).any():
+        scripted = f"{SCRIPTED_DISPATCH_S * 1e6:g} us of the host each, as measured in an engine"
+        notes += (f"kernels of scans and of convolutions along sequences are launched by Python: {scripted}",)
+    return dispatch, notes
+
+
+def _follows_power(chip: Chip) -> bool:
+    return chip.energy is not None and sets_its_clock(chip)
+
+
+def _at_its_clock(full: Setting, locked: float | None) -> Setting:
+    """The setting at the clock that it is locked to, else at the highest that keeps the limit, calls played in turn."""
+    ratio = 1.0 if locked is None else locked
+    if locked is None and _follows_power(full.chip):
+        issue = full.issue()
+
+        def makespan_s(op_duration_s: FloatArray) -> float:
+            start_s, took_s = in_order(op_duration_s[full.trace.calls.op], issue)
+            return float((start_s + took_s).max(initial=0.0))
+
+        ratio = run_clock(full.table, full.trace.call_counts.astype(np.float64), makespan_s, full.chip)
+    if ratio == 1.0:
+        return full
+    said = f"clock at {ratio:.3g} of the highest"
+    if locked is None:
+        said += f", so that the power limit of {full.chip.tdp_w:g} W is kept"
+    return replace(full, table=at_clock(full.table, ratio), clock_ratio=ratio, notes=(*full.notes, said))
 
 
 def build_result(
@@ -89,11 +138,9 @@ def build_result(
     """The result of a timeline: resources, energy and provenance joined to it."""
     trace, table, calls = setting.trace, setting.table, setting.trace.calls
     counts = trace.call_counts.astype(np.float64)
-    energy = op_energy(table)
-    held, limit_notes = _power_limit(setting, energy, counts, float((start_s + duration_s).max(initial=0.0)))
-    start_s, duration_s = start_s * held.slowdown, duration_s * held.slowdown
-    if isinstance(energy, OpEnergy):
-        energy = energy.at_core_ratio(held.core_ratio)
+    energy = op_energy(table, clock_ratio=setting.clock_ratio)
+    slowdown, limit_notes = _stretched(setting, energy, counts, float((start_s + duration_s).max(initial=0.0)))
+    start_s, duration_s = start_s * slowdown, duration_s * slowdown
     makespan_s = float((start_s + duration_s).max(initial=0.0))
     parts, total, reason = _energy(energy, counts, makespan_s)
     low_s, high_s, basis = _band(setting, counts, makespan_s)
@@ -130,29 +177,18 @@ def build_result(
     )
 
 
-def _power_limit(
+def _stretched(
     setting: Setting, energy: OpEnergy | str, counts: FloatArray, makespan_s: float
-) -> tuple[PowerHold, tuple[str, ...]]:
-    """(what the chip's power limit does to all calls alike, what is said of it)."""
-    if isinstance(energy, str):
-        return PowerHold(), ()
-    limit_w, far_j = setting.chip.tdp_w, float(dict(energy.parts)[energy.far] @ counts)
-    dynamic_j = float(energy.total_j @ counts)
-    held = hold_to_limit(
-        core_j=dynamic_j - far_j,
-        far_j=far_j,
-        makespan_s=makespan_s,
-        static_w=energy.static_w,
-        limit_w=limit_w,
-        times_hold_it=holds_its_limit(setting.chip),
-    )
-    if held == PowerHold():
-        return held, ()
-    wanted = f"full clocks would draw {dynamic_j / makespan_s + energy.static_w:.0f} W"
-    said = [f"slowed {held.slowdown:.2f}x by the power limit of {limit_w:g} W: {wanted}"] if held.slowdown > 1 else []
-    if held.core_ratio < 1:
-        said.append(f"joules of the cores x {held.core_ratio:.2f} at the power limit of {limit_w:g} W: {wanted}")
-    return held, tuple(said)
+) -> tuple[float, tuple[str, ...]]:
+    """(factor on all times that keeps the power limit where the clock does not, what is said of it)."""
+    if isinstance(energy, str) or setting.is_locked:
+        return 1.0, ()
+    slowdown = stretch(energy, counts, makespan_s, setting.chip)
+    if slowdown <= 1.0 + _CLOSE_ENOUGH:
+        return 1.0, ()
+    wanted_w = float(energy.total_j @ counts) / makespan_s + float(energy.static_w)
+    limit = f"power limit of {setting.chip.tdp_w:g} W"
+    return slowdown, (f"slowed {slowdown:.2f}x by the {limit}: it would draw {wanted_w:.0f} W",)
 
 
 def _band(
@@ -173,7 +209,7 @@ def _energy(
     if isinstance(energy, str):
         return (), None, energy
     parts = tuple((name, float(joules @ counts)) for name, joules in energy.parts)
-    parts += (("static", energy.static_w * makespan_s),)
+    parts += (("static", float(energy.static_w) * makespan_s),)
     return parts, sum(joules for _, joules in parts), ""
 
 

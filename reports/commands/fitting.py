@@ -21,7 +21,7 @@ def fit(
     ] = "",
     seed: Annotated[int, typer.Option(help="Of the draw of those rows.")] = 0,
     power: Annotated[
-        bool, typer.Option("--power", help="Fit energy constants to --table, whose rows have power_w as well.")
+        bool, typer.Option("--power", help="Fit energy constants: to --table with power_w, else at the power limit.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -30,13 +30,18 @@ def fit(
     Half of the rows are held out (odd CRC-32 of their sizes) and score the fit. Without --table the rows come from the
     package aiconfigurator-core (pip install 'roofscape[silicon]').
 
-    With --power: static power, power of a busy core and joules per matrix FLOP from measured board power; --op,
-    --dtype, --backend, --rows, --constants-of and --seed do not matter.
+    With --power and --table: static power, power of a busy core and joules per matrix FLOP from measured board power.
+    With --power alone: joules per matrix FLOP from the rates at which long products of the package's tables (random
+    data, by --dtype) keep the power limit. Other options do not matter.
 
       roofscape fit --power --table kernel_power.parquet --chip h200-sxm -o my-h200.toml
+      roofscape fit --power --chip h100-sxm -o my-h100.toml
     """
     if power:
-        _fit_power(table, chip, output, as_json=as_json)
+        if table is None:
+            _fit_at_limit(chip, dtype, output, as_json=as_json)
+        else:
+            _fit_power(table, chip, output, as_json=as_json)
         return
     from dataclasses import asdict
 
@@ -73,15 +78,42 @@ def fit(
     print_line(f"wrote {output}")
 
 
-def _fit_power(table: Path | None, chip: str, output: Path, *, as_json: bool) -> None:
+def _fit_at_limit(chip: str, dtype: str, output: Path, *, as_json: bool) -> None:
+    from dataclasses import asdict
+
     from reports.console import print_json, print_line, print_table
     from reports.errors import ReportError
+    from roofline.chipfile import load_chip, save_chip
+    from simulator.validation.power_at_limit import RANDOM_DATA, fit_at_limit
+    from simulator.validation.silicon import silicon_backends, silicon_table
+
+    loaded = load_chip(chip)
+    backends = [name for name in RANDOM_DATA if name in silicon_backends(chip, "gemm")]
+    if not backends:
+        raise ReportError(f"no measured products of {' or '.join(RANDOM_DATA)} on {chip}; give --table with power_w")
+    found = fit_at_limit([silicon_table(loaded, "gemm", dtype, name) for name in backends], loaded)
+    save_chip(found.chip, output)
+    if as_json:
+        print_json({"file": str(output), **asdict(found) | {"chip": found.chip.name, "found": dict(found.found)}})
+        return
+    print_table(
+        f"energy of {found.chip.name} at its power limit, fitted to {found.rows} products of {found.dtype}",
+        ("library", "J/FLOP"),
+        [(name, f"{value:.3g}") for name, value in found.found],
+    )
+    print_line(
+        f"matrix_j_per_flop.{found.dtype} = {found.joules:.3g}: mean absolute error of time on {found.held_out} "
+        f"products held out: {found.before_percent:.1f} % before, {found.after_percent:.1f} % after"
+    )
+    print_line(f"wrote {output}")
+
+
+def _fit_power(table: Path, chip: str, output: Path, *, as_json: bool) -> None:
+    from reports.console import print_json, print_line, print_table
     from roofline.chipfile import load_chip, save_chip
     from simulator.validation.power_fit import fit_power
     from simulator.validation.power_tables import read_power_table
 
-    if table is None:
-        raise ReportError("fit --power needs --table: kernels with measured_s and power_w (see docs/energy.md)")
     found = fit_power(read_power_table(table), load_chip(chip))
     save_chip(found.chip, output)
     if as_json:

@@ -10,6 +10,7 @@ from simulator.energy import op_energy
 from simulator.errors import SimulationError
 from simulator.op_columns import BoolArray, FloatArray
 from simulator.plans import plan_columns
+from simulator.power_limit import kept_limit_w
 from simulator.validation.power_tables import PowerTable
 
 _ROBUST_SCALE_W = 10.0  # beyond it errors count less: a sensor that averages over a second scatters by 100 W
@@ -128,6 +129,7 @@ def _work(table: PowerTable, chip: Chip, own: Energy) -> _Work:
     parts = dict(energy.parts)
     flops = parts.pop("matrix")
     running_s = np.maximum(table.measured_s - plans.launch_s[:, 0], 0.0)
+    limit_w = kept_limit_w(chip)
     return _Work(
         measured_s=table.measured_s,
         power_w=table.power_w,
@@ -135,7 +137,7 @@ def _work(table: PowerTable, chip: Chip, own: Energy) -> _Work:
         matrix_flops=flops,
         core_s=plans.columns.cores_used[:, 0] * running_s,
         static_w=float(f"{np.quantile(table.power_w, _STATIC_SHARE):.3g}"),
-        limit_w=np.inf if chip.tdp_w is None else chip.tdp_w,
+        limit_w=np.inf if limit_w is None else limit_w,
     )
 
 

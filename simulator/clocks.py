@@ -1,0 +1,72 @@
+"""Kernels at lower clocks: what a power limit leaves of a chip's clock, and what plans take then.
+
+Tables of kernels are measured in bursts of some ten milliseconds that begin at full clocks, so kernel models hold a
+term by which the clock falls within a long kernel. A run lasts longer than any regulator takes: its clock is the same
+for long and short kernels, and follows from its own power (`simulator.power_limit`). Here that term is taken out, and
+plans are stretched to a part of the clock.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from roofline.chip import Chip
+from simulator.op_columns import FloatArray
+from simulator.plans import PlanTable
+from simulator.stages import missed_overlap_s
+
+# A fitted settling time below this is no regulator's, which take milliseconds: it stands for an efficiency, and stays.
+_LEAST_SETTLE_S = 1e-4
+
+
+def steady_chip(chip: Chip) -> Chip:
+    """The chip as a run finds it: its clock is the same throughout, however long a kernel is.
+
+    Args:
+        chip: with constants that were fitted to bursts of kernels.
+    """
+    known = dict(chip.calibration)
+    settles = known.get("gemm.clock_settle_s", np.inf) >= _LEAST_SETTLE_S
+    steady = tuple((key, _steady_value(key, value, settles=settles)) for key, value in chip.calibration)
+    return chip if steady == chip.calibration else replace(chip, calibration=steady)
+
+
+def _steady_value(key: str, value: float, *, settles: bool) -> float:
+    name = key.rpartition(".")[2]
+    if name == "sustained_clock_ratio" and settles:
+        return 1.0
+    return 0.0 if name == "sustained_slowdown" else value
+
+
+def at_clock(table: PlanTable, ratio: float | FloatArray) -> PlanTable:
+    """The same kernels at a part of the chip's clock: cores and their own memories slow down, all else does not.
+
+    Tiles stay, since libraries choose them without looking at the clock. Launches, latencies, shared caches, main
+    memory and links keep their time: main memory has a clock of its own, and that of the caches is not known apart.
+
+    Args:
+        table: plans at full clock, [O, C].
+        ratio: of the clock, 0-1; one for all, or one for each op and chip, broadcast to [O, C].
+    """
+    slower = {name: getattr(table.columns, name) / ratio for name in ("core_s", "matrix_s", "vector_s", "special_s")}
+    columns = replace(table.columns, epilogue_s=table.columns.epilogue_s / ratio, **slower)
+    is_core = table.chip_columns.level_is_core[:, None, :]
+    level_s = np.where(is_core, table.level_s / ratio, table.level_s)
+    memory_s: FloatArray = level_s.max(axis=0)
+    exposed_s = missed_overlap_s(columns.core_s, memory_s, smooth_max_p(table), columns.stages)
+    main_s = np.maximum(np.maximum(columns.core_s, memory_s), columns.link_s) + exposed_s
+    return replace(
+        table,
+        columns=columns,
+        level_s=level_s,
+        memory_s=memory_s,
+        exposed_s=exposed_s,
+        duration_s=table.launch_s + columns.prologue_s + main_s + columns.epilogue_s + columns.reduction_s,
+    )
+
+
+def smooth_max_p(table: PlanTable) -> FloatArray:
+    """Exponent of the smooth maximum of core and memory time, [O, C]: the kernel's own, else the chip's."""
+    own = table.columns.smooth_max_p
+    exponent: FloatArray = np.where(np.isnan(own), table.chip_columns.smooth_max_p, own)
+    return exponent
