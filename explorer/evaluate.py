@@ -55,7 +55,7 @@ def run_costs(
     """Cost every workload on every design.
 
     Each distinct kernel is planned once on each design; a workload is a weighted sum over kernels. A board that would
-    draw more than its limit lowers its clocks until it does not, as in `simulator.energy`.
+    draw more than its limit runs slower until it does not, as in `simulator.power_limit.stretch`.
 
     Args:
         workloads: what runs.

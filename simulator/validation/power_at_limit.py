@@ -73,7 +73,7 @@ def fit_at_limit(tables: Sequence[MeasuredTable], chip: Chip) -> LimitFit:
             f"chip {chip.name!r}: a fit at the power limit takes [energy], power.tdp_w and [calibration.gemm] with "
             "sustained_clock_ratio of its own"
         )
-    settled = [_settled(table) for table in tables]
+    settled = [settled_products(table) for table in tables]
     dtype = tables[0].dtype
     before = dict(own.matrix_j_per_flop).get(dtype)
     if before is None:
@@ -128,7 +128,12 @@ def burst_s(table: MeasuredTable) -> FloatArray:
     return _REPLAYS * copies * table.measured_s
 
 
-def _settled(table: MeasuredTable) -> MeasuredTable:
+def settled_products(table: MeasuredTable) -> MeasuredTable:
+    """The rows whose clock had settled and that the matrix units bind.
+
+    Raises:
+        SimulationError: there are too few of them for a fit.
+    """
     least = np.min([table.ops.size(name)[:, 0] for name in ("m", "n", "k")], axis=0)
     kept = table.take(np.flatnonzero((burst_s(table) >= SETTLED_S) & (least >= _LEAST_SIZE)))
     if min(int(kept.held_out.sum()), int((~kept.held_out).sum())) < _LEAST_ROWS:
