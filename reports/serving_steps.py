@@ -57,14 +57,14 @@ class Cost:
     """Time on the chip, dynamic energy and the host's time for issuing them, of some kernels.
 
     Attributes:
-        time_s: time on the chip, back to back, at each of some clocks.
-        dynamic_j: energy without static power, at each of them.
+        time_s: time on the chip, back to back, at each of some clocks, or one for all of them.
+        dynamic_j: energy without static power, likewise.
         pieces_s: host time in pieces, where graphs are captured.
         singly_s: host time without graphs.
     """
 
-    time_s: FloatArray
-    dynamic_j: FloatArray
+    time_s: FloatArray | float = 0.0
+    dynamic_j: FloatArray | float = 0.0
     pieces_s: float = 0.0
     singly_s: float = 0.0
 
@@ -97,7 +97,8 @@ def predict_serving(one: MeasuredModel) -> tuple[float, float, float]:
     power_w: FloatArray = np.asarray(static_w(chip, _CLOCKS) + dynamic_j / mean_s)
     limit_w = kept_limit_w(chip)
     clock = 1.0 if limit_w is None or not power_w[-1] > limit_w else float(np.interp(limit_w, power_w, _CLOCKS))
-    median_s, step_s, drawn_w = (float(np.interp(clock, _CLOCKS, each)) for each in (median.time_s, mean_s, power_w))
+    at_clocks = (np.broadcast_to(median.time_s, len(_CLOCKS)), mean_s, power_w)
+    median_s, step_s, drawn_w = (float(np.interp(clock, _CLOCKS, each)) for each in at_clocks)
     return median_s, drawn_w * step_s / one.batch, drawn_w
 
 
