@@ -12,8 +12,7 @@ import numpy as np
 
 from roofline.chip import Chip
 from simulator.op_columns import FloatArray
-from simulator.plans import PlanTable
-from simulator.stages import missed_overlap_s
+from simulator.plans import PlanTable, main_loop
 
 # A fitted settling time below this is no regulator's, which take milliseconds: it stands for an efficiency, and stays.
 _LEAST_SETTLE_S = 1e-4
@@ -53,8 +52,7 @@ def at_clock(table: PlanTable, ratio: float | FloatArray) -> PlanTable:
     is_core = table.chip_columns.level_is_core[:, None, :]
     level_s = np.where(is_core, table.level_s / ratio, table.level_s)
     memory_s: FloatArray = level_s.max(axis=0)
-    exposed_s = missed_overlap_s(columns.core_s, memory_s, smooth_max_p(table), columns.stages)
-    main_s = np.maximum(np.maximum(columns.core_s, memory_s), columns.link_s) + exposed_s
+    exposed_s, main_s = main_loop(columns, memory_s, table.chip_columns)
     return replace(
         table,
         columns=columns,
@@ -63,10 +61,3 @@ def at_clock(table: PlanTable, ratio: float | FloatArray) -> PlanTable:
         exposed_s=exposed_s,
         duration_s=table.launch_s + columns.prologue_s + main_s + columns.epilogue_s + columns.reduction_s,
     )
-
-
-def smooth_max_p(table: PlanTable) -> FloatArray:
-    """Exponent of the smooth maximum of core and memory time, [O, C]: the kernel's own, else the chip's."""
-    own = table.columns.smooth_max_p
-    exponent: FloatArray = np.where(np.isnan(own), table.chip_columns.smooth_max_p, own)
-    return exponent

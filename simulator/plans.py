@@ -167,12 +167,7 @@ def plan_table(
     launch_s = np.where(np.isnan(columns.launch_s), chip_columns.launch_s, columns.launch_s) + np.zeros(is_empty.shape)
     level_s = level_seconds(columns, chip_columns)
     load_s: FloatArray = level_s.max(axis=0)
-    smooth_max_p = np.where(np.isnan(columns.smooth_max_p), chip_columns.smooth_max_p, columns.smooth_max_p)
-    missed_s = missed_overlap_s(columns.core_s, load_s, smooth_max_p, columns.stages)
-    # What core and memory miss of each other hides behind a link that takes longer than both.
-    longer_s = np.maximum(columns.core_s, load_s)
-    exposed_s: FloatArray = np.maximum(0.0, missed_s - np.maximum(0.0, columns.link_s - longer_s))
-    main_s = np.maximum(longer_s, columns.link_s) + exposed_s
+    exposed_s, main_s = main_loop(columns, load_s, chip_columns)
     return PlanTable(
         names=names,
         chips=chips,
@@ -185,6 +180,23 @@ def plan_table(
         exposed_s=exposed_s,
         duration_s=launch_s + columns.prologue_s + main_s + columns.epilogue_s + columns.reduction_s,
     )
+
+
+def main_loop(columns: PlanColumns, load_s: FloatArray, chips: ChipColumns) -> tuple[FloatArray, FloatArray]:
+    """(what the overlap of core and memory misses, main loop with it), [O, C] both.
+
+    What core and memory miss of each other hides behind a link that takes longer than both.
+
+    Args:
+        columns: the plans.
+        load_s: time of the slowest memory, [O, C].
+        chips: the chips.
+    """
+    smooth_max_p = np.where(np.isnan(columns.smooth_max_p), chips.smooth_max_p, columns.smooth_max_p)
+    missed_s = missed_overlap_s(columns.core_s, load_s, smooth_max_p, columns.stages)
+    longer_s = np.maximum(columns.core_s, load_s)
+    exposed_s: FloatArray = np.maximum(0.0, missed_s - np.maximum(0.0, columns.link_s - longer_s))
+    return exposed_s, np.maximum(longer_s, columns.link_s) + exposed_s
 
 
 def _modeled(ops: OpColumns, chips: ChipColumns) -> PlanColumns:
