@@ -51,11 +51,12 @@ def cpu_s(run: Callable[[], object]) -> float:
     return min(seconds)
 
 
-def products(count: int, seed: int = 0) -> OpColumns:
-    """Matrix products of random sizes, all distinct."""
-    draw = np.random.default_rng(seed)
+def products(count: int, types: int = 1) -> OpColumns:
+    """Matrix products of random sizes, all distinct, of one type or several by turns."""
+    draw = np.random.default_rng(0)
+    dtype = np.resize(["bfloat16", "float8_e4m3fn", "int8"][:types], count)
     sizes = {name: np.exp2(draw.uniform(low, 14, count)).astype(int) for name, low in (("m", 0), ("n", 7), ("k", 7))}
-    return ops_from_frame(pd.DataFrame({"kind": "gemm", "dtype": "bfloat16", **sizes}))
+    return ops_from_frame(pd.DataFrame({"kind": "gemm", "dtype": dtype, **sizes}))
 
 
 def pairs() -> Iterator[tuple[str, float, str]]:
@@ -69,6 +70,7 @@ def pairs() -> Iterator[tuple[str, float, str]]:
     for what, ops, chips in (
         (f"matrix products, {ROWS:,} on one chip", products(ROWS), [chip]),
         (f"matrix products, {ROWS // CHIPS:,} on {CHIPS} chips", products(ROWS // CHIPS), variants),
+        (f"matrix products of three types, {ROWS:,} on one chip", products(ROWS, types=3), [chip]),
         (f"attention, {ROWS:,} on one chip", attention, [chip]),
     ):
         seconds = cpu_s(lambda ops=ops, chips=chips: plan_columns(ops, chips))  # type: ignore[misc]

@@ -22,17 +22,20 @@ from simulator.kernels.gemm_tiles import (
     main_bytes,
     tiling,
 )
-from simulator.op_columns import FloatArray, IntArray
+from simulator.op_columns import BoolArray, FloatArray, IntArray
 
 _SPLITS = np.array([1, 2, 3, 4, 6, 8, 12, 16, 32, 64])
-_SPLIT_CLASSES = (8, 64)  # the largest split of products that are bounded together
+# Largest split, and sides of outputs, of products that are bounded together: few classes are few evaluations.
+_SPLIT_CLASSES = (8, 64)
+_SIDE_CLASSES = (16, 64, 256)
 # Sides on systolic arrays, whose sums lie in the memory beside them and not in a core's registers.
 _ARRAY_SIDES = (128, 256, 512, 1024, 2048, 4096)
 _VECTOR_COLUMNS = (4, 16)  # of a block of threads where one row runs on the vector units
 _CORE_TILES = np.array([(m, n) for m in SIDES for n in SIDES if m * n <= LARGEST_TILE], dtype=np.float64)
 _VECTOR_TILES = np.array([(1, n) for n in _VECTOR_COLUMNS], dtype=np.float64)
 _ARRAY_TILES = np.array([(m, n) for m in _ARRAY_SIDES for n in _ARRAY_SIDES if m * n > LARGEST_TILE], dtype=np.float64)
-_BETWEEN_POWERS = np.isin(_CORE_TILES, (96, 192)).any(axis=1)
+_NEXT_SMALLER = np.array([-1, *SIDES[:-1]])[np.searchsorted(SIDES, _CORE_TILES)]  # sides
+_BETWEEN_POWERS = np.isin(_CORE_TILES[:, :1], (96, 192)) | np.isin(_CORE_TILES[:, 1:], (96, 192))
 _BLOCK_ELEMENTS = 40_000  # keeps the arrays of one evaluation in cache
 _BATCH_BLOCKS = 64  # whose bounds are held at once
 _ROUNDING = 1e-9  # a bound may round up to this part beyond the time that it bounds
@@ -56,11 +59,13 @@ class _Block:
 
     Attributes:
         rows: the products.
-        grids: candidates, [tiles, splits] each.
+        grids: candidates, [tiles, splits] each; first those of a core's tiles.
+        is_open: whether these tiles are worth bounding for each product, [tiles, O].
     """
 
     rows: slice
     grids: tuple[IntArray, ...]
+    is_open: BoolArray
 
     @property
     def candidates(self) -> IntArray:
@@ -84,7 +89,7 @@ def _fastest(products: Products, within_s: FloatArray, *, is_split: bool) -> tup
 
     Where none is as fast as `within_s`, [O, C], any of them will do.
     """
-    columns = [np.searchsorted(SIDES, products.m[:, 0]), np.searchsorted(SIDES, products.n[:, 0])]
+    columns = [np.searchsorted(_SIDE_CLASSES, side[:, 0]) for side in (products.m, products.n)]
     classes = np.column_stack([*columns, _split_class(products) if is_split else np.zeros_like(columns[0])])
     order = np.lexsort(classes.T)
     in_order = products.take(order)
@@ -103,13 +108,17 @@ def _blocks(products: Products, classes: IntArray, *, is_split: bool) -> Iterato
     starts = np.flatnonzero(is_first).tolist()
     for first, end in zip(starts, [*starts[1:], len(classes)], strict=False):
         some = products.take(slice(first, end))
-        tiles = _open_tiles(some, *classes[first, :2])
+        is_open = _are_open(some)
+        tiles = np.flatnonzero(is_open.any(axis=1))
         splits = np.flatnonzero((_SPLITS > 1) & (_SPLIT_CLASSES[classes[first, 2]] >= _SPLITS)) if is_split else [0]
         special = () if is_split else tuple(_special(some))
         grids = (tiles[:, None] * len(_SPLITS) + splits, *special)
         rows = max(1, _BLOCK_ELEMENTS // (sum(grid.size for grid in grids) * products.chip_count))
         for start in range(first, end, rows):
-            yield _Block(rows=slice(start, min(start + rows, end)), grids=grids)
+            end_row = min(start + rows, end)
+            yield _Block(
+                rows=slice(start, end_row), grids=grids, is_open=is_open[tiles, start - first : end_row - first]
+            )
 
 
 def _split_class(products: Products) -> IntArray:
@@ -118,17 +127,17 @@ def _split_class(products: Products) -> IntArray:
     return np.searchsorted(_SPLIT_CLASSES, np.minimum(steps, _SPLIT_CLASSES[-1]))
 
 
-def _open_tiles(products: Products, m_class: int, n_class: int) -> IntArray:
-    """Tiles of cores worth bounding: no side beyond the next one above the output's."""
-    tiles = _CORE_TILES
-    side_m, side_n = (SIDES[min(index, len(SIDES) - 1)] for index in (m_class, n_class))
-    is_open = (tiles[:, 0] <= side_m) & (tiles[:, 1] <= side_n)
+def _are_open(products: Products) -> BoolArray:
+    """Which tiles of cores are worth bounding: no side beyond the next one above the output's, [T, O]."""
+    m, n = products.m[:, 0], products.n[:, 0]
+    tile_m, tile_n = _CORE_TILES.T[..., None]
+    is_open: BoolArray = (_NEXT_SMALLER[:, :1] < m) & (_NEXT_SMALLER[:, 1:] < n)
     # Tiles far smaller than the output only take in more.
-    is_open &= (tiles[:, 0] >= 64) | (m_class < len(SIDES)) | (n_class < 3)
-    is_open &= (tiles[:, 1] >= 64) | (n_class < len(SIDES)) | (m_class < 3)
+    is_open &= (tile_m >= 64) | (m <= SIDES[-1]) | (n <= 64)
+    is_open &= (tile_n >= 64) | (n <= SIDES[-1]) | (m <= 64)
     if products.constants.has_power_of_two_tiles.all():
         is_open &= ~_BETWEEN_POWERS
-    return np.flatnonzero(is_open)
+    return is_open
 
 
 def _special(products: Products) -> Iterator[IntArray]:
@@ -150,7 +159,7 @@ def _suited_to_arrays(products: Products) -> IntArray:
 
 def _best(products: Products, blocks: Sequence[_Block], within_s: FloatArray) -> tuple[IntArray, FloatArray]:
     """What `_fastest` finds for the products of some blocks that follow one another."""
-    bounds = [_bounds(products.take(block.rows), block.grids) for block in blocks]
+    bounds = [_bounds(products.take(block.rows), block) for block in blocks]
     least = [block.candidates[bound.argmin(axis=0)] for block, bound in zip(blocks, bounds, strict=True)]
     some = products.take(slice(blocks[0].rows.start, blocks[-1].rows.stop))
     best = np.concatenate(least).ravel()
@@ -178,13 +187,15 @@ def _best(products: Products, blocks: Sequence[_Block], within_s: FloatArray) ->
     return best.reshape(within_s.shape), least_s.reshape(within_s.shape)
 
 
-def _bounds(products: Products, grids: Sequence[IntArray]) -> FloatArray:
+def _bounds(products: Products, block: _Block) -> FloatArray:
     """Least time of each candidate, [K, O, C]; what depends on the tile alone, or the split, is worked out once."""
     bounds = []
-    for grid in grids:
+    for number, grid in enumerate(block.grids):
         tile_m, tile_n = (CANDIDATES[grid[:, 0], side][:, None, None, None] for side in (0, 1))
         split = CANDIDATES[grid[0], 2][:, None, None]
         bound = cost_s(products, tiling(products, tile_m, tile_n, split), products.main_bytes)
+        if number == 0:
+            bound = np.where(block.is_open[:, None, :, None], bound, np.inf)
         bounds.append(bound.reshape(grid.size, *bound.shape[2:]))
     return bounds[0] if len(bounds) == 1 else np.concatenate(bounds)
 
