@@ -36,6 +36,7 @@ validate: $(VENV)/.silicon
 	$(BIN)/python benchmarks/gpu_ranking.py docs/tables/gpu_ranking.md
 	$(BIN)/python benchmarks/untuned_experts.py docs/tables/untuned_experts.md
 	$(BIN)/python benchmarks/moved_constants.py docs/tables/moved_constants.md
+	$(BIN)/python benchmarks/settled_products.py docs/tables/settled_products.md
 	$(PAGES)
 
 # All tables of errors and constants in docs/tables, and the blocks of the pages that show parts of them; ten minutes.

@@ -45,6 +45,7 @@ BLOCKS: dict[str, Block] = {
     "bands": Block(target="validate", build=table_blocks.bands),
     "moved-constants": Block(target="validate", build=table_blocks.last_table("moved_constants.md")),
     "gpu-ranking": Block(target="validate", build=table_blocks.last_table("gpu_ranking.md")),
+    "settled-products": Block(target="validate", build=table_blocks.last_table("settled_products.md")),
     "untuned-experts": Block(target="validate", build=table_blocks.last_table("untuned_experts.md")),
     "whole-models": Block(target="whole-models", build=table_blocks.last_table("whole_models.md")),
     "eager-profile": Block(target="eager-profile", build=table_blocks.last_table("eager_profile.md")),
