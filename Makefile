@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 PAGES := $(BIN)/python -m reports.page_blocks docs
 
 .PHONY: demo test lint types contracts fast bench validate samplers-table scenario-tables whole-models known-chips constants \
-  eager-profile tables pages study clean
+  eager-profile attention-worth tables pages study clean
 
 demo: $(VENV)/.demo
 	$(BIN)/roofscape demo
@@ -96,6 +96,11 @@ whole-models: $(VENV)/.demo
 # The table of docs/area-power-cost.md: area, power and cost of real chips, published and predicted.
 known-chips: $(VENV)/.demo
 	$(BIN)/roofscape known-chips --markdown docs/tables/known_chips.md
+	$(PAGES)
+
+# What each constant of attention is worth; some minutes of CPU time.
+attention-worth: $(VENV)/.silicon
+	$(BIN)/python benchmarks/attention_worth.py docs/tables/attention_worth.md
 	$(PAGES)
 
 # Every calibration constant of the shipped chips, with its meaning and source.

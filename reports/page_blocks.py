@@ -43,6 +43,7 @@ BLOCKS: dict[str, Block] = {
     },
     "few-rows": Block(target="validate", build=table_blocks.few_rows),
     "bands": Block(target="validate", build=table_blocks.bands),
+    "attention-worth": Block(target="attention-worth", build=table_blocks.last_table("attention_worth.md")),
     "moved-constants": Block(target="validate", build=table_blocks.last_table("moved_constants.md")),
     "gpu-ranking": Block(target="validate", build=table_blocks.last_table("gpu_ranking.md")),
     "settled-products": Block(target="validate", build=table_blocks.last_table("settled_products.md")),

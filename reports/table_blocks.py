@@ -20,6 +20,7 @@ _KERNELS = {
     "attention_prefill": "attention, causal prefill",
     "attention_bidirectional": "attention, bidirectional",
     "attention_decode": "attention, decoding",
+    "attention_block": "attention, a block on a cache",
     "moe": "layers of experts",
     "mamba2": "causal convolution of Mamba-2",
     "delta_rule": "scan of the gated delta rule",
@@ -37,7 +38,7 @@ _TYPES = {"bfloat16": "", "float32": "", "float8_e4m3fn": ", float8"}
 # Families that a page of docs/kernels is about.
 FAMILIES: dict[str, tuple[str, ...]] = {
     "products": ("gemm",),
-    "attention": ("attention_prefill", "attention_bidirectional", "attention_decode"),
+    "attention": ("attention_prefill", "attention_bidirectional", "attention_decode", "attention_block"),
     "elementwise": ("elementwise", "mixing", "row_scale"),
     "selection": ("topk",),
     "experts": ("moe",),

@@ -15,8 +15,8 @@ IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
 # Conditions under which an op was measured or is to run, 0 where nothing is said: copies of the weights that a
-# benchmark goes through in turn (none: cold caches), whether it holds the quantizing of its input, or the storing of
-# keys and values, and whether the library ran it with its default tile, not one tuned for it.
+# benchmark goes through in turn (none: cold caches), whether it holds the quantizing of its input, the part of its
+# tokens whose keys and values it stores, and whether the library ran it with its default tile, not one tuned for it.
 CONDITIONS: tuple[str, ...] = ("weight_copies", "quantizes_input", "stores_kv", "untuned")
 # Sizes that a table or an op may give beyond those of its kind, 0 where it does not.
 _OPTIONAL_SIZES = (

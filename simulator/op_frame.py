@@ -14,7 +14,8 @@ from simulator.op_columns import CONDITIONS, DTYPES, SIZE_NAMES, FloatArray, OpC
 from simulator.op_formulas import FORMULAS, FRAME_DTYPES, FRAME_OPTIONS, FRAME_SIZES, WIDENING, Rows
 from workloads.hints import did_you_mean
 
-_FRACTIONS = ("skew", "inputs")  # an input that is repeated counts by its share; all other sizes are counts
+# An input that is repeated counts by its share, and so do tokens that are stored; all other sizes are counts.
+_FRACTIONS = ("skew", "inputs", "stores_kv")
 _MOST = 1e12  # of a size: more than any memory holds of anything
 _NAMES = {"pointwise": "add", "collective": "all_reduce"}  # what the column `name` takes where it is empty
 

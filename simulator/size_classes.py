@@ -14,6 +14,7 @@ CLASSES: dict[str, tuple[str, tuple[int, ...]]] = {
     "attention_prefill": ("queries", (1, 256, 1024, 4096)),
     "attention_bidirectional": ("queries", (1, 256, 1024, 4096)),
     "attention_decode": ("keys", (1, 1025, 16385)),
+    "attention_block": ("queries", (2, 9, 33)),
     **dict.fromkeys(("elementwise", "mixing"), ("elements", (1, 65537, 4194305))),
     **dict.fromkeys(("row_scale", "topk"), ("rows", (1, 129, 4097))),
     "moe": ("tokens", (1, 17, 65, 257, 1025, 4353)),

@@ -30,6 +30,8 @@ def fit(
     Half of the rows are held out (odd CRC-32 of their sizes) and score the fit. Without --table the rows come from the
     package aiconfigurator-core (pip install 'roofscape[silicon]').
 
+    --op attention fits all regimes of attention at once, with one value for what is one thing of the chip.
+
     With --power and --table: static power, power of a busy core and joules per matrix FLOP from measured board power.
     With --power alone: joules per matrix FLOP from the rates at which long products of the package's tables (random
     data, by --dtype) keep the power limit. Other options do not matter.
@@ -42,6 +44,9 @@ def fit(
             _fit_at_limit(chip, dtype, output, as_json=as_json)
         else:
             _fit_power(table, chip, output, as_json=as_json)
+        return
+    if op == "attention" and table is None and not constants_of:
+        _fit_attention(chip, dtype, backend, rows, seed, output, as_json=as_json)
         return
     from dataclasses import asdict
 
@@ -75,6 +80,37 @@ def fit(
         f"mean absolute error on {found.after.rows} rows held out: {found.before.mape_percent:.1f} % before, "
         f"{found.after.mape_percent:.1f} % after (bias {found.after.bias_percent:+.1f} %)"
     )
+    print_line(f"wrote {output}")
+
+
+def _fit_attention(chip: str, dtype: str, backend: str, rows: int, seed: int, output: Path, *, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from reports.console import print_json, print_line, print_table, progress
+    from roofline.chipfile import load_chip, save_chip
+    from simulator.validation.joint_fit import REGIMES, fit_together, free_constants
+    from simulator.validation.runs import chosen_table
+    from simulator.validation.silicon import silicon_backends
+
+    loaded = load_chip(chip)
+    tables = [chosen_table(loaded, op, dtype, backend, None) for op in REGIMES if silicon_backends(loaded.name, op)]
+    with progress(f"fitting {len(tables)} regimes of attention together"):
+        found = fit_together(tables, loaded, rows=rows, seed=seed)
+    save_chip(found.chip, output)
+    if as_json:
+        print_json({"file": str(output), **asdict(found) | {"chip": found.chip.name}})
+        return
+    meanings = dict(free_constants([table.op for table in tables]))
+    print_table(
+        f"attention of {found.chip.name}, fitted to {found.rows} rows of {len(tables)} tables",
+        ("constant", "value", "unit", "meaning"),
+        [(name, f"{value:.4g}", meanings[name].unit, meanings[name].meaning) for name, value in found.constants],
+    )
+    for before, after in zip(found.before, found.after, strict=True):
+        print_line(
+            f"{after.op}: mean absolute error on {after.rows} rows held out: {before.mape_percent:.1f} % before, "
+            f"{after.mape_percent:.1f} % after (bias {after.bias_percent:+.1f} %)"
+        )
     print_line(f"wrote {output}")
 
 

@@ -18,7 +18,7 @@ from simulator.kernels.systolic import arrays_of, occupied_macs
 from simulator.op_columns import DTYPES, FloatArray, OpColumns
 from simulator.stages import PlanColumns, level_traffic, smooth_max
 
-__all__ = ("CONSTANTS", "KINDS", "SCOPES", "plan")
+__all__ = ("CONSTANTS", "KINDS", "SCOPES", "blocks_per_tile", "plan")
 
 KINDS: tuple[Kind, ...] = ("attention",)
 
@@ -99,7 +99,7 @@ def _core(ops: OpColumns, chips: ChipColumns, constants: AttentionConstants, til
     computing = np.maximum(computing, np.maximum(special, vector) * np.minimum(1.0, constants.softmax_ratio))
     key_bytes = tiles.block * (ops.size("head_dim") + ops.size("value_dim")) * ops.input_element_bytes
     block = np.maximum(computing + constants.block_clocks, key_bytes / chips.ingest)
-    mean, longest = _blocks_per_tile(ops, tiles)
+    mean, longest = blocks_per_tile(ops, tiles)
     first = constants.first_tile_ratio * (constants.tile_clocks + longest * block)
     next_one = constants.tile_clocks + mean * block
     per_core = tiles.tiles / chips.cores
@@ -151,30 +151,43 @@ def _wide_core(ops: OpColumns, chips: ChipColumns, core: _Core) -> _Core:
     return replace(core, core_s=core_s, **units)
 
 
-def _blocks_per_tile(ops: OpColumns, tiles: AttentionTiles) -> tuple[FloatArray, FloatArray]:
-    """Blocks that a query tile goes through: of a mean tile and of the longest.
+def blocks_per_tile(ops: OpColumns, tiles: AttentionTiles) -> tuple[FloatArray, FloatArray]:
+    """Blocks that a query tile goes through, whole ones: of the mean tile and of the longest.
 
-    A causal mask, and a window, leave the required part of the pairs; along their edges a tile computes what it masks:
-    with q queries and blocks of n keys, half of max(n, q) keys per tile on average.
+    A causal mask ends a tile at the key of its last query, a window begins it at the first key that its first query
+    sees; blocks in between are computed whole.
     """
-    all_blocks = np.ceil(tiles.blocks / tiles.split)
-    keys, queries = np.maximum(ops.size("keys"), 1.0), ops.size("queries")
-    required = np.divide(
-        ops.required_matrix_flops, ops.matrix_flops, out=np.ones_like(ops.matrix_flops), where=ops.matrix_flops > 0
-    )
-    seen = required * keys
-    tile_queries = np.minimum(tiles.rows / tiles.group, queries)
-    edge = 0.5 * np.maximum(1.0, tile_queries / tiles.block)
-    window = ops.size("window")
-    in_window = np.where(window > 0, np.ceil((window + tile_queries) / tiles.block) + 0.5, np.inf)
-    mean = np.where(tiles.row_tiles > 1, np.minimum(tiles.blocks, seen / tiles.block + edge), tiles.blocks)
-    longest = np.minimum(tiles.blocks, np.ceil(np.minimum(keys, seen + 0.5 * queries) / tiles.block))
-    mean, longest = np.minimum(mean, in_window), np.minimum(np.maximum(longest, mean), in_window)
+    keys, queries, window = np.maximum(ops.size("keys"), 1.0), np.maximum(ops.size("queries"), 1.0), ops.size("window")
+    step = np.maximum(1.0, np.floor(np.minimum(tiles.rows / tiles.group, queries)))
+    count, before = np.maximum(tiles.row_tiles, 1.0), keys - queries
     is_causal = (ops.size("causal") > 0) & (queries > 1)
+    beyond_last = np.floor((before + count * step - 1.0) / tiles.block) - np.floor((keys - 1.0) / tiles.block)
+    mean_end = _mean_block(before + step - 1.0, step, tiles.block, count) - beyond_last / count
+    mean_end = np.where(is_causal, mean_end, tiles.blocks - 1.0)
+    opens = before - window + 1.0  # first key of the first tile; below 0 the window is still wider than what there is
+    whole = np.where(window > 0, np.clip(np.ceil(-opens / step), 0.0, count), count)
+    windowed = count - whole
+    mean_start = windowed / count * _mean_block(opens + whole * step, step, tiles.block, np.maximum(windowed, 1.0))
+    mean = np.clip(mean_end - mean_start + 1.0, 1.0, tiles.blocks)
+    phase = np.gcd(step.astype(np.int64), tiles.block.astype(np.int64))
+    worst_start = np.where(count > 1, np.mod(opens, phase) + tiles.block - phase, np.mod(opens, tiles.block))
+    seen = window + np.where(is_causal, step, queries) - 1.0
+    in_window = np.floor((worst_start + seen - 1.0) / tiles.block) + 1.0
+    longest = np.where(whole < count, np.minimum(tiles.blocks, in_window), tiles.blocks)
     # Parts of split keys are whole blocks; the busiest core has the largest part.
-    mean = np.where(is_causal, mean / tiles.split, np.minimum(all_blocks, np.ceil(in_window / tiles.split)))
-    longest = np.where(is_causal, np.ceil(longest / tiles.split), mean)
-    return mean, longest
+    longest = np.ceil(np.maximum(longest, mean) / tiles.split)
+    return np.where(is_causal, mean / tiles.split, longest), longest
+
+
+def _mean_block(first: FloatArray, step: FloatArray, block: FloatArray, count: FloatArray) -> FloatArray:
+    """Mean of `floor((first + i step) / block)` over the first `count` whole numbers i from 0.
+
+    Remainders go through all multiples of the greatest common divisor equally often (exact over whole periods).
+    """
+    phase = np.gcd(step.astype(np.int64), block.astype(np.int64))
+    rest = np.where(count > 1, np.mod(first, phase) + 0.5 * (block - phase), np.mod(first, block))
+    mean: FloatArray = (first + 0.5 * step * (count - 1.0) - rest) / block
+    return mean
 
 
 def _traffic(ops: OpColumns, chips: ChipColumns, constants: AttentionConstants, tiles: AttentionTiles) -> _Traffic:
@@ -184,32 +197,36 @@ def _traffic(ops: OpColumns, chips: ChipColumns, constants: AttentionConstants, 
     keeps it; a fresh kernel starts cold.
     """
     depth, element = ops.size("head_dim") + ops.size("value_dim"), ops.input_element_bytes
-    mean, _ = _blocks_per_tile(ops, tiles)
+    mean, _ = blocks_per_tile(ops, tiles)
     key_bytes = mean * tiles.block * depth * element
     query_bytes = np.minimum(tiles.rows, ops.size("queries") * tiles.group) * depth * ops.output_element_bytes
     repeated = np.maximum(0.0, tiles.tiles * (key_bytes + query_bytes) - ops.moved_bytes)
-    heads = ops.size("batch") * ops.size("heads") / tiles.group
-    at_once = np.minimum(heads, np.ceil(2.0 * chips.cores / np.maximum(tiles.row_tiles * tiles.split, 1.0)))
+    sharing = np.maximum(1.0, ops.size("heads") / np.maximum(ops.size("kv_heads"), 1.0)) / tiles.group
+    tiles_of_keys = np.maximum(tiles.row_tiles * tiles.split * sharing, 1.0)
+    at_once = np.minimum(ops.size("batch") * ops.size("kv_heads"), np.ceil(2.0 * chips.cores / tiles_of_keys))
+    span = np.where(ops.size("window") > 0, ops.size("window") + ops.size("queries"), np.inf)
     traffic = level_traffic(
         chips,
         compulsory=ops.moved_bytes,
         repeated=repeated,
         far_repeated=repeated,
-        working_set=at_once * ops.size("keys") * depth * element,
+        working_set=at_once * np.minimum(ops.size("keys"), span) * depth * element,
     )
     held = _held_part(ops, chips, constants)
     # Levels behind the last shared cache see only what it does not hold; that cache, what is read once more slowly.
     is_last = chips.level_capacity_bytes == chips.last_cache
     near = np.maximum.accumulate(is_last & chips.level_exists & ~chips.level_is_core, axis=0)
     traffic = np.where(near[:, None, :], traffic, traffic * (1.0 - held))
-    once = np.maximum(held * ops.moved_bytes / constants.cache_efficiency, 1.0)
+    # The cache gives what it holds no slower than main memory would.
+    main_rate = chips.level_peak_bandwidth[0] * constants.memory_efficiency
+    rate = np.maximum(chips.shared_bandwidth * constants.cache_efficiency, main_rate)
+    once = np.maximum(held * ops.moved_bytes * chips.shared_bandwidth / rate, 1.0)
     efficiency = np.where((near & is_last)[:, None, :], np.clip(traffic / once, 1e-6, 1.0), 1.0)
     efficiency[0] = np.where(near[0], efficiency[0], constants.memory_efficiency)
-    main_s = (1.0 - held) / (chips.level_peak_bandwidth[0] * constants.memory_efficiency)
     return _Traffic(
         traffic_bytes=traffic,
         level_efficiency=efficiency,
-        byte_s=main_s + held / (chips.shared_bandwidth * constants.cache_efficiency),
+        byte_s=(1.0 - held) / main_rate + held / rate,
     )
 
 
@@ -223,17 +240,19 @@ def _held_part(ops: OpColumns, chips: ChipColumns, constants: AttentionConstants
 
 
 def _stored_bytes(ops: OpColumns) -> FloatArray:
-    """Keys and values of this op's own tokens, where it stores them in a cache."""
-    tokens = ops.size("batch") * np.minimum(ops.size("queries"), ops.size("keys"))
-    depth = ops.size("head_dim") + ops.size("value_dim")
-    return np.where(ops.size("stores_kv") > 0, tokens * ops.size("kv_heads") * depth * ops.input_element_bytes, 0.0)
+    """Keys and values of this op's own tokens, as far as it stores them in a cache."""
+    tokens = ops.size("batch") * np.minimum(ops.size("queries"), ops.size("keys")) * ops.size("stores_kv")
+    stored: FloatArray = (
+        tokens * ops.size("kv_heads") * (ops.size("head_dim") + ops.size("value_dim")) * ops.input_element_bytes
+    )
+    return stored
 
 
 def _around_s(
     ops: OpColumns, chips: ChipColumns, constants: AttentionConstants, tiles: AttentionTiles, moved: _Traffic
 ) -> FloatArray:
     """Kernels around attention: storing keys and values, padding heads, copying queries to pack them."""
-    tokens = ops.size("batch") * ops.size("queries")
+    tokens = ops.size("batch") * ops.size("queries") * ops.size("stores_kv")
     store_s = chips.launch_s + tokens * constants.store_token_s + 2.0 * _stored_bytes(ops) * moved.byte_s
     around: FloatArray = (
         np.where(ops.size("stores_kv") > 0, store_s, 0.0)
@@ -244,9 +263,14 @@ def _around_s(
 
 
 def _combine_s(ops: OpColumns, chips: ChipColumns, constants: AttentionConstants, tiles: AttentionTiles) -> FloatArray:
-    """Second pass over split keys: 32-bit partial outputs and their normalizers are written and read once."""
-    outputs = ops.size("batch") * ops.size("heads") * ops.size("queries") * (ops.size("value_dim") + 1.0)
-    combined: FloatArray = constants.split_s + 8.0 * outputs * tiles.split / (
-        chips.shared_bandwidth * constants.cache_efficiency
-    )
+    """Second pass over split keys: 32-bit partial outputs and their normalizers are written and read once.
+
+    The cores that read them, one for each tile of outputs, take in no more than any core does.
+    """
+    rows = ops.size("batch") * ops.size("heads") * ops.size("queries")
+    partial_bytes = 4.0 * rows * (ops.size("value_dim") + 1.0) * tiles.split
+    readers = np.clip(np.ceil(rows / tiles.combined_rows), 1.0, chips.cores)
+    shared_s = 2.0 * partial_bytes / (chips.shared_bandwidth * constants.cache_efficiency)
+    read_s = partial_bytes / (readers * chips.ingest * chips.clock_hz)
+    combined: FloatArray = constants.split_s + np.maximum(shared_s, read_s)
     return combined

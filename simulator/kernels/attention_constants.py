@@ -64,7 +64,7 @@ CONSTANTS: tuple[Constant, ...] = (
     Constant(
         name="softmax_ratio",
         low=0.1,
-        high=4.0,
+        high=8.0,
         start=0.8,
         unit="",
         meaning="time of the softmax over that of its instructions at peak (below 1 where exponentials are emulated)",
@@ -159,7 +159,19 @@ SCOPES: dict[str, tuple[str, ...]] = {
     "attention_bidirectional": ("attention.bidirectional", "attention.prefill", "attention"),
     "attention_decode": ("attention.decode", "attention"),
 }
+# What is one thing of a chip, whatever its kernels do: one value, in `[calibration.attention]`, for all regimes.
+SHARED: frozenset[str] = frozenset(
+    {"cache_efficiency", "first_tile_ratio", "held_ratio", "pad_s", "split_s", "sustained_slowdown"}
+)
+# What kernels of a regime lack, or what their measured times do not tell.
+ABSENT: dict[str, frozenset[str]] = {
+    "attention_prefill": frozenset({"block_clocks", "split_s"}),
+    "attention_bidirectional": frozenset({"block_clocks", "tail_ratio", "store_token_s"}),
+    "attention_decode": frozenset({"tail_ratio", "pad_s", "sustained_slowdown"}),
+}
 _MOST_SPLITS = 128.0
+_MEASURED_ROWS = 128.0  # most rows of one tile that decoding was measured with: heads that share keys
+_FULL_TILES = 8.0  # tiles of them from which a block of queries runs as many queries do (assumed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -194,11 +206,11 @@ class AttentionConstants:
 def attention_constants(ops: OpColumns, chips: ChipColumns) -> AttentionConstants:
     """Constants of the regime that each op is in.
 
-    One query takes those of decoding, many those of prefill (causal) or of bidirectional attention. A block of queries
-    against a longer cache lies between: its constants move from the former to the latter with the logarithm of the
-    number of queries, and are there at 64, the fewest rows that a matrix instruction works on.
+    What decodes takes those of decoding, many queries those of prefill (causal) or of bidirectional attention. A block
+    of queries against a longer cache lies between, see `decode_weight`.
     """
-    decode = decode_weight(ops)
+    generation = chips.constant("generation", "attention", default=0.0)[None, :]
+    decode = decode_weight(ops, generation)
     is_causal = ops.size("causal") > 0
     from_chip: dict[str, FloatArray] = {
         "setup_s": chips.first_access_s,
@@ -216,15 +228,22 @@ def attention_constants(ops: OpColumns, chips: ChipColumns) -> AttentionConstant
         values[constant.name] = decode * one + (1.0 - decode) * many
     for name in ("matrix_efficiency", "memory_efficiency", "cache_efficiency"):
         values[name] = np.minimum(1.0, values[name])
-    values["generation"] = chips.constant("generation", "attention", default=0.0)[None, :]
+    values["generation"] = generation
     values["split_limit"] = chips.constant("split_limit", "attention", default=_MOST_SPLITS)[None, :]
     return AttentionConstants(**{column.name: values[column.name] for column in fields(AttentionConstants)})
 
 
-def decode_weight(ops: OpColumns) -> FloatArray:
-    """How far an op is decoding: 1 for one query on a cache, 0 without a longer cache and for 64 queries or more."""
+def decode_weight(ops: OpColumns, generation: FloatArray) -> FloatArray:
+    """How far an op is decoding: 1 on a cache with rows for one tile, 0 without a longer cache and for eight tiles.
+
+    Rows are queries times the heads that share keys. A kernel that packs both into a tile does the same for q queries
+    of g heads as for one query of q g heads, which is measured; FlashAttention-2 packs the heads of one query alone.
+    """
     queries = np.maximum(ops.size("queries"), 1.0)
-    has_cache = (ops.size("keys") > queries) | (ops.size("stores_kv") > 0)
-    between = np.clip(1.0 - np.log(queries) / np.log(64.0), 0.0, 1.0)
-    weight: FloatArray = np.where(has_cache & ((queries <= 1.0) | (ops.size("keys") > queries)), between, 0.0)
+    shared = np.maximum(1.0, ops.size("heads") / np.maximum(ops.size("kv_heads"), 1.0))
+    rows = queries * np.where((generation == 2.0) & (queries > 1.0), 1.0, shared)
+    between = np.clip(1.0 - np.log(rows / _MEASURED_ROWS) / np.log(_FULL_TILES), 0.0, 1.0)
+    is_single = queries <= 1.0
+    has_cache = (ops.size("keys") > queries) | (is_single & (ops.size("stores_kv") > 0))
+    weight: FloatArray = np.where(has_cache, np.where(is_single, 1.0, between), 0.0)
     return weight

@@ -1,8 +1,9 @@
 """Shapes of attention kernels: query tile, block of keys, GQA packing and the split of the keys, by kernel generation.
 
-Generation 0 is a generic kernel. 2 and 3 are FlashAttention-2 and -3 as their authors' launchers choose tiles (kernel
-traits of Dao-AILab/flash-attention, BSD-3, from memory), with a paged KV cache where keys and values are stored; 4 is
-a kernel of two 128-row tiles a core (FlashAttention-4, TensorRT-LLM on Blackwell).
+Generation 0 is a generic kernel. 2 and 3 are FlashAttention-2 and -3 as their authors' launchers and vLLM's choose
+tiles (Dao-AILab/flash-attention and its fork, BSD-3), with a paged KV cache where keys and values are stored. 4 are the
+kernels of Blackwell: TensorRT-LLM's through FlashInfer (`fmhaKernels.cuh`, Apache-2.0), one for prompts and one that
+packs the tokens and heads of a few queries on a cache; and FlashAttention-4 without a mask.
 """
 
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import numpy as np
 
 from simulator.chip_columns import ChipColumns
 from simulator.kernels.attention_constants import AttentionConstants
+from simulator.kernels.attention_splits import decoding_split, split_keys
 from simulator.kernels.systolic import Arrays, arrays_of
 from simulator.op_columns import BoolArray, FloatArray, OpColumns
 
@@ -20,9 +22,10 @@ _HEAD_SIZES = {
     3.0: (64, 96, 128, 192, 256, 512),
     4.0: (64, 96, 128, 192, 256, 512),
 }
-# Splitting pays for itself below this part of the cores, and the split taken is the smallest that reaches this part of
-# the best wave efficiency (FlashAttention's heuristic for the number of splits).
-_FILLED, _NEARLY_BEST, _MOST_TRIED = 0.8, 0.85, 32
+_PACKED_ROWS = (
+    1024.0  # most rows of tokens and heads that kernels of Blackwell take for decoding: eight tiles (assumed)
+)
+_COMBINED_ROWS = 8.0  # of outputs in a block of the kernels that sum the parts of FlashAttention-2 and -3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -41,6 +44,7 @@ class AttentionTiles:
         blocks: blocks of all keys.
         split: parts of the keys.
         resident: tiles that a core works on at once.
+        combined_rows: rows of outputs whose parts one core sums, where keys are split.
         copies_queries: whether packing needs the queries and the output copied.
     """
 
@@ -55,6 +59,7 @@ class AttentionTiles:
     blocks: FloatArray
     split: FloatArray
     resident: FloatArray
+    combined_rows: FloatArray
     copies_queries: BoolArray
 
 
@@ -62,25 +67,41 @@ def attention_tiles(ops: OpColumns, chips: ChipColumns, constants: AttentionCons
     """Cut every op as the kernels of the chip's generation do."""
     generation = constants.generation
     queries, keys, causal = ops.size("queries"), ops.size("keys"), ops.size("causal") > 0
+    window = ops.size("window")
     shared = np.maximum(1.0, ops.size("heads") / np.maximum(ops.size("kv_heads"), 1.0))
     query_depth, value_depth = (_padded(ops.size(name), generation) for name in ("head_dim", "value_dim"))
     depth = np.maximum(query_depth, value_depth)
-    # FlashAttention-2 packs only single queries without a window, and copies them unless a view will do.
-    packs = (generation != 2.0) | ((queries <= 1.0) & (ops.size("window") <= 0))
+    is_paged = (ops.size("stores_kv") > 0) | (keys > queries)
+    is_single = queries <= 1.0
+    is_plain = ~causal & (keys <= queries) & ~is_single
+    decodes = (generation == 4.0) & (queries * shared <= _PACKED_ROWS) & ((keys > queries) | is_single)
+    # FlashAttention-2 packs the heads of single queries without a window, and copies them unless a view will do.
+    packs_two = is_single & (shared > 1.0) & (window <= 0)
+    packs = np.select([generation == 2.0, generation == 4.0], [packs_two, decodes], True)
     group = np.where(packs, shared, 1.0)
     packed_rows = queries * group
-    is_paged = (ops.size("stores_kv") > 0) | (keys > queries)
+    rows, block = _shape(
+        generation,
+        depth,
+        packed_rows,
+        plain=~causal & ~is_paged,
+        paged=is_paged,
+        local=(window > 0) & (window < keys),
+        decodes=decodes,
+    )
     arrays = arrays_of(chips, chips.has_matrix[ops.dtype[:, 0]])
-    rows, block = _shape(generation, depth, packed_rows, causal, is_paged, ops.size("window") > 0)
     rows, block = _fill_arrays(arrays, packed_rows, rows, block)
     row_tiles = np.ceil(packed_rows / rows)
-    tiles = ops.size("batch") * ops.size("heads") / group * row_tiles
+    # Two cores share the values of wide heads, and each works out all scores, but where keys take the place of rows.
+    halves = np.where((generation == 4.0) & (value_depth > 256.0) & ~(decodes & (packed_rows <= 32.0)), 2.0, 1.0)
+    value_depth = value_depth / halves
+    tiles = ops.size("batch") * ops.size("heads") / group * row_tiles * halves
     blocks = np.ceil(keys / block)
-    resident = np.where(generation == 2.0, 2.0, 1.0)
-    split = _split(tiles, blocks, chips.cores * resident, constants, is_whole=(causal & (keys <= queries)) | ~packs)
-    whole = (generation == 3.0) & ~causal & (keys <= queries) & (queries > 1.0)
-    if whole.any():
-        split = np.where(whole, _filling_split(tiles, blocks, chips.cores), split)
+    is_whole = (causal & (keys <= queries)) | (~packs & ~((generation == 4.0) & is_plain))
+    split = split_keys(
+        generation, tiles, blocks, chips.cores, constants.split_limit, is_whole=is_whole, is_plain=is_plain
+    )
+    split = np.where(decodes, decoding_split(tiles, keys, window, block, chips.cores), split)
     return AttentionTiles(
         rows=rows,
         block=block,
@@ -92,7 +113,8 @@ def attention_tiles(ops: OpColumns, chips: ChipColumns, constants: AttentionCons
         tiles=tiles * split,
         blocks=blocks,
         split=split,
-        resident=resident,
+        resident=np.where(generation == 2.0, 2.0, 1.0),
+        combined_rows=np.where(generation == 4.0, np.clip(packed_rows, 1.0, rows), _COMBINED_ROWS),
         copies_queries=(generation == 2.0) & (group > 1.0) & (ops.size("batch") > 1.0) & (ops.size("kv_heads") > 1.0),
     )
 
@@ -110,33 +132,43 @@ def _shape(
     generation: FloatArray,
     depth: FloatArray,
     packed_rows: FloatArray,
-    causal: BoolArray,
-    is_paged: BoolArray,
-    in_window: BoolArray,
+    *,
+    plain: BoolArray,
+    paged: BoolArray,
+    local: BoolArray,
+    decodes: BoolArray,
 ) -> tuple[FloatArray, FloatArray]:
-    """Rows of a query tile and keys of a block."""
-    few = np.exp2(np.ceil(np.log2(np.clip(packed_rows, 16.0, 128.0))))
-    third_rows = np.where((depth <= 96.0) & ((packed_rows > 128.0) | ~is_paged), 192.0, 128.0)
-    plain = ~causal & ~is_paged
+    """Rows of a query tile and keys of a block; `local` says that a window hides keys."""
+
+    def power_of_two(least: float) -> FloatArray:
+        return np.exp2(np.ceil(np.log2(np.clip(packed_rows, least, 128.0))))
+
+    is_narrow = paged & ~local & ((depth == 64.0) | (depth == 128.0)) & (packed_rows <= 64.0)
+    third_rows = np.where(is_narrow, 64.0, np.where(depth <= 96.0, 192.0, 128.0))
     third_block = np.select(
         [depth <= 64.0, depth <= 96.0, depth <= 128.0, depth <= 192.0],
         [
             np.where(plain, 192.0, 128.0),
             np.where(plain, 144.0, 128.0),
             np.where(plain, 176.0, 128.0),
-            np.where(in_window, 96.0, 112.0),
+            np.where(local | paged, 96.0, 112.0),
         ],
-        np.where(in_window, 64.0, 80.0),
+        np.where(local, 64.0, 80.0),
     )
-    second_rows = np.where(is_paged, 64.0, 128.0)
+    second_rows = np.where(paged, 64.0, 128.0)
     second_block = np.where(
-        is_paged, np.select([depth <= 64.0, depth <= 128.0], [256.0, 128.0], 64.0), np.where(depth <= 64.0, 128.0, 64.0)
+        paged, np.select([depth <= 64.0, depth <= 128.0], [256.0, 128.0], 64.0), np.where(depth <= 64.0, 128.0, 64.0)
     )
-    fourth_rows = np.where(packed_rows <= 128.0, 128.0, 256.0)
+    one_tile = (depth > 128.0) | (plain & (packed_rows <= 128.0))  # of 128 rows a core, else two
+    fourth_rows = np.where(decodes, power_of_two(8.0), np.where(one_tile, 128.0, 256.0))
     rows = np.select(
-        [generation == 2.0, generation == 3.0, generation == 4.0], [second_rows, third_rows, fourth_rows], few
+        [generation == 2.0, generation == 3.0, generation == 4.0],
+        [second_rows, third_rows, fourth_rows],
+        power_of_two(16.0),
     )
-    block = np.select([generation == 2.0, generation == 3.0], [second_block, third_block], 128.0)
+    block = np.select(
+        [generation == 2.0, generation == 3.0, decodes], [second_block, third_block, np.full_like(rows, 256.0)], 128.0
+    )
     return rows, block
 
 
@@ -147,35 +179,3 @@ def _fill_arrays(
     rows_there = np.clip(np.exp2(np.ceil(np.log2(np.maximum(packed_rows, 1.0)))), 16.0, 2.0 * arrays.rows)
     block_there = 2.0 * np.maximum(arrays.rows, arrays.columns)
     return np.where(arrays.exist, rows_there, rows), np.where(arrays.exist, np.maximum(block_there, block), block)
-
-
-def _split(
-    tiles: FloatArray,
-    blocks: FloatArray,
-    slots: FloatArray,
-    constants: AttentionConstants,
-    *,
-    is_whole: BoolArray,
-) -> FloatArray:
-    """Parts that fill the cores once with equal shares of the blocks; what `is_whole` says is not split."""
-    share = np.ceil(1.1 * tiles * blocks / slots)
-    parts = np.minimum(np.ceil(blocks / np.maximum(share, 1.0)), constants.split_limit)
-    steps = np.ceil(blocks / np.maximum(parts, 1.0))
-    split: FloatArray = np.where(is_whole, 1.0, np.maximum(1.0, np.ceil(blocks / np.maximum(steps, 1.0))))
-    return split
-
-
-def _filling_split(tiles: FloatArray, blocks: FloatArray, cores: FloatArray) -> FloatArray:
-    """Smallest split whose waves are nearly as full as those of the best."""
-    can = (tiles < _FILLED * cores) & (blocks > 4.0)
-
-    def efficiency(parts: float) -> FloatArray:
-        waves = tiles * parts / cores
-        return np.where(parts <= blocks, waves / np.maximum(np.ceil(waves), 1.0), 0.0)
-
-    tried = [efficiency(float(parts)) for parts in range(1, _MOST_TRIED + 1)]
-    enough = _NEARLY_BEST * np.max(tried, axis=0)
-    chosen = np.ones_like(enough)
-    for parts in range(_MOST_TRIED, 0, -1):
-        chosen = np.where(tried[parts - 1] >= enough, float(parts), chosen)
-    return np.where(can, chosen, 1.0)

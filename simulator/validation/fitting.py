@@ -1,6 +1,6 @@
 """Fits the constants of a kernel model to measured kernels; a chip file carries them, with error and provenance."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -104,27 +104,54 @@ def _best_values(
         [own.get(f"{scope}.{constant.name}", own.get(constant.name, constant.start)) for constant in constants],
         [constant.start for constant in constants],
     ]
-    low, high = np.array([c.low for c in constants]), np.array([c.high for c in constants])
-    first = _to_unit(np.clip(np.array(starts[0]), low, high), low, high)
+    first = unit_positions(starts[0], constants)
 
-    def residuals(unit: FloatArray) -> FloatArray:
-        values = _from_unit(unit, low, high)
+    def residuals(values: FloatArray) -> FloatArray:
         logs: FloatArray = np.log(predict_s(sample, with_constants(chip, scope, constants, values)) / sample.measured_s)
-        return np.append(logs, _KEEP * (unit - first)) if stay_near else logs
+        return np.append(logs, _KEEP * (unit_positions(values, constants) - first)) if stay_near else logs
 
+    return search(residuals, constants, starts[:1] if stay_near else starts)
+
+
+def search(
+    residuals: Callable[[FloatArray], FloatArray],
+    constants: Sequence[Constant],
+    starts: Sequence[Sequence[float]],
+    *,
+    evaluations: int = 40,
+) -> FloatArray:
+    """Values of constants, within their bounds, with the least robust loss of some residuals: the best of all starts.
+
+    Args:
+        residuals: of values, ln(predicted / measured) of every row.
+        constants: what may move.
+        starts: values to search from, one list for each search.
+        evaluations: at most so many of each search, derivatives not counted.
+    """
+    low, high = _bounds(constants)
     fits = [
         least_squares(
-            residuals,
-            x0=_to_unit(np.clip(np.array(start), low, high), low, high),
+            lambda unit: residuals(_from_unit(unit, low, high)),
+            x0=unit_positions(start, constants),
             bounds=(0.0, 1.0),
             loss="soft_l1",
             f_scale=_ROBUST_SCALE,
             diff_step=_STEP,
-            max_nfev=40,
+            max_nfev=evaluations,
         )
-        for start in dict.fromkeys(map(tuple, starts[:1] if stay_near else starts))
+        for start in dict.fromkeys(map(tuple, starts))
     ]
     return _from_unit(min(fits, key=lambda found: float(found.cost)).x, low, high)
+
+
+def unit_positions(values: Sequence[float] | FloatArray, constants: Sequence[Constant]) -> FloatArray:
+    """Where values lie between the bounds of their constants, from 0 to 1."""
+    low, high = _bounds(constants)
+    return _to_unit(np.clip(np.array(values, dtype=np.float64), low, high), low, high)
+
+
+def _bounds(constants: Sequence[Constant]) -> tuple[FloatArray, FloatArray]:
+    return np.array([c.low for c in constants]), np.array([c.high for c in constants])
 
 
 def with_constants(chip: Chip, scope: str, constants: Sequence[Constant], values: FloatArray) -> Chip:

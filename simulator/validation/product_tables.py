@@ -61,6 +61,20 @@ def decode(table: pd.DataFrame, dtype: str) -> pd.DataFrame:
     return rows.assign(queries=1, keys=rows["step"] + 1, causal=1, stores_kv=1)
 
 
+def block(table: pd.DataFrame, dtype: str) -> pd.DataFrame:
+    """Rows of decoding as the blocks of queries that their kernels take no other way.
+
+    FlashAttention-3 and TensorRT-LLM's kernels on Blackwell pack queries and the heads that share keys into the rows
+    of a tile: one query of g heads is what g queries of one head are, where no mask hides keys of the block. Each block
+    of these rows stores one token. Where there are no more keys than queries there is no cache.
+    """
+    rows = decode(table, dtype)
+    shared = rows["heads"] // rows["kv_heads"]
+    chosen = (shared > 1) & (rows["window"] == 0) & (rows["keys"] > shared)
+    rows = rows.assign(queries=shared, heads=rows["kv_heads"], causal=0, stores_kv=1.0 / shared)
+    return rows[chosen]
+
+
 def _attention(table: pd.DataFrame, dtype: str) -> pd.DataFrame:
     types, values = ATTENTION_DTYPES[dtype]
     rows = _one_kernel(table[(table["attn_dtype"] == types[0]) & (table["kv_cache_dtype"] == types[1])])

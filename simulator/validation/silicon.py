@@ -20,6 +20,7 @@ from simulator.validation.product_tables import (
     ATTENTION_KEYS,
     GEMM_DTYPES,
     bidirectional,
+    block,
     decode,
     gemm,
     moe,
@@ -54,6 +55,7 @@ class TableKind:
         keys: columns of the package's table that decide which rows are held out.
         takes_largest: take the version with the most rows instead of the newest, which holds a selection only.
         backends: whose tables hold this kernel, empty for all.
+        chips: on which they do, empty for all.
         joined: stem of a second file with the same keys, whose latency comes as `latency_joined`.
         fitted: the backend whose rows constants are fitted to, empty where no fit looks at this family; the others are
             scored with the same constants.
@@ -67,6 +69,7 @@ class TableKind:
     fitted: str
     takes_largest: bool = False
     backends: tuple[str, ...] = ()
+    chips: tuple[str, ...] = ()
     joined: str = ""
 
 
@@ -106,6 +109,16 @@ TABLES: dict[str, TableKind] = {
         dtypes=("bfloat16", "float8_cache"),
         keys=(*ATTENTION_KEYS, "step"),
         fitted="vllm",
+    ),
+    "attention_block": TableKind(
+        folder="attention",
+        file="generation_attention_perf",
+        read=block,
+        dtypes=("bfloat16", "float8_cache"),
+        keys=(*ATTENTION_KEYS, "step"),
+        fitted="",
+        backends=("vllm",),
+        chips=("h100-sxm", "h200-sxm", "b200-sxm"),  # the others run FlashAttention-2, which packs no queries
     ),
     "attention_bidirectional": TableKind(
         folder="encoder_attention",
@@ -197,6 +210,8 @@ def package_folder() -> Path | None:
 def silicon_backends(chip: str, op: str) -> tuple[str, ...]:
     """Backends that the package has tables of, for a family of kernels on a chip."""
     kind, folder = table_kind(op), _folder(chip, op)
+    if kind.chips and chip not in kind.chips:
+        return ()
     allowed = kind.backends or BACKENDS
     return tuple(each for each in BACKENDS if each in allowed and _versions(folder / each, kind.file))
 

@@ -7,7 +7,9 @@ import pytest
 from roofline.chipfile import load_chip
 from simulator import analytic, event
 from simulator.chip_columns import ChipColumns
+from simulator.kernels.attention import blocks_per_tile
 from simulator.kernels.attention_constants import CONSTANTS, attention_constants, decode_weight
+from simulator.kernels.attention_splits import decoding_split, fullest_split
 from simulator.kernels.attention_tiles import attention_tiles
 from simulator.op_frame import ops_from_frame
 from simulator.plans import plan_columns, plan_ops
@@ -42,15 +44,70 @@ def test_a_block_of_queries_lies_between_decoding_and_a_full_tile():
         assert seconds[-1] < 8 * seconds[0], name  # 64 queries share what one reads
 
 
-def test_constants_move_from_decoding_to_many_queries_by_the_logarithm():
-    ops = attention(queries=[1, 8, 64, 512], keys=4096)
-    assert decode_weight(ops)[:, 0] == pytest.approx([1.0, 0.5, 0.0, 0.0])
-    assert decode_weight(attention(queries=16, keys=16))[0, 0] == 0.0  # no cache: prefill or bidirectional
+def test_constants_move_from_decoding_to_many_queries_between_one_tile_and_eight():
+    # 128 rows of a tile were measured in decoding; 8 x 128 = 1024 rows are many queries; 362 = 128 sqrt(8) is half-way.
+    three = np.array([[3.0]])
+    queries = [1, 8, 128, 362, 1024]
+    assert decode_weight(attention(queries=queries, keys=4096), three)[:, 0] == pytest.approx(
+        [1.0, 1.0, 1.0, 0.5, 0.0], abs=1e-3
+    )
+    assert decode_weight(attention(queries=[32, 256], keys=4096, kv_heads=8), three)[:, 0] == pytest.approx([1.0, 0.0])
+    assert decode_weight(attention(queries=256, keys=4096, kv_heads=8), np.array([[2.0]]))[0, 0] == pytest.approx(2 / 3)
+    assert decode_weight(attention(queries=16, keys=16), three)[0, 0] == 0.0  # no cache: prefill or bidirectional
     chip = load_chip("h100-sxm")
     constants = dict(chip.calibration)
     one, many = constants["attention.decode.tile_clocks"], constants["attention.bidirectional.tile_clocks"]
-    found = attention_constants(ops, ChipColumns.from_chips([chip])).tile_clocks[:, 0]
-    assert found == pytest.approx([one, 0.5 * (one + many), many, many])
+    found = attention_constants(attention(queries=queries, keys=4096), ChipColumns.from_chips([chip])).tile_clocks[:, 0]
+    assert found == pytest.approx([one, one, one, 0.5 * (one + many), many], rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["h100-sxm", "h200-sxm", "b200-sxm"])
+def test_a_block_of_queries_takes_as_long_as_the_heads_that_share_keys(name):
+    # Both are packed into the rows of one tile, so 8 queries of 4 heads are one query of 32 heads, on 2 KV heads each.
+    chip = load_chip(name)
+    for keys in (1024, 32768):
+        block, single, heads = (
+            duration_s(chip, queries=queries, keys=keys, heads=count, kv_heads=2, batch=4)[0]
+            for queries, count in ((8, 8), (1, 64), (32, 2))
+        )
+        assert block == pytest.approx(single, rel=1e-9), keys
+        assert heads == pytest.approx(single, rel=1e-9), keys
+
+
+def brute_force_blocks(queries, keys, window, rows, block, *, causal):
+    """Blocks of every tile of one head, counted one by one."""
+    counts = []
+    for start in range(0, queries, rows):
+        last = min(keys - queries + start + rows, keys) - 1 if causal and queries > 1 else keys - 1
+        first = max(0, keys - queries + start - window + 1) if window else 0
+        counts.append(last // block - first // block + 1)
+    return counts
+
+
+@pytest.mark.parametrize("generation", [2.0, 3.0, 4.0])
+def test_blocks_of_tiles_are_those_counted_one_by_one(build, generation):
+    chip = with_calibration(build.chip(cores=4), **{"attention.generation": generation})
+    chips = ChipColumns.from_chips([chip])
+    sizes = [(1, 300, 0), (1, 2048, 128), (1, 2000, 128), (768, 768, 0), (1536, 1536, 128), (384, 1920, 1000)]
+    for queries, keys, window in sizes:
+        ops = attention(queries=queries, keys=keys, window=window, causal=1, batch=64, stores_kv=1)
+        tiles = attention_tiles(ops, chips, attention_constants(ops, chips))
+        assert tiles.split[0, 0] == 1
+        mean, longest = blocks_per_tile(ops, tiles)
+        rows = int(min(tiles.rows[0, 0], queries))
+        counted = brute_force_blocks(queries, keys, window, rows, int(tiles.block[0, 0]), causal=True)
+        assert longest[0, 0] == max(counted), (queries, keys, window)
+        # A window that opens within a period of tiles and blocks leaves a remainder of its own.
+        assert mean[0, 0] == pytest.approx(np.mean(counted), rel=0.02), (queries, keys, window)
+
+
+def test_a_window_on_a_cache_is_one_block_where_it_ends_with_it(build):
+    # 128 keys before position 2048 are block 15 of 128; before 2047 they are blocks 14 and 15.
+    chip = with_calibration(build.chip(), **{"attention.generation": 3.0})
+    chips = ChipColumns.from_chips([chip])
+    ops = attention(queries=1, keys=[2048, 2047], window=128, batch=64)
+    mean, _ = blocks_per_tile(ops, attention_tiles(ops, chips, attention_constants(ops, chips)))
+    assert mean[:, 0].tolist() == [1, 2]
 
 
 def test_decoding_reads_a_long_cache_at_the_memory_bandwidth():
@@ -78,14 +135,45 @@ def test_decoding_splits_keys_so_that_the_cores_are_filled_once(build):
     assert tiles_on(limited, attention(queries=1, keys=65536, kv_heads=8)).split[0, 0] == 4
 
 
-def test_flash_attention_2_packs_only_single_queries_and_copies_them(build):
+def test_flash_attention_2_packs_only_heads_of_single_queries_and_copies_them(build):
     chip = with_calibration(build.chip(), **{"attention.generation": 2.0})
     tiles = tiles_on(chip, attention(queries=[1, 16], keys=4096, kv_heads=8, batch=2))
     assert tiles.group[:, 0].tolist() == [4, 1]
     assert tiles.copies_queries[:, 0].tolist() == [True, False]
+    alone = tiles_on(chip, attention(queries=1, keys=65536, kv_heads=32))
+    assert alone.split[0, 0] == 1  # it splits keys only where it packs
     generic = tiles_on(build.chip(), attention(queries=[1, 16], keys=4096, kv_heads=8, batch=2))
     assert generic.group[:, 0].tolist() == [4, 4]
     assert not generic.copies_queries.any()
+
+
+def test_flash_attention_2_splits_until_its_slots_are_nearly_as_full_as_they_can_be():
+    # 60 tiles on 216 slots: 3 parts are 0.83 of a round, 4 are 1.11 of two rounds (0.56), 7 are 1.94 of two (0.97), 18
+    # are whole (60 x 18 = 5 x 216); the smallest above 0.85 is 7. With 6 blocks only 3 parts come near the best.
+    tiles, slots, yes = np.array([60.0, 60.0, 180.0]), np.full(3, 216.0), np.ones(3, dtype=bool)
+    split = fullest_split(tiles, np.array([64.0, 6.0, 64.0]), slots, yes, most=128)
+    assert split.tolist() == [7, 3, 1]  # 180 tiles fill more than four fifths
+
+
+def test_kernels_of_blackwell_pack_on_a_cache_and_not_in_a_prompt(build):
+    chip = with_calibration(build.chip(cores=148), **{"attention.generation": 4.0})
+    tiles = tiles_on(chip, attention(queries=[1, 4, 64, 512, 64], keys=[4096] * 4 + [64], kv_heads=8, causal=1))
+    assert tiles.group[:, 0].tolist() == [4, 4, 4, 1, 1]
+    assert tiles.rows[:, 0].tolist() == [8, 16, 128, 256, 256]
+    assert tiles.block[:, 0].tolist() == [256, 256, 256, 128, 128]
+    # 8 KV heads on 148 cores leave room for 18 parts, two tiles each for 9; 4096 keys are 8 times two blocks of 256.
+    assert tiles.split[:, 0].tolist() == [8, 8, 8, 1, 1]
+    sizes = (np.array([8.0]), np.array([65536.0]), np.array([0.0]), np.array([256.0]), np.array([148.0]))
+    assert decoding_split(*sizes).tolist() == [18]
+
+
+def test_flash_attention_3_takes_a_narrow_tile_for_few_rows_without_a_window(build):
+    chip = with_calibration(build.chip(), **{"attention.generation": 3.0})
+    sizes = {"queries": 1, "keys": 4096, "kv_heads": 8}
+    assert tiles_on(chip, attention(**sizes, window=[0, 128])).rows[:, 0].tolist() == [64, 128]
+    assert tiles_on(chip, attention(**sizes, head_dim=64, window=[0, 128])).rows[:, 0].tolist() == [64, 192]
+    assert tiles_on(chip, attention(**sizes | {"queries": 16}, batch=2)).rows[0, 0] == 64  # 16 queries of 4 heads
+    assert tiles_on(chip, attention(**sizes | {"queries": 17}, batch=2)).rows[0, 0] == 128
 
 
 def test_a_window_makes_prefill_linear_in_its_length():
@@ -113,6 +201,8 @@ def test_storing_keys_and_values_costs_a_kernel_and_their_bytes(build):
     alone, storing = (duration_s(chip, **sizes, stores_kv=stores)[0] for stores in (0, 1))
     # K and V of 1024 tokens x 8 heads x 128: 4.19 MB, read and written at 1 TB/s.
     assert storing - alone == pytest.approx(1e-6 + 2 * 2 * 1024 * 8 * 128 * 2 / 1e12, rel=1e-6)
+    some = duration_s(chip, **sizes, stores_kv=0.25)[0]  # a quarter of the tokens
+    assert some - alone == pytest.approx(1e-6 + 2 * 2 * 256 * 8 * 128 * 2 / 1e12, rel=1e-6)
 
 
 def test_engines_agree_in_every_regime(build):
