@@ -37,6 +37,7 @@ validate: $(VENV)/.silicon
 	$(BIN)/python benchmarks/untuned_experts.py docs/tables/untuned_experts.md
 	$(BIN)/python benchmarks/moved_constants.py docs/tables/moved_constants.md
 	$(BIN)/python benchmarks/settled_products.py docs/tables/settled_products.md
+	$(BIN)/python benchmarks/gemm_repeats.py docs/tables/gemm_repeats.md
 	$(PAGES)
 
 # All tables of errors and constants in docs/tables, and the blocks of the pages that show parts of them; ten minutes.

@@ -45,6 +45,7 @@ BLOCKS: dict[str, Block] = {
     "bands": Block(target="validate", build=table_blocks.bands),
     "attention-worth": Block(target="attention-worth", build=table_blocks.last_table("attention_worth.md")),
     "moved-constants": Block(target="validate", build=table_blocks.last_table("moved_constants.md")),
+    "gemm-repeats": Block(target="validate", build=table_blocks.last_table("gemm_repeats.md")),
     "gpu-ranking": Block(target="validate", build=table_blocks.last_table("gpu_ranking.md")),
     "settled-products": Block(target="validate", build=table_blocks.last_table("settled_products.md")),
     "untuned-experts": Block(target="validate", build=table_blocks.last_table("untuned_experts.md")),

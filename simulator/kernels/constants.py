@@ -18,6 +18,7 @@ class Constant:
         meaning: one line.
         default: value of a chip without calibration; None where it is taken from the chip's other figures.
         of_dtype: whether it belongs to the data type rather than to the chip: a fit of one type may then move it alone.
+        of_narrow_types: whether it belongs to types narrower than 16 bits alone: no fit of a 16-bit type moves it.
         condition: under which condition of a measurement alone it matters (see `op_columns.CONDITIONS`), empty: always.
     """
 
@@ -29,6 +30,7 @@ class Constant:
     meaning: str
     default: float | None = None
     of_dtype: bool = False
+    of_narrow_types: bool = False
     condition: str = ""
 
     def __post_init__(self) -> None:

@@ -23,6 +23,7 @@ from simulator.stages import PlanColumns, level_traffic
 __all__ = ["CONSTANTS", "KINDS", "plan"]
 
 KINDS: tuple[Kind, ...] = ("gemm",)
+_ACTIVATION_SHARPNESS = 5.0  # of the loss of activations that do not fit the cache: any from 3 to 10 fits the five GPUs
 
 
 def plan(ops: OpColumns, chips: ChipColumns) -> PlanColumns:
@@ -142,14 +143,12 @@ def _main_bytes(ops: OpColumns, chips: ChipColumns, constants: GemmConstants) ->
     cache = np.maximum(chips.last_cache, 1.0)
     turn = (copies * weights + others) / (constants.weight_cache_ratio * cache)
     between = ops.moved_bytes / (constants.activation_cache_ratio * cache)
-    held = weights * _held(turn, constants.weight_cache_sharpness) + others * _held(
-        between, constants.activation_cache_sharpness
-    )
+    held = weights * _held(turn, constants.weight_cache_sharpness) + others * _held(between, _ACTIVATION_SHARPNESS)
     main: FloatArray = np.where((copies > 0) & (chips.last_cache > 0), moved - held, moved)
     return main
 
 
-def _held(fill: FloatArray, sharpness: FloatArray) -> FloatArray:
+def _held(fill: FloatArray, sharpness: FloatArray | float) -> FloatArray:
     """Part that a cache still holds after `fill` times its usable capacity has gone through it."""
     held: FloatArray = 1.0 / (1.0 + np.minimum(fill, 1e3) ** sharpness)
     return held

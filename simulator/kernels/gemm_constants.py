@@ -19,15 +19,30 @@ def _constant(
     *,
     default: float | None = None,
     of_dtype: bool = False,
+    of_narrow_types: bool = False,
 ) -> Constant:
     return Constant(
-        name=name, low=low, high=high, start=start, unit=unit, meaning=meaning, default=default, of_dtype=of_dtype
+        name=name,
+        low=low,
+        high=high,
+        start=start,
+        unit=unit,
+        meaning=meaning,
+        default=default,
+        of_dtype=of_dtype or of_narrow_types,
+        of_narrow_types=of_narrow_types,
     )
 
 
 CONSTANTS: tuple[Constant, ...] = (
     _constant(
-        "matrix_efficiency", 0.4, 0.9, 1.0, "", "achievable part of the matrix peak at full clock", of_dtype=True
+        "matrix_efficiency",
+        0.4,
+        0.9,
+        1.0,
+        "",
+        "achievable part of the matrix peak at full clock",
+        of_narrow_types=True,
     ),
     _constant(
         "sustained_clock_ratio",
@@ -79,7 +94,6 @@ CONSTANTS: tuple[Constant, ...] = (
     ),
     _constant("epilogue_bytes_per_clock_per_core", 2.0, 20.0, 200.0, "bytes/clock", "write-back of a tile"),
     _constant("epilogue_overlap", 0.0, 0.5, 1.0, "", "part of write-back that the next tile hides", default=0.0),
-    _constant("wave_s", 1e-9, 1e-8, 2e-6, "s", "exposed latency of each wave"),
     _constant("split_k_s", 1e-7, 2.5e-6, 8e-6, "s", "second pass of a split reduction"),
     _constant("split_part_s", 1e-10, 1e-8, 2e-7, "s", "of that pass, which reads the parts in turn, each", default=0.0),
     _constant("reduction_passes", 0.05, 0.5, 10.0, "", "32-bit partial sums written and read, over once", default=0.25),
@@ -91,15 +105,6 @@ CONSTANTS: tuple[Constant, ...] = (
     ),
     _constant(
         "weight_cache_ratio", 0.05, 0.5, 1.3, "", "part of the shared cache that keeps weights in turn", default=0.5
-    ),
-    _constant(
-        "activation_cache_sharpness",
-        1.0,
-        5.0,
-        40.0,
-        "",
-        "how suddenly activations that do not fit are lost",
-        default=5.0,
     ),
     _constant(
         "weight_cache_sharpness",
@@ -121,10 +126,24 @@ CONSTANTS: tuple[Constant, ...] = (
     ),
     _constant("vector_s", 1e-8, 1e-6, 4e-6, "s", "fixed latency of those kernels", default=0.0),
     _constant(
-        "conversion_s", 1e-8, 2e-6, 2e-5, "s", "kernels that quantize the activations", default=0.0, of_dtype=True
+        "conversion_s",
+        1e-8,
+        2e-6,
+        2e-5,
+        "s",
+        "kernels that quantize the activations",
+        default=0.0,
+        of_narrow_types=True,
     ),
     _constant(
-        "conversion_passes", 0.1, 1.0, 10.0, "", "how often they move the activations", default=1.0, of_dtype=True
+        "conversion_passes",
+        0.1,
+        1.0,
+        10.0,
+        "",
+        "how often they move the activations",
+        default=1.0,
+        of_narrow_types=True,
     ),
     _constant(
         "conversion_element_s",
@@ -134,7 +153,7 @@ CONSTANTS: tuple[Constant, ...] = (
         "s",
         "of each element of a row, along which they go",
         default=0.0,
-        of_dtype=True,
+        of_narrow_types=True,
     ),
 )
 _DEFAULTS = {constant.name: constant.default for constant in CONSTANTS}
@@ -187,7 +206,6 @@ class GemmConstants:
     overlap_loss: FloatArray
     activation_cache_ratio: FloatArray
     weight_cache_ratio: FloatArray
-    activation_cache_sharpness: FloatArray
     weight_cache_sharpness: FloatArray
     vector_ingest_bytes_per_clock_per_core: FloatArray
     vector_s: FloatArray
@@ -221,13 +239,13 @@ class GemmConstants:
             "t0_s": chips.launch_s,
             "ingest_bytes_per_clock_per_core": chips.ingest,
             "epilogue_bytes_per_clock_per_core": np.where(np.isinf(chips.epilogue), ingest, chips.epilogue),
-            "wave_s": chips.wave_s,
             "split_k_s": chips.split_k_s,
         }
         values: dict[str, FloatArray] = {}
         for name, default in _DEFAULTS.items():
             start = derived[name] if default is None else default
             values[name] = chips.constant(name, *_scopes(dtype), default=start)
+        values["wave_s"] = chips.constant("wave_s", *_scopes(dtype), default=chips.wave_s)
         for name in ("matrix_efficiency", "sustained_clock_ratio", "memory_efficiency", "shared_efficiency"):
             values[name] = np.minimum(values[name], 1.0)
         facts = {name: chips.constant(name, *_scopes(dtype), default=default) for name, default in _FACTS.items()}

@@ -12,8 +12,10 @@ from simulator.kernels.gemm_constants import GemmConstants
 from simulator.op_columns import BoolArray, FloatArray
 
 _LONGEST_K = 8192.0
-_LARGEST_TILE = 128.0 * 256.0
-_LARGEST_STEP_BYTES = (128.0 + 256.0) * 128.0  # of operands, a step of 128 bytes along K
+_LARGEST_SIDES = (128.0, 256.0)
+_NEXT_TO_LARGEST_SIDE = 192.0
+_LARGEST_TILE = _LARGEST_SIDES[0] * _LARGEST_SIDES[1]
+_LARGEST_STEP_BYTES = sum(_LARGEST_SIDES) * 128.0  # of operands, a step of 128 bytes along K
 _SKINNY = 64.0  # a product with a side of at most this runs on small tiles
 _SMALL_SIDES = (16.0, 32.0)  # of those tiles, as the shorter side asks for
 
@@ -37,8 +39,11 @@ def is_offered(
     batch, m, n, k = sizes
     may_split = (batch * m * n * k >= constants.split_least_macs) & (k >= constants.split_least_k)
     may_split &= _small_tiles(batch, m, n) <= constants.skinny_split_fill * chips.cores
-    whole_only = constants.has_largest_tiles_first & (batch * m * n > chips.cores * _LARGEST_TILE)
-    whole_only &= (np.minimum(m, n) >= 128.0) & (chips.core_memory_bytes >= 2.0 * _LARGEST_STEP_BYTES)
+    largest_tiles = batch * np.ceil(m / _LARGEST_SIDES[0]) * np.ceil(n / _LARGEST_SIDES[1])
+    whole_only = constants.has_largest_tiles_first & (largest_tiles > chips.cores)
+    # Both of its sides must be among those that a product of these sizes is tried with.
+    whole_only &= (np.minimum(m, n) >= _LARGEST_SIDES[0]) & (np.maximum(m, n) > _NEXT_TO_LARGEST_SIDE)
+    whole_only &= chips.core_memory_bytes >= 2.0 * _LARGEST_STEP_BYTES
     offered: BoolArray = (k > _LONGEST_K) | (
         ((split == 1) | may_split) & (~whole_only | ((area >= _LARGEST_TILE) & (split == 1)))
     )

@@ -49,7 +49,7 @@ def family(op: str, dtype: str) -> Family:
     if op == "alltoall":  # one hop, and nothing reduces on the way
         constants = tuple(constant for constant in constants if not constant.name.startswith(("base", "switch")))
     if dtype in _SHARED:
-        return Family(scope=scope, constants=constants)
+        return Family(scope=scope, constants=tuple(c for c in constants if not c.of_narrow_types))
     return Family(scope=f"{scope}.{dtype}", constants=tuple(c for c in constants if c.of_dtype) or constants)
 
 

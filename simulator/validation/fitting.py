@@ -15,6 +15,7 @@ from simulator.validation.tables import MeasuredTable
 
 _ROBUST_SCALE = 0.1  # log errors beyond 10 % count less: outliers of a table must not steer the fit
 _KEEP = 0.3  # residual of a constant moved across its whole range, where a fit is to stay near its start
+_ENOUGH = 3e-4  # of the loss, which a further step must save: less than 0.01 % of mean error
 _STEP = 0.02  # of finite differences: plans jump from tile to tile, so a small step sees only noise
 
 
@@ -57,7 +58,8 @@ def fit(
     Args:
         table: measured kernels.
         chip: where to start, and what the table was measured on.
-        constants: what may move; one that matters under a condition only stays away where no row has it.
+        constants: what may move; one that matters under a condition only stays away where no row has it, and one that
+            the chip's own section of this scope leaves out keeps its default, unless the fit is to stay near.
         scope: section of the calibration that holds them, for example `gemm`.
         rows: how many rows the fit looks at, drawn at random.
         seed: of that draw.
@@ -69,6 +71,8 @@ def fit(
     """
     seen = np.flatnonzero(~table.held_out)
     constants = [c for c in constants if not c.condition or bool((table.ops.size(c.condition) > 0).any())]
+    if not stay_near:
+        constants = _listed(chip, scope, constants)
     if len(seen) < 2 * len(constants):
         raise SimulationError(
             f"{table.op} table of {table.backend}: {len(seen)} rows are too few to fit {len(constants)} constants"
@@ -93,6 +97,13 @@ def fit(
         after=after,
         rows=len(sample),
     )
+
+
+def _listed(chip: Chip, scope: str, constants: Sequence[Constant]) -> list[Constant]:
+    """The constants that a chip's section holds, and those without a default; all where it has no such section."""
+    held = {name.removeprefix(f"{scope}.") for name, _ in chip.calibration if name.startswith(f"{scope}.")}
+    listed = [constant for constant in constants if constant.name in held]
+    return [c for c in constants if c in listed or c.default is None] if listed else list(constants)
 
 
 def _best_values(
@@ -138,6 +149,7 @@ def search(
             f_scale=_ROBUST_SCALE,
             diff_step=_STEP,
             max_nfev=evaluations,
+            ftol=_ENOUGH,
         )
         for start in dict.fromkeys(map(tuple, starts))
     ]

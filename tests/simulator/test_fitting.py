@@ -52,6 +52,18 @@ def test_what_the_rows_do_not_tell_stays_where_it_was(made):
     assert found == pytest.approx({"memory_efficiency": 0.5, "launch_s": 3e-6, "idle_s": 7e-6}, rel=0.03)
 
 
+def test_a_fit_leaves_out_what_the_section_of_the_chip_leaves_out(made):
+    chip, table = made
+    extra = Constant(name="extra_s", low=1e-7, high=1e-4, start=1e-5, unit="s", meaning="left out", default=0.0)
+    listed = fitting.with_constants(chip, "made", CONSTANTS, np.array([0.8, 2e-6]))
+    found = fitting.fit(table, listed, (*CONSTANTS, extra), scope="made")
+    assert [name for name, _ in found.constants] == ["memory_efficiency", "launch_s"]
+    # A chip without the section, and one whose constants came from another chip, may need it.
+    for each, stays in ((chip, False), (listed, True)):
+        found = fitting.fit(table, each, (*CONSTANTS, extra), scope="made", stay_near=stays)
+        assert "extra_s" in dict(found.constants)
+
+
 def test_a_fit_does_not_look_at_rows_held_out(made):
     chip, table = made
     spoiled = table.take(np.arange(len(table)))

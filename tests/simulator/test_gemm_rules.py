@@ -105,7 +105,17 @@ def test_products_that_fill_the_cores_take_the_largest_tiles_alone(build):
     assert (bound.tile_m, bound.tile_n, bound.split) == (128, 256, 1)
     assert bound.core_s > free.core_s
     assert plan(build, (10 * 128, 10 * 256, 4096), first) == plan(build, (10 * 128, 10 * 256, 4096))  # 100 tiles
+    padded = plan(build, (10 * 128 + 1, 9 * 256 + 1, 4096), first)  # outputs of 90 tiles, which 110 cover
+    assert (padded.tile_m, padded.tile_n, padded.split, padded.tiles) == (128, 256, 1, 110)
     assert plan(build, (*sizes[:2], 8256), first).core_s < 2 * 130 * 128 * 256 * 64 / 1024e9
+
+
+def test_the_largest_tiles_are_not_asked_of_outputs_that_are_no_larger_than_the_next_tile(build):
+    chip = build.chip(calibration=(("gemm.largest_tiles_first", 1.0),), memories=build.memories(rate=100))
+    ops = [build.gemm(130, side, 1024, batch=300) for side in (130, 192, 193)]  # 600 of the largest tiles
+    table = plan_ops(ops, [chip])
+    assert np.isfinite(table.duration_s).all()
+    assert [(plan.tile_m, plan.tile_n) for plan in map(table.plan, range(3))][2] == (128, 256)
 
 
 def test_the_largest_tiles_are_not_asked_of_cores_that_cannot_hold_them(build):
