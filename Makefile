@@ -109,6 +109,11 @@ constants: $(VENV)/.demo
 	$(BIN)/roofscape chips --constants docs/tables/constants.md
 	$(PAGES)
 
+# What each constant and rule of matrix products is worth; some minutes.
+constants-worth: $(VENV)/.silicon
+	$(BIN)/python benchmarks/gemm_constants_worth.py docs/tables/gemm_constants_worth.md
+	$(PAGES)
+
 # One measured forward by kind of kernel; PROFILE is the file that docs/whole-models.md names.
 eager-profile: $(VENV)/.demo
 	$(BIN)/python benchmarks/eager_profile.py $(PROFILE) docs/tables/eager_profile.md
