@@ -166,8 +166,8 @@ def test_power_log_of_the_h200_predicts_the_rate_at_which_products_settle(backen
 
 
 @NEEDS_TABLES
-@pytest.mark.parametrize(("chip", "full_percent"), [("h100-sxm", -7), ("h200-sxm", -10)])
-def test_causal_attention_settles_at_the_clock_that_constants_of_products_say(chip, full_percent):
+@pytest.mark.parametrize("chip", ["h100-sxm", "h200-sxm"])
+def test_causal_attention_settles_at_the_clock_that_constants_of_products_say(chip):
     """No energy constant was fitted to attention; nine replays of more than 11 ms each."""
     loaded = load_chip(chip)
     table = silicon_table(loaded, "attention_prefill", "bfloat16", "vllm")
@@ -175,7 +175,7 @@ def test_causal_attention_settles_at_the_clock_that_constants_of_products_say(ch
     plans = plan_columns(table.ops, [steady_chip(loaded)])
     assert len(table) > 200
     assert 100 * (np.median(settled_s(plans, loaded) / table.measured_s) - 1) == pytest.approx(0, abs=2.5)
-    assert 100 * (np.median(plans.duration_s[:, 0] / table.measured_s) - 1) < full_percent
+    assert 100 * (np.median(plans.duration_s[:, 0] / table.measured_s) - 1) < -7  # at full clocks
 
 
 @NEEDS_TABLES
@@ -187,9 +187,16 @@ def test_shipped_joules_at_the_limit_are_those_that_the_command_finds(chip, tmp_
     printed = json.loads(done.stdout)
     shipped = load_chip(chip).energy
     assert shipped is not None
-    assert printed["joules"] == pytest.approx(dict(shipped.matrix_j_per_flop)["bfloat16"], rel=1e-6)
+    joules = dict(shipped.matrix_j_per_flop)["bfloat16"]
     assert printed["after_percent"] < (6 if chip == "l40s" else 4.5)
-    assert load_chip(str(output)).energy == shipped
+    if chip == "h100-sxm":  # the mean of two boards of one die
+        same_die = load_chip("h200-sxm").energy
+        assert same_die is not None
+        pooled = np.sqrt(printed["joules"] * dict(same_die.matrix_j_per_flop)["bfloat16"])
+        assert joules == pytest.approx(pooled, abs=0.005e-12)
+    else:
+        assert printed["joules"] == pytest.approx(joules, rel=1e-6)
+        assert load_chip(str(output)).energy == shipped
 
 
 def test_boards_settle_a_little_below_their_limit():
