@@ -28,9 +28,10 @@ def fit(
     """Fit the constants of a kernel model to measured kernels, and write them into a chip file.
 
     Half of the rows are held out (odd CRC-32 of their sizes) and score the fit. Without --table the rows come from the
-    package aiconfigurator-core (pip install 'roofscape[silicon]').
+    package aiconfigurator-core (the extra `silicon`).
 
-    --op attention fits all regimes of attention at once, with one value for what is one thing of the chip.
+    --op attention fits all regimes of attention at once, with one value for what is one thing of the chip, and takes
+    the package's tables and the chip's own constants alone.
 
     With --power and --table: static power, power of a busy core and joules per matrix FLOP from measured board power.
     With --power alone: joules per matrix FLOP from the rates at which long products of the package's tables (random
@@ -45,7 +46,8 @@ def fit(
         else:
             _fit_power(table, chip, output, as_json=as_json)
         return
-    if op == "attention" and table is None and not constants_of:
+    if op == "attention":
+        _refuse_other_sources(table, constants_of)
         _fit_attention(chip, dtype, backend, rows, seed, output, as_json=as_json)
         return
     from dataclasses import asdict
@@ -81,6 +83,17 @@ def fit(
         f"{found.after.mape_percent:.1f} % after (bias {found.after.bias_percent:+.1f} %)"
     )
     print_line(f"wrote {output}")
+
+
+def _refuse_other_sources(table: Path | None, constants_of: str) -> None:
+    from reports.errors import ReportError
+
+    for option, value in (("--table", table), ("--constants-of", constants_of)):
+        if value:
+            raise ReportError(
+                f"--op attention takes no {option}: fit one regime, attention_prefill, attention_bidirectional or "
+                "attention_decode"
+            )
 
 
 def _fit_attention(chip: str, dtype: str, backend: str, rows: int, seed: int, output: Path, *, as_json: bool) -> None:
@@ -124,9 +137,11 @@ def _fit_at_limit(chip: str, dtype: str, output: Path, *, as_json: bool) -> None
     from simulator.validation.silicon import silicon_backends, silicon_table
 
     loaded = load_chip(chip)
-    backends = [name for name in RANDOM_DATA if name in silicon_backends(chip, "gemm")]
+    backends = [name for name in RANDOM_DATA if name in silicon_backends(loaded.name, "gemm")]
     if not backends:
-        raise ReportError(f"no measured products of {' or '.join(RANDOM_DATA)} on {chip}; give --table with power_w")
+        raise ReportError(
+            f"no measured products of {' or '.join(RANDOM_DATA)} on {loaded.name}; give --table with power_w"
+        )
     found = fit_at_limit([silicon_table(loaded, "gemm", dtype, name) for name in backends], loaded)
     save_chip(found.chip, output)
     if as_json:

@@ -36,8 +36,8 @@ def validate(
 ) -> None:
     """Hold the kernel models against measured kernels that no fit has seen, and say how far off they are.
 
-    Without --table the rows come from the package aiconfigurator-core (pip install 'roofscape[silicon]'). Held out are
-    rows whose sizes have an odd CRC-32; constants were fitted to the others of one backend, and the other backends are
+    Without --table the rows come from the package aiconfigurator-core (the extra `silicon`). Held out are rows
+    whose sizes have an odd CRC-32; constants were fitted to the others of one backend, and the other backends are
     scored with the same constants.
 
       roofscape validate --chip h100-sxm --op gemm --dtype bfloat16 --json

@@ -5,7 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from reports.cli import app
+from reports.errors import ReportError
 from roofline.chipfile import load_chip
 from simulator.errors import SimulationError
 from simulator.kernels.attention_constants import ABSENT, CONSTANTS, SHARED
@@ -80,3 +83,10 @@ def test_too_few_rows_are_refused():
     tables = made_tables(chip)
     with pytest.raises(SimulationError, match="rows are too few to fit"):
         fit_together(tables, chip, rows=8)
+
+
+@pytest.mark.parametrize("option", ["--table", "--constants-of"])
+def test_the_command_says_what_a_fit_of_all_regimes_does_not_take(tmp_path, option):
+    done = CliRunner().invoke(app, ["fit", "--op", "attention", option, "any", "-o", str(tmp_path / "chip.toml")])
+    assert isinstance(done.exception, ReportError)
+    assert f"--op attention takes no {option}: fit one regime" in str(done.exception)

@@ -12,10 +12,11 @@ from typer.testing import CliRunner
 
 from reports.cli import app
 from roofline.chip import Chip, Energy
-from roofline.chipfile import load_chip
+from roofline.chipfile import load_chip, save_chip
 from simulator.errors import SimulationError
 from simulator.validation.power_fit import fit_power
 from simulator.validation.power_tables import read_power_table
+from simulator.validation.silicon import package_folder
 
 LAUNCH_S = 1e-3
 LIMIT_W = 400.0
@@ -116,6 +117,15 @@ def test_command_without_a_table_takes_chips_with_measured_products_only(tmp_pat
     done = CliRunner().invoke(app, ["fit", "--power", "--chip", "mi300x", "-o", str(tmp_path / "chip.toml")])
     assert done.exit_code != 0
     assert "mi300x" in done.output + str(done.exception)
+
+
+@pytest.mark.skipif(package_folder() is None, reason="aiconfigurator-core is not installed")
+def test_a_chip_file_of_ones_own_finds_the_tables_of_its_chip(tmp_path):
+    mine, output = tmp_path / "mine.toml", tmp_path / "chip.toml"
+    save_chip(load_chip("a100-sxm-80gb"), mine)
+    done = CliRunner().invoke(app, ["fit", "--power", "--chip", str(mine), "-o", str(output)])
+    assert done.exit_code == 0, done.output + str(done.exception)
+    assert load_chip(str(output)).energy == load_chip("a100-sxm-80gb").energy
 
 
 def test_shipped_constants_of_the_h200_are_those_that_the_command_finds(tmp_path):
