@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 PAGES := $(BIN)/python -m reports.page_blocks docs
 
 .PHONY: demo test lint types contracts fast bench validate samplers-table scenario-tables whole-models known-chips constants \
-  eager-profile attention-worth tables pages study clean
+  eager-profile attention-worth constants-worth tables pages study clean
 
 demo: $(VENV)/.demo
 	$(BIN)/roofscape demo
