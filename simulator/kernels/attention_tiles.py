@@ -22,9 +22,8 @@ _HEAD_SIZES = {
     3.0: (64, 96, 128, 192, 256, 512),
     4.0: (64, 96, 128, 192, 256, 512),
 }
-_PACKED_ROWS = (
-    1024.0  # most rows of tokens and heads that kernels of Blackwell take for decoding: eight tiles (assumed)
-)
+# Most rows of tokens and heads that kernels of Blackwell take for decoding: eight tiles (assumed).
+_PACKED_ROWS = 1024.0
 _COMBINED_ROWS = 8.0  # of outputs in a block of the kernels that sum the parts of FlashAttention-2 and -3
 
 

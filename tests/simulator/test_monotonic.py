@@ -18,7 +18,7 @@ NOISE = {
     # them no longer does, and a round of rows may begin that fills few of them.
     **{("cores", kind): 1.08 for kind in ("gemm", "moe", "norm", "softmax", "reduction", "scan", "sort")},
     # Attention splits its keys by the rule of the measured library, which counts cores and not seconds: where a split
-    # tips over, short kernels take up to twice as long (docs/kernels/attention.md shows one).
+    # tips over, short kernels take up to twice as long.
     ("cores", "attention"): 2.0,
     # More cores have more rows in work, of which the last cache holds less until they are read again.
     ("cores", "topk"): 1.2,

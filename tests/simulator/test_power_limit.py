@@ -152,16 +152,19 @@ def test_clocks_fall_within_a_tenth_of_a_second_not_within_a_kernel(chip, backen
 
 
 @NEEDS_TABLES
-@pytest.mark.parametrize(("backend", "percent"), [("trtllm", 4.5), ("sglang", 2.0)])
-def test_power_log_of_the_h200_predicts_the_rate_at_which_products_settle(backend, percent):
-    """Two independent figures: watts below the limit (one table), rates at the limit (others)."""
+@pytest.mark.parametrize("backend", RANDOM_DATA)
+def test_power_log_of_the_h200_predicts_the_rate_at_which_products_settle(backend):
+    """Two independent figures: watts below the limit (one table), rates at the limit (others).
+
+    Two digits of joules leave 1 % of the rate open, and what part of the limit boards keep, 0.986, some more.
+    """
     chip = load_chip("h200-sxm")
     table = silicon_table(chip, "gemm", "bfloat16", backend)
     least = np.min([table.ops.size(name)[:, 0] for name in ("m", "n", "k")], axis=0)
     table = table.take(np.flatnonzero((burst_s(table) > SETTLED_S) & (least >= 512)))
     plans = plan_columns(table.ops, [steady_chip(chip)])
     error = 100 * (np.median(settled_s(plans, chip) / table.measured_s) - 1)
-    assert abs(error) < percent
+    assert abs(error) < 2
     assert 100 * (np.median(plans.duration_s[:, 0] / table.measured_s) - 1) < -15  # at full clocks
 
 
