@@ -67,9 +67,15 @@ def test_chips_are_placed_by_both(build):
     placed = {each.chip: each for each in place([(decode, denoise)], [load_chip(n) for n in ("h100-sxm", "h200-sxm")])}
     assert placed["h200-sxm"].visits == pytest.approx(128.0)  # 512 rows twice for 8 tokens
     assert np.isnan(placed["h100-sxm"].simulated_ratio)  # 80 GB do not hold 90
-    assert abs(placed["h200-sxm"].error) < 0.12  # the closed form knows no tiles
+    # The closed form takes 7 % longer for one row, whose rate holds a launch already, and 19 % for 512, which overlap
+    # better than by squares and at a higher clock than the large product; that is 10 % of the ratio.
+    assert abs(placed["h200-sxm"].error) < 0.12
     # by hand: 8192^2 weights of 2 bytes and rows of 2 x 8192 in and out; a kernel each token, a quarter of one
     found = placed["h200-sxm"]
     ridge, kernel = found.flops_per_s / found.bytes_per_s, found.kernel_s * found.bytes_per_s
     one, many = (np.hypot(2 * rows * 8192**2 / ridge, 2 * 8192**2 + 4 * rows * 8192) + kernel for rows in (1, 512))
     assert found.closed_ratio == pytest.approx(one / (many / 4), rel=1e-6)
+    # Measured on an H200 (aiconfigurator-core, TensorRT-LLM): 35.62 and 87.72 us; vLLM: 34.93 and 90.29, 5 % apart.
+    measured = 35.62 / (87.72 / 4)
+    assert found.closed_ratio == pytest.approx(measured, rel=0.06)
+    assert found.simulated_ratio == pytest.approx(measured, rel=0.1)  # products are 5 % off on average, each of two
