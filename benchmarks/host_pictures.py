@@ -3,8 +3,8 @@
     python benchmarks/host_pictures.py
 
 Batches of 1,024 x 1,024 pixels in bfloat16, already in the host's memory, to lists of PIL images, on one thread. CPU
-time, not the clock's, so that other programs on the machine count little; docs/simulator.md says where the figures are
-used. Needs `roofscape[models]`.
+time, not the clock's, so that other programs on the machine count little; docs/whole-models.md says where the figures
+are used. Needs `roofscape[models]`.
 """
 
 import platform
