@@ -64,26 +64,18 @@ class AttentionTiles:
 
 def attention_tiles(ops: OpColumns, chips: ChipColumns, constants: AttentionConstants) -> AttentionTiles:
     """Cut every op as the kernels of the chip's generation do."""
-    generation = constants.generation
-    queries, keys, causal = ops.size("queries"), ops.size("keys"), ops.size("causal") > 0
-    window = ops.size("window")
-    shared = np.maximum(1.0, ops.size("heads") / np.maximum(ops.size("kv_heads"), 1.0))
+    generation, window = constants.generation, ops.size("window")
+    queries, keys = ops.size("queries"), ops.size("keys")
     query_depth, value_depth = (_padded(ops.size(name), generation) for name in ("head_dim", "value_dim"))
     depth = np.maximum(query_depth, value_depth)
     is_paged = (ops.size("stores_kv") > 0) | (keys > queries)
-    is_single = queries <= 1.0
-    is_plain = ~causal & (keys <= queries) & ~is_single
-    decodes = (generation == 4.0) & (queries * shared <= _PACKED_ROWS) & ((keys > queries) | is_single)
-    # FlashAttention-2 packs the heads of single queries without a window, and copies them unless a view will do.
-    packs_two = is_single & (shared > 1.0) & (window <= 0)
-    packs = np.select([generation == 2.0, generation == 4.0], [packs_two, decodes], True)
-    group = np.where(packs, shared, 1.0)
+    packs, group, decodes = _packing(ops, generation)
     packed_rows = queries * group
     rows, block = _shape(
         generation,
         depth,
         packed_rows,
-        plain=~causal & ~is_paged,
+        plain=(ops.size("causal") <= 0) & ~is_paged,
         paged=is_paged,
         local=(window > 0) & (window < keys),
         decodes=decodes,
@@ -96,10 +88,7 @@ def attention_tiles(ops: OpColumns, chips: ChipColumns, constants: AttentionCons
     value_depth = value_depth / halves
     tiles = ops.size("batch") * ops.size("heads") / group * row_tiles * halves
     blocks = np.ceil(keys / block)
-    is_whole = (causal & (keys <= queries)) | (~packs & ~((generation == 4.0) & is_plain))
-    split = split_keys(
-        generation, tiles, blocks, chips.cores, constants.split_limit, is_whole=is_whole, is_plain=is_plain
-    )
+    split = _split(ops, constants, tiles, blocks, chips.cores, packs=packs)
     split = np.where(decodes, decoding_split(tiles, keys, window, block, chips.cores), split)
     return AttentionTiles(
         rows=rows,
@@ -116,6 +105,35 @@ def attention_tiles(ops: OpColumns, chips: ChipColumns, constants: AttentionCons
         combined_rows=np.where(generation == 4.0, np.clip(packed_rows, 1.0, rows), _COMBINED_ROWS),
         copies_queries=(generation == 2.0) & (group > 1.0) & (ops.size("batch") > 1.0) & (ops.size("kv_heads") > 1.0),
     )
+
+
+def _packing(ops: OpColumns, generation: FloatArray) -> tuple[BoolArray, FloatArray, BoolArray]:
+    """Whether kernels pack rows, heads in a tile, and whether they are Blackwell's for decoding."""
+    queries, keys = ops.size("queries"), ops.size("keys")
+    shared = np.maximum(1.0, ops.size("heads") / np.maximum(ops.size("kv_heads"), 1.0))
+    is_single = queries <= 1.0
+    decodes = (generation == 4.0) & (queries * shared <= _PACKED_ROWS) & ((keys > queries) | is_single)
+    # FlashAttention-2 packs the heads of single queries without a window, and copies them unless a view will do.
+    packs_two = is_single & (shared > 1.0) & (ops.size("window") <= 0)
+    packs = np.select([generation == 2.0, generation == 4.0], [packs_two, decodes], True)
+    return packs, np.where(packs, shared, 1.0), decodes
+
+
+def _split(
+    ops: OpColumns,
+    constants: AttentionConstants,
+    tiles: FloatArray,
+    blocks: FloatArray,
+    cores: FloatArray,
+    *,
+    packs: BoolArray,
+) -> FloatArray:
+    """Parts of the keys in every kernel but Blackwell's for decoding, by what kernels never split."""
+    generation, causal = constants.generation, ops.size("causal") > 0
+    has_no_cache = ops.size("keys") <= ops.size("queries")
+    is_plain = ~causal & has_no_cache & (ops.size("queries") > 1.0)
+    is_whole = (causal & has_no_cache) | (~packs & ~((generation == 4.0) & is_plain))
+    return split_keys(generation, tiles, blocks, cores, constants.split_limit, is_whole=is_whole, is_plain=is_plain)
 
 
 def _padded(size: FloatArray, generation: FloatArray) -> FloatArray:
