@@ -67,6 +67,7 @@ def attention_tiles(ops: OpColumns, chips: ChipColumns, constants: AttentionCons
     generation, window = constants.generation, ops.size("window")
     queries, keys = ops.size("queries"), ops.size("keys")
     query_depth, value_depth = (_padded(ops.size(name), generation) for name in ("head_dim", "value_dim"))
+    is_padded = (query_depth != ops.size("head_dim")) | (value_depth != ops.size("value_dim"))
     depth = np.maximum(query_depth, value_depth)
     is_paged = (ops.size("stores_kv") > 0) | (keys > queries)
     packs, group, decodes = _packing(ops, generation)
@@ -95,7 +96,7 @@ def attention_tiles(ops: OpColumns, chips: ChipColumns, constants: AttentionCons
         block=block,
         query_depth=query_depth,
         value_depth=value_depth,
-        is_padded=(generation > 0.0) & ((query_depth != ops.size("head_dim")) | (value_depth != ops.size("value_dim"))),
+        is_padded=(generation > 0.0) & is_padded,
         group=group,
         row_tiles=row_tiles,
         tiles=tiles * split,
