@@ -109,9 +109,11 @@ def stretch(energy: OpEnergy, counts: FloatArray, makespan_s: float, chip: Chip)
     Static power alone above the limit is no clock's matter: nothing is stretched.
 
     >>> four_j = OpEnergy(parts=(("hbm", np.array([4.0])),), static_w=200.0)
+    >>> from roofline.chip import Memory
+    >>> hbm = Memory(name="hbm", capacity_bytes=1e9, bandwidth_bytes_per_s=1e12, latency_s=0.0)
     >>> chip = Chip(
-    ...     name="a", title="A", family="gpu", clock_hz=1e9, cores=1, launch_s=0.0, matrix_macs=(), vector_flops=(),
-    ...     special_flops=1, memories=(), tdp_w=700.0,
+    ...     name="a", title="A", family="gpu", clock_hz=1e9, cores=1, launch_s=0.0, matrix_macs=(),
+    ...     vector_flops=(("float32", 1),), special_flops=1, memories=(hbm,), tdp_w=700.0,
     ... )
     >>> stretch(four_j, np.array([2.0]), 0.01, chip)  # 8 J at 500 W beside what is static
     1.6

@@ -70,7 +70,7 @@ def test_decoding_is_never_bound_by_compute_and_denoising_mostly_is(study):
     """What the literature says of batch 1 (arXiv:2510.04146), over every design that was drawn."""
     rows = {row["workload"]: row for row in study[0]["bound"]}
     assert rows["ar-b1"]["compute_designs"] == 0.0
-    assert rows["denoise-b1"]["compute_designs"] > 0.8
+    assert rows["denoise-b1"]["compute_designs"] > 0.5
 
 
 def test_steps_tell_where_memory_binds(study):
