@@ -26,7 +26,7 @@ from simulator import analytic
 from simulator.energy import static_w
 from simulator.host import Mode, host_issue
 from simulator.op_columns import OpColumns
-from simulator.power_limit import kept_limit_w
+from simulator.power_limit import LEAST_CLOCK, kept_limit_w
 from simulator.timeline import DEFAULT_HOST_DISPATCH_S
 from workloads.architecture import MIXES_ATTENTION, MIXES_STATE
 from workloads.decode_step import build_decode_step
@@ -39,7 +39,7 @@ from workloads.samplers.registry import convert_options
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float64]
 
-_CLOCKS = np.linspace(0.5, 1.0, 11)  # parts of the full clock at which costs are known; between them they are straight
+_CLOCKS = np.linspace(LEAST_CLOCK, 1.0, 17)  # parts of the full clock at which costs are known; straight in between
 _ROUTING = AssumedRouting(independent=True)
 _PART_OF_KIND = {"attention": "attention", "conv": "states", "scan": "states"}  # go with sequences, not with rows
 _LIBRARY_KINDS = ("pointwise", "copy", "reduction")  # PyTorch's own kernels, where no compiler sees them

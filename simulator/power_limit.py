@@ -19,7 +19,7 @@ from simulator.plans import PlanTable
 # attention kernels of 1 ms and more; quartiles 689 and 691) and as much in products; a B200 limited to 1,000 W reads
 # 982 W in attention and 985 to 994 W in layers of experts (power logs of aiconfigurator, vLLM 0.22.0).
 HELD_PART = 0.986
-_LEAST_CLOCK = 0.2  # NVIDIA's boards go down to 210 to 345 MHz of 1,410 to 1,980, from memory
+LEAST_CLOCK = 0.2  # NVIDIA's boards go down to 210 to 345 MHz of 1,410 to 1,980, from memory
 _HALVINGS = 40
 
 
@@ -88,7 +88,7 @@ def kernel_clocks(table: PlanTable, chip: Chip) -> FloatArray:
 
 def _highest_within(power_w: Callable[[FloatArray], FloatArray], limit_w: float | None, count: int) -> FloatArray:
     """The highest clocks, [count], that draw no more than the limit, by bisection: more clock draws more power."""
-    high, low = np.ones(count), np.full(count, _LEAST_CLOCK)
+    high, low = np.ones(count), np.full(count, LEAST_CLOCK)
     if limit_w is None:
         return high
     is_over = power_w(high) > limit_w
