@@ -10,11 +10,10 @@ written there; some minutes of CPU time.
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
-from reports.markdown import markdown_table, write_text
+from reports.markdown import markdown_table, print_or_write
 from roofline.chip import Chip
 from roofline.chipfile import load_chip
 from simulator.kernels.attention_constants import CONSTANTS
@@ -35,10 +34,7 @@ def main(path: str = "") -> None:
     names = dict.fromkeys(constant for found in worth.values() for constant in found)
     rows = [[f"`{each}`", *(f"{worth[c][each]:+.2f}" if each in worth[c] else "" for c in CHIPS)] for each in names]
     table = markdown_table(HEADINGS, rows, [False] + [True] * len(CHIPS))
-    if path:
-        write_text(table, Path(path))
-    else:
-        print(table, end="")
+    print_or_write(table, path)
 
 
 def worth_on(chip: Chip) -> Iterator[tuple[str, float]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from profiler.importers.kineto import import_kineto
-from reports.markdown import markdown_table, write_text
+from reports.markdown import markdown_table, print_or_write
 from roofline.analysis import analyze
 from roofline.chipfile import load_chip
 from simulator import analytic
@@ -36,10 +36,7 @@ def main(profile: str, path: str = "") -> None:
     rows.append(["all", f"{sum(point.calls for point in points):,}", milliseconds(measured_s), *whole])
     rows[-1].append(milliseconds(bound_s))
     table = markdown_table(HEADINGS, rows, [False, *[True] * 5])
-    if path:
-        write_text(table, Path(path))
-    else:
-        print(table, end="")
+    print_or_write(table, path)
 
 
 def kind_seconds(result: SimulationResult, kind: str) -> float:

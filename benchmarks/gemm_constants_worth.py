@@ -10,11 +10,10 @@ out of fits are never looked at: of the others some are drawn to fit to, and the
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
-from reports.markdown import markdown_table, write_text
+from reports.markdown import markdown_table, print_or_write
 from roofline.chip import Chip
 from roofline.chipfile import load_chip
 from simulator.kernels.constants import Constant
@@ -57,10 +56,7 @@ def main(path: str = "") -> None:
     rows = [[name, *(column.get(name, "") for column in columns)] for name in names]
     rows = [["nothing: the error itself", *(column["nothing"] for column in columns)], *(r for r in rows if any(r[1:]))]
     table = markdown_table(HEADINGS, rows, [False, *(True for _ in CHIPS)])
-    if path:
-        write_text(table, Path(path))
-    else:
-        print(table, end="")
+    print_or_write(table, path)
 
 
 def worth_of(name: str) -> dict[str, str]:

@@ -7,12 +7,11 @@ percent, over the rows that fits may see. Needs `roofscape[silicon]`.
 """
 
 import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from reports.markdown import markdown_table, write_text
+from reports.markdown import markdown_table, print_or_write
 from roofline.chipfile import load_chip
 from simulator.size_classes import class_names
 from simulator.validation.silicon import silicon_table
@@ -29,10 +28,7 @@ def main(path: str = "") -> None:
         for name in class_names("gemm")
     ]
     table = markdown_table(("rows", *CHIPS), rows, [False, *(True for _ in CHIPS)])
-    if path:
-        write_text(table, Path(path))
-    else:
-        print(table, end="")
+    print_or_write(table, path)
 
 
 def differences(name: str) -> dict[str, float]:

@@ -6,9 +6,8 @@ Needs `roofscape[silicon]`. With a file name the table is written there (`make v
 """
 
 import sys
-from pathlib import Path
 
-from reports.markdown import markdown_table, write_text
+from reports.markdown import markdown_table, print_or_write
 from simulator.validation.ranking import gains, layer_seconds
 
 HEADINGS = ("work", "H100 over A100", "H200 over H100", "B200 over H200")
@@ -20,10 +19,7 @@ def main(path: str = "") -> None:
         for work, seconds in layer_seconds()
     ]
     table = markdown_table(HEADINGS, rows, [False, True, True, True])
-    if path:
-        write_text(table, Path(path))
-    else:
-        print(table, end="")
+    print_or_write(table, path)
 
 
 if __name__ == "__main__":

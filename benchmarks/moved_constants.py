@@ -7,11 +7,8 @@ table was fitted to. Needs `roofscape[silicon]`. With a file name the table is w
 """
 
 import sys
-from pathlib import Path
 
-import numpy as np
-
-from reports.markdown import markdown_table, write_text
+from reports.markdown import markdown_table, print_or_write
 from roofline.chip import Chip
 from roofline.chip_families import with_constants_of
 from roofline.chipfile import load_chip
@@ -29,10 +26,7 @@ CHIPS = ("h200-sxm", "b200-sxm", "a100-sxm-80gb", "l40s")
 
 def main(path: str = "") -> None:
     table = markdown_table(HEADINGS, [row(name) for name in CHIPS], [False, False, True, True, True])
-    if path:
-        write_text(table, Path(path))
-    else:
-        print(table, end="")
+    print_or_write(table, path)
 
 
 def row(name: str) -> list[str]:
@@ -47,7 +41,7 @@ def row(name: str) -> list[str]:
 
 
 def error(table: MeasuredTable, chip: Chip) -> float:
-    held = table.take(np.flatnonzero(table.held_out))
+    held = table.half(held_out=True)
     return score(held, predict_s(held, chip)).mape_percent
 
 

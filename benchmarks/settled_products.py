@@ -8,11 +8,10 @@ extra; takes some ten seconds. With a file name the table is written there (`mak
 """
 
 import sys
-from pathlib import Path
 
 import numpy as np
 
-from reports.markdown import markdown_table, write_text
+from reports.markdown import markdown_table, print_or_write
 from roofline.chipfile import load_chip
 from simulator.clocks import steady_chip
 from simulator.plans import plan_columns
@@ -36,10 +35,7 @@ def main(path: str = "") -> None:
         rows = np.concatenate(errors, axis=1)
         lines.append([name, f"{rows.shape[1]:,}", *(f"{mean:.1f}" for mean in 100.0 * rows.mean(axis=1))])
     table = markdown_table(HEADINGS, lines, [False, True, True, True, True])
-    if path:
-        write_text(table, Path(path))
-    else:
-        print(table, end="")
+    print_or_write(table, path)
 
 
 if __name__ == "__main__":

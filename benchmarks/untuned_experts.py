@@ -10,11 +10,10 @@ table is written there (`make validate`).
 
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
-from reports.markdown import markdown_table, write_text
+from reports.markdown import markdown_table, print_or_write
 from roofline.chipfile import load_chip
 from simulator.op_columns import SIZE_NAMES
 from simulator.validation.scores import predict_s, score
@@ -38,10 +37,7 @@ def main(path: str = "") -> None:
     columns = [[*library_rows(name), *float8_errors(name), *other_rows(name)] for name in CHIPS]
     rows = [[question, *answers] for question, *answers in zip(QUESTIONS, *columns, strict=True)]
     table = markdown_table(["rows", *CHIPS], rows, [False, *[True] * len(CHIPS)])
-    if path:
-        write_text(table, Path(path))
-    else:
-        print(table, end="")
+    print_or_write(table, path)
 
 
 def library_rows(name: str) -> list[str]:

@@ -35,3 +35,15 @@ def write_text(text: str, path: Path) -> None:
         write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
     except OSError as error:
         raise ReportError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def print_or_write(text: str, path: str) -> None:
+    """Print a text, or write it to a file where one is named.
+
+    Raises:
+        ReportError: where it cannot be written.
+    """
+    if path:
+        write_text(text, Path(path))
+    else:
+        print(text, end="")
