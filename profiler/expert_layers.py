@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
 
-from profiler.errors import TraceError
-from profiler.fusion import join_calls
+from profiler.fusion import can_join_layers, join_calls
 from profiler.op import Op, Operand, dtype_bits
 from profiler.traces import Trace
 
@@ -23,13 +22,9 @@ def merge_expert_layers(trace: Trace) -> Trace:
     Raises:
         TraceError: the trace holds no dataflow, or is a fused view already.
     """
-    if trace.view == "fused":
-        raise TraceError(f"trace {trace.name!r}: layers of experts are found in the eager view only")
     spans = _spans(trace)
-    if not spans:
+    if not can_join_layers(trace, spans, "layers of experts"):
         return trace
-    if not len(trace.calls.writes):
-        raise TraceError(f"trace {trace.name!r}: has no dataflow, so layers of experts cannot be joined")
     groups: list[range] = []
     layers: list[int] = []  # groups that are layers
     call = 0

@@ -4,7 +4,7 @@ What a good compiler would do: a chain's intermediate tensors never reach memory
 and leaves the chain. FLOPs stay as they are.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import replace
 from itertools import pairwise
 from math import prod
@@ -127,6 +127,24 @@ def _split(values: IntArray, offsets: IntArray) -> list[list[int]]:
 def _elements(op: Op) -> int:
     """Elements of the first output."""
     return prod(op.outputs[0].shape) if op.outputs else 0
+
+
+def can_join_layers(trace: Trace, layers: Sized, kind: str) -> bool:
+    """Whether a trace has layers that are one kernel in engines, and calls of theirs that can be joined.
+
+    Args:
+        trace: eager.
+        layers: that were found in it.
+        kind: what they are called, in the plural.
+
+    Raises:
+        TraceError: the trace is a fused view already, or has such layers but holds no dataflow.
+    """
+    if trace.view == "fused":
+        raise TraceError(f"trace {trace.name!r}: {kind} are found in the eager view only")
+    if layers and not len(trace.calls.writes):
+        raise TraceError(f"trace {trace.name!r}: has no dataflow, so {kind} cannot be joined")
+    return len(layers) > 0
 
 
 def join_calls(trace: Trace, groups: Sequence[Sequence[int]]) -> Trace:

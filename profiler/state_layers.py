@@ -8,8 +8,7 @@ kernels of a chunked scan, which do all of that on their way.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from profiler.errors import TraceError
-from profiler.fusion import join_calls
+from profiler.fusion import can_join_layers, join_calls
 from profiler.op import Op
 from profiler.traces import Trace
 
@@ -35,13 +34,9 @@ def merge_state_layers(trace: Trace) -> Trace:
     Raises:
         TraceError: the trace holds no dataflow, or is a fused view already.
     """
-    if trace.view == "fused":
-        raise TraceError(f"trace {trace.name!r}: layers with a state are found in the eager view only")
     layers = state_layers(trace)
-    if not layers:
+    if not can_join_layers(trace, layers, "layers with a state"):
         return trace
-    if not len(trace.calls.writes):
-        raise TraceError(f"trace {trace.name!r}: has no dataflow, so layers with a state cannot be joined")
     paths = [trace.modules[index] for index in trace.calls.module]
     ops = [trace.ops[index] for index in trace.calls.op]
     groups: list[range] = []
