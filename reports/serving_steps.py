@@ -6,7 +6,6 @@ graph. Others are cut into pieces, and beyond the largest captured size there ar
 issues kernels while the device works, and the slower of the two counts.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from math import ceil
@@ -14,20 +13,20 @@ from math import ceil
 import numpy as np
 import numpy.typing as npt
 
-from profiler.capture import capture
 from profiler.op import Op
 from profiler.serving_view import serving_view
 from profiler.state_layers import state_layers
 from profiler.traces import Trace
 from reports.arriving_prompts import median_prompt_tokens, prompt_steps
+from reports.whole_generations import captured
 from reports.whole_model_figures import MeasuredModel
 from roofline.chipfile import load_chip
-from simulator import analytic
-from simulator.energy import static_w
+from simulator.clocks import at_clock
+from simulator.energy import op_energy, static_w
 from simulator.host import Mode, host_issue
 from simulator.op_columns import OpColumns
 from simulator.power_limit import LEAST_CLOCK, kept_limit_w
-from simulator.timeline import DEFAULT_HOST_DISPATCH_S
+from simulator.timeline import DEFAULT_HOST_DISPATCH_S, prepare
 from workloads.architecture import MIXES_ATTENTION, MIXES_STATE
 from workloads.decode_step import build_decode_step
 from workloads.mixture_of_experts import AssumedRouting
@@ -42,6 +41,7 @@ FloatArray = npt.NDArray[np.float64]
 _CLOCKS = np.linspace(LEAST_CLOCK, 1.0, 17)  # parts of the full clock at which costs are known; straight in between
 _ROUTING = AssumedRouting(independent=True)
 _PART_OF_KIND = {"attention": "attention", "conv": "states", "scan": "states"}  # go with sequences, not with rows
+_KERNELS_OF: tuple[Mode, Mode] = ("eager", "graph")  # PyTorch's own kernels, those of a compiler
 _LIBRARY_KINDS = ("pointwise", "copy", "reduction")  # PyTorch's own kernels, where no compiler sees them
 _PARTS = ("attention", "states", "vocabulary", "rows")
 
@@ -167,7 +167,7 @@ def _decode_costs(
         routing=_ROUTING,
         uncompiled_mixers=True,
     )
-    trace = _capture(model, run)
+    trace = captured(model, run)
     parts = _split(trace, model, chip, "decode")
     if options is not None:
         parts["vocabulary"] += _split(trace, model, chip, "sample")["vocabulary"]
@@ -178,7 +178,7 @@ def _decode_costs(
 def _prompt_costs(model: str, chip: str, length: int) -> dict[str, Cost]:
     """Costs of a prompt alone."""
     program = resolve_program(f"{model}@forward", device="meta", seq_len=length)
-    return _split(_capture(model, program.run), model, chip)
+    return _split(captured(model, program.run), model, chip)
 
 
 def _split(trace: Trace, model: str, chip: str, phase: str | None = None) -> dict[str, Cost]:
@@ -229,12 +229,14 @@ def _device_costs(view: Trace, chip: str, is_library: BoolArray) -> tuple[FloatA
     """
     loaded, of_call = load_chip(chip), view.calls.op
     time_s, joules = np.empty((len(_CLOCKS), len(of_call))), np.full((len(_CLOCKS), len(of_call)), np.nan)
+    eager, compiled = (prepare(view, loaded, mode, 0.0, 1.0).table for mode in _KERNELS_OF)
     for row, ratio in enumerate(_CLOCKS.tolist()):
-        compiled = analytic.simulate(view, loaded, clock_ratio=ratio)
-        eager = analytic.simulate(view, loaded, mode="eager", host_dispatch_s=0.0, clock_ratio=ratio)
-        time_s[row] = np.where(is_library, eager.op_duration_s[of_call], compiled.op_duration_s[of_call])
-        if compiled.op_energy_j is not None and eager.op_energy_j is not None:
-            joules[row] = np.where(is_library, eager.op_energy_j[of_call], compiled.op_energy_j[of_call])
+        slower = at_clock(eager, ratio), at_clock(compiled, ratio)
+        time_s[row] = np.where(is_library, *(table.duration_s[of_call, 0] for table in slower))
+        energies = [op_energy(table, clock_ratio=ratio) for table in slower]
+        known_j = [energy.total_j[of_call] for energy in energies if not isinstance(energy, str)]
+        if len(known_j) == len(slower):
+            joules[row] = np.where(is_library, *known_j)
     return time_s, joules
 
 
@@ -247,9 +249,3 @@ def _host_s(view: Trace, chip: str, mode: Mode, in_layer: BoolArray) -> FloatArr
 def _dispatch_s(chip: str) -> float:
     known = load_chip(chip).host_dispatch_s
     return DEFAULT_HOST_DISPATCH_S if known is None else known
-
-
-def _capture(name: str, run: Callable[[], object]) -> Trace:
-    with capture(name=name) as recording:
-        run()
-    return recording.trace

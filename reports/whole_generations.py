@@ -43,7 +43,7 @@ def predict_denoising(one: MeasuredModel) -> tuple[float, float, float]:
     program = resolve_program(
         f"image:{one.model}", device="meta", batch=one.batch, steps=1, sampler_options=dict(one.options)
     )
-    trace, chip = _capture(one.model, program.run), load_chip(one.chip)
+    trace, chip = captured(one.model, program.run), load_chip(one.chip)
     parts = {name: _play(_phase(trace, name), chip) for name in ("denoise", *_ONCE)}
     counts = {"denoise": one.steps, **dict.fromkeys(_ONCE, 1)}
     time_s = sum(counts[name] * part.time_s for name, part in parts.items())
@@ -83,7 +83,7 @@ def predict_denoising_text(one: MeasuredModel) -> tuple[float, float, float]:
         gen_length=one.output,
         sampler_options={name: str(value) for name, value in given.items()},
     )
-    trace, chip = _capture(one.model, program.run), load_chip(one.chip)
+    trace, chip = captured(one.model, program.run), load_chip(one.chip)
     result = analytic.simulate(trace, chip, mode="eager")
     end_s = result.start_s + result.duration_s
     steps = np.array([end_s[result.step == step].max() for step in range(int(result.step.max()) + 1)])
@@ -100,7 +100,7 @@ def predict_denoising_text(one: MeasuredModel) -> tuple[float, float, float]:
 
 def predict_forward(one: MeasuredModel) -> tuple[float, float, float]:
     """Time, joules per sequence and power of one forward of `transformers`' Llama: a prompt, or what follows it."""
-    trace = _capture(one.model, build_llama_step(one.model, tokens=one.prompt, context=one.context, batch=one.batch))
+    trace = captured(one.model, build_llama_step(one.model, tokens=one.prompt, context=one.context, batch=one.batch))
     part = _play(trace, load_chip(one.chip))
     return part.time_s, part.energy_j / one.batch, part.energy_j / part.time_s
 
@@ -117,7 +117,8 @@ def _phase(trace: Trace, name: str) -> Trace:
     return trace.select(np.array([phase == name for phase in trace.phases])[trace.calls.phase])
 
 
-def _capture(name: str, run: Callable[[], object]) -> Trace:
+def captured(name: str, run: Callable[[], object]) -> Trace:
+    """The trace of one run."""
     with capture(name=name) as recording:
         run()
     return recording.trace
