@@ -17,6 +17,7 @@ from simulator.errors import SimulationError
 from simulator.op_columns import BoolArray, FloatArray
 from simulator.plans import PlanTable, plan_columns
 from simulator.power_limit import kernel_clocks, sets_its_clock
+from simulator.validation.matrix_joules import matrix_joules, two_digits, with_matrix_joules
 from simulator.validation.tables import MeasuredTable
 
 RANDOM_DATA = ("trtllm", "sglang")
@@ -75,13 +76,11 @@ def fit_at_limit(tables: Sequence[MeasuredTable], chip: Chip) -> LimitFit:
         )
     settled = [settled_products(table) for table in tables]
     dtype = tables[0].dtype
-    before = dict(own.matrix_j_per_flop).get(dtype)
-    if before is None:
-        raise SimulationError(f"chip {chip.name!r}: energy.matrix_j_per_flop has no {dtype}, which the table has")
+    matrix_joules(chip, dtype)
     plans = [plan_columns(table.ops, [steady_chip(chip)]) for table in settled]
     values = [_joules(table, plan, chip, own, ~table.held_out) for table, plan in zip(settled, plans, strict=True)]
-    joules = float(f"{np.exp(np.mean(np.log(values))):.2g}")
-    fitted = replace(chip, energy=_with_joules(own, dtype, joules))
+    joules = two_digits(float(np.exp(np.mean(np.log(values)))))
+    fitted = replace(chip, energy=with_matrix_joules(own, dtype, joules))
     held_out = np.concatenate([table.held_out for table in settled])
     errors = [
         np.concatenate([_logs(table, plan, each) for table, plan in zip(settled, plans, strict=True)])[held_out]
@@ -143,7 +142,7 @@ def settled_products(table: MeasuredTable) -> MeasuredTable:
 
 def _joules(table: MeasuredTable, plans: PlanTable, chip: Chip, own: Energy, rows: BoolArray) -> float:
     def median_log(joules: float) -> float:
-        changed = replace(chip, energy=_with_joules(own, table.dtype, joules))
+        changed = replace(chip, energy=with_matrix_joules(own, table.dtype, joules))
         return float(np.median(_logs(table, plans, changed)[rows]))
 
     if median_log(_WIDEST[0]) > 0 or median_log(_WIDEST[1]) < 0:
@@ -156,8 +155,3 @@ def _logs(table: MeasuredTable, plans: PlanTable, chip: Chip) -> FloatArray:
     changed = replace(plans, chips=(replace(plans.chips[0], energy=chip.energy),))
     logs: FloatArray = np.log(settled_s(changed, chip) / table.measured_s)
     return logs
-
-
-def _with_joules(own: Energy, dtype: str, joules: float) -> Energy:
-    ratio = joules / dict(own.matrix_j_per_flop)[dtype]
-    return replace(own, matrix_j_per_flop=tuple((name, ratio * value) for name, value in own.matrix_j_per_flop))

@@ -11,6 +11,7 @@ from simulator.errors import SimulationError
 from simulator.op_columns import BoolArray, FloatArray
 from simulator.plans import plan_columns
 from simulator.power_limit import kept_limit_w
+from simulator.validation.matrix_joules import matrix_joules, two_digits, with_matrix_joules
 from simulator.validation.power_tables import PowerTable
 
 _ROBUST_SCALE_W = 10.0  # beyond it errors count less: a sensor that averages over a second scatters by 100 W
@@ -91,16 +92,14 @@ def fit_power(table: PowerTable, chip: Chip) -> PowerFit:
         raise SimulationError(
             f"chip {chip.name!r}: has no [energy]; a fit of power takes joules per byte and per vector FLOP as given"
         )
-    before = dict(own.matrix_j_per_flop).get(table.dtype)
-    if before is None:
-        raise SimulationError(f"chip {chip.name!r}: energy.matrix_j_per_flop has no {table.dtype}, which the table has")
+    matrix_joules(chip, table.dtype)
     if min(int((counts & (table.half == half)).sum()) for half in (False, True)) < _LEAST_ROWS:
         raise SimulationError(f"{table.source}: {int(counts.sum())} rows that count are too few for a fit of power")
     work = _work(table, chip, own)
     halves = work.fit(counts & ~table.half), work.fit(counts & table.half)
     power_w = np.where(table.half, work.predict_w(halves[0]), work.predict_w(halves[1]))
     error_w = np.abs(power_w - table.power_w)[counts]
-    joules, core_w = (float(f"{value:.2g}") for value in work.fit(counts))
+    joules, core_w = map(two_digits, work.fit(counts))
     found = PowerFit(
         chip=chip,
         constants=(("static_w", work.static_w), ("core_w", core_w), (f"matrix_j_per_flop.{table.dtype}", joules)),
@@ -110,12 +109,7 @@ def fit_power(table: PowerTable, chip: Chip) -> PowerFit:
         median_error_w=float(np.median(error_w)),
         mean_error_percent=float(100.0 * (error_w / table.power_w[counts]).mean()),
     )
-    fitted = replace(
-        own,
-        static_w=work.static_w,
-        core_w=core_w,
-        matrix_j_per_flop=tuple((name, joules * value / before) for name, value in own.matrix_j_per_flop),
-    )
+    fitted = replace(with_matrix_joules(own, table.dtype, joules), static_w=work.static_w, core_w=core_w)
     return replace(found, chip=replace(chip, energy=fitted, sources=_sources(chip, found, table)))
 
 
