@@ -10,12 +10,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from eager_kernels import eager_us, full
 from torch.nn import functional
 
-from profiler.capture import capture
 from roofline.chip import Chip
 from roofline.chipfile import load_chip
-from simulator import analytic
 
 _BF16, _F32 = torch.bfloat16, torch.float32
 # What the benchmark itself takes: Liger's layer norms, one kernel each, go with their bytes but for 9.1 us on the A100
@@ -41,20 +40,14 @@ def _board(name: str) -> Chip:
 
 
 def _eager_us(run: Callable[[], object], board: str) -> float:
-    with torch.no_grad(), capture(name="kernels") as recording:
-        run()
-    return 1e6 * float(analytic.simulate(recording.trace, _board(board), mode="eager").duration_s.sum())
-
-
-def _full(shape: tuple[int, ...], dtype: torch.dtype = _BF16) -> torch.Tensor:
-    return torch.empty(*shape, dtype=dtype, device="meta")
+    return eager_us(run, _board(board))
 
 
 def _rms_norm(columns: int) -> torch.Tensor:
     """LlamaRMSNorm over 2,048 rows in bfloat16, its weight in float32."""
-    wide = _full((2_048, columns)).to(_F32)
+    wide = full((2_048, columns)).to(_F32)
     wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + 1e-6)
-    return _full((columns,), _F32) * wide.to(_BF16)
+    return full((columns,), _F32) * wide.to(_BF16)
 
 
 def _turn(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
@@ -64,13 +57,13 @@ def _turn(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor
 
 def _rotary(positions: int, width: int) -> tuple[torch.Tensor, ...]:
     """`apply_rotary_pos_emb`: 32 heads of queries and 8 of keys as projections leave them."""
-    tables = [_full((1, 1, positions, width // 32)) for _ in range(2)]
-    return tuple(_turn(_full((1, positions, heads, width // 32)).transpose(1, 2), *tables) for heads in (32, 8))
+    tables = [full((1, 1, positions, width // 32)) for _ in range(2)]
+    return tuple(_turn(full((1, positions, heads, width // 32)).transpose(1, 2), *tables) for heads in (32, 8))
 
 
 def _layer_norm(columns: int) -> torch.Tensor:
-    weight, bias = (_full((columns,), _F32) for _ in range(2))
-    return functional.layer_norm(_full((4_096, columns), _F32), (columns,), weight, bias)
+    weight, bias = (full((columns,), _F32) for _ in range(2))
+    return functional.layer_norm(full((4_096, columns), _F32), (columns,), weight, bias)
 
 
 @pytest.mark.parametrize(
@@ -101,12 +94,12 @@ def _layer_norm(columns: int) -> torch.Tensor:
         (lambda: _rotary(8_192, 8_192), "h100 nvl", 1_321.7, 0.03),
         (lambda: _rotary(16_384, 8_192), "h100 nvl", 2_566.6, 0.03),
         # Streams and sums with a bias in profiles.
-        (lambda: _full((25_690_112,), _F32).add_(_full((25_690_112,), _F32)), "a100 40 gb", 221.4, 0.07),
-        (lambda: _full((12_845_056,), _F32).add_(_full((12_845_056,), _F32)), "a100 40 gb", 107.9, 0.11),
-        (lambda: _full((25_690_112,), _F32).relu_(), "a100 40 gb", 149.8, 0.06),
-        (lambda: _full((12_845_056,), _F32).relu_(), "a100 40 gb", 75.8, 0.07),
-        (lambda: _full((128, 64, 55, 55), _F32).add_(_full((1, 64, 1, 1), _F32)), "a100 40 gb", 187.0, 0.10),
-        (lambda: _full((128, 192, 27, 27), _F32).add_(_full((1, 192, 1, 1), _F32)), "a100 40 gb", 136.0, 0.10),
+        (lambda: full((25_690_112,), _F32).add_(full((25_690_112,), _F32)), "a100 40 gb", 221.4, 0.07),
+        (lambda: full((12_845_056,), _F32).add_(full((12_845_056,), _F32)), "a100 40 gb", 107.9, 0.11),
+        (lambda: full((25_690_112,), _F32).relu_(), "a100 40 gb", 149.8, 0.06),
+        (lambda: full((12_845_056,), _F32).relu_(), "a100 40 gb", 75.8, 0.07),
+        (lambda: full((128, 64, 55, 55), _F32).add_(full((1, 64, 1, 1), _F32)), "a100 40 gb", 187.0, 0.10),
+        (lambda: full((128, 192, 27, 27), _F32).add_(full((1, 192, 1, 1), _F32)), "a100 40 gb", 136.0, 0.10),
     ],
 )
 def test_kernels_that_find_elements_one_by_one_are_met_on_cards_that_no_clock_is_set_to(
@@ -140,16 +133,16 @@ def test_layer_norms_in_float32_read_rows_again_that_sixteen_blocks_a_core_canno
 @pytest.mark.parametrize(("rows", "measured_us"), [(4_608 * 48, 144.74), (27_030 * 24, 403.14), (27_075 * 24, 403.94)])
 def test_norms_of_queries_by_head_take_their_rows_one_by_one(rows: int, measured_us: float) -> None:
     """sgl-project/sglang pull request 20632; its shortest call, 140 rows of 4,096, takes 15.3 us, of which 12 wait."""
-    weight = _full((128,))
-    predicted_us = _eager_us(lambda: functional.rms_norm(_full((rows, 128)), (128,), weight, 1e-6), "h200")
+    weight = full((128,))
+    predicted_us = _eager_us(lambda: functional.rms_norm(full((rows, 128)), (128,), weight, 1e-6), "h200")
     assert predicted_us + 12.0 == pytest.approx(measured_us, rel=0.02)
 
 
 def test_a_mean_over_short_rows_takes_a_warp_for_each() -> None:
     """ResNet-50's pool of 7 x 7 in the profile of the A100 of 40 GB; over another dimension bytes alone count."""
-    pooled = _full((32, 2_048, 7, 7), _F32)
+    pooled = full((32, 2_048, 7, 7), _F32)
     assert _eager_us(lambda: pooled.mean((-1, -2), keepdim=True), "a100 40 gb") == pytest.approx(27.2, rel=0.1)
-    apart = _full((49, 65_536), _F32)
+    apart = full((49, 65_536), _F32)
     assert _eager_us(lambda: apart.mean(0), "a100 40 gb") == pytest.approx(49 * 65_536 * 4 / 1.555e6 / 0.856, rel=0.4)
 
 
@@ -173,7 +166,7 @@ def test_a_softmax_reads_rows_three_times_that_shared_memory_cannot_keep(
     columns: int, board: str, measured_us: float, tolerance: float
 ) -> None:
     longer, shorter = (
-        _eager_us(lambda width=width: functional.log_softmax(_full((_ROWS, width), _F32), -1), board)
+        _eager_us(lambda width=width: functional.log_softmax(full((_ROWS, width), _F32), -1), board)
         for width in (columns, columns // 2)
     )
     assert longer - shorter == pytest.approx(measured_us, rel=tolerance)
@@ -181,7 +174,5 @@ def test_a_softmax_reads_rows_three_times_that_shared_memory_cannot_keep(
 
 def test_a_softmax_over_a_vocabulary_in_float64_moves_four_times_its_bytes() -> None:
     """2,394 x 126,464 numbers of 8 bytes, read three times and written: 9.69 GB at 0.856 of 2,039 GB/s are 5.55 ms."""
-    with torch.no_grad(), capture(name="softmax") as recording:
-        _full((2_394, 126_464), torch.float64).softmax(-1)
-    took_s = float(analytic.simulate(recording.trace, load_chip("a100-sxm-80gb"), mode="eager").duration_s.sum())
-    assert took_s == pytest.approx(5.55e-3, rel=0.03)
+    took_us = eager_us(lambda: full((2_394, 126_464), torch.float64).softmax(-1), load_chip("a100-sxm-80gb"))
+    assert took_us == pytest.approx(5.55e3, rel=0.03)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from eager_kernels import eager_us, full
 from torch.nn import functional
 
 from profiler.capture import capture
@@ -22,48 +23,39 @@ _HEADS = (16, 16, 559, 64)
 _BEHIND_POSITIONS = (572_416, 64, 1_024, 1)  # strides of its heads as projections leave them
 
 
-def _full(shape: tuple[int, ...], dtype: torch.dtype = _BF16, strides: tuple[int, ...] | None = None) -> torch.Tensor:
-    if strides is None:
-        return torch.empty(*shape, dtype=dtype, device="meta")
-    return torch.empty_strided(shape, strides, dtype=dtype, device="meta")
-
-
 def _transposed(dtype: torch.dtype) -> torch.Tensor:
-    return _full((1, 1_536, 32_256), dtype).transpose(1, 2)
+    return full((1, 1_536, 32_256), dtype).transpose(1, 2)
 
 
 def _laid_out(shape: tuple[int, ...], strides: tuple[int, ...]) -> torch.Tensor:
-    return _full(shape, _BF16, strides).contiguous()
+    return full(shape, _BF16, strides).contiguous()
 
 
 def _norm(rows: int, columns: int) -> torch.Tensor:
-    return functional.layer_norm(_full((rows, columns)), (columns,), _full((columns,)), _full((columns,)))
+    return functional.layer_norm(full((rows, columns)), (columns,), full((columns,)), full((columns,)))
 
 
 def _eager_us(run: Callable[[], object]) -> float:
-    with torch.no_grad(), capture(name="kernels") as recording:
-        run()
     # At full clock: products alternate with attention there; one that is repeated would not keep the power limit.
-    result = analytic.simulate(recording.trace, load_chip("h100-sxm"), mode="eager", clock_ratio=1.0)
-    return 1e6 * float(result.duration_s.sum())
+    return eager_us(run, load_chip("h100-sxm"), clock_ratio=1.0)
 
 
 @pytest.mark.parametrize(
     ("run", "measured_us", "tolerance"),
     [
         # Repeated operands: along the fast dimension or the slow one, in place, in the middle.
-        (lambda: _full(_VIDEO) * _full((1_536,)), 133.25, 0.07),
-        (lambda: _full(_IMAGES).add_(_full((1, 96, 1, 1, 1))), 76.94, 0.07),
-        (lambda: _full(_IMAGES) / _full(_IMAGES, _BF16, (262_144, 0, 65_536, 256, 1)), 70.84, 0.07),
-        (lambda: _full(_VIDEO, _F32) * _full((1, 1, 1_536), _F32), 166.33, 0.10),
+        (lambda: full(_VIDEO) * full((1_536,)), 133.25, 0.07),
+        (lambda: full(_IMAGES).add_(full((1, 96, 1, 1, 1))), 76.94, 0.07),
+        (lambda: full(_IMAGES) / full(_IMAGES, _BF16, (262_144, 0, 65_536, 256, 1)), 70.84, 0.07),
+        (lambda: full(_VIDEO, _F32) * full((1, 1, 1_536), _F32), 166.33, 0.10),
         # Conversions.
-        (lambda: _full(_VIDEO) * _full((1, 32_256, 1), _F32), 211.56, 0.05),
-        (lambda: _full(_VIDEO) * _full((1, 1, 1_536), _F32), 213.90, 0.05),
-        (lambda: _full(_VIDEO).float(), 154.09, 0.05),
+        (lambda: full(_VIDEO) * full((1, 32_256, 1), _F32), 211.56, 0.05),
+        (lambda: full(_VIDEO) * full((1, 1, 1_536), _F32), 213.90, 0.05),
+        (lambda: full(_VIDEO).float(), 154.09, 0.05),
         # Copies into another order, 3 and 4 dimensions, and parts copied one by one.
         (
-            lambda: _full((1, 96, 6, 256, 256), _BF16, (38_340_864, 399_384, 66_564, 258, 1)).copy_(
-                _full((1, 96, 6, 256, 256))
+            lambda: full((1, 96, 6, 256, 256), _BF16, (38_340_864, 399_384, 66_564, 258, 1)).copy_(
+                full((1, 96, 6, 256, 256))
             ),
             106.20,
             0.06,
@@ -73,25 +65,25 @@ def _eager_us(run: Callable[[], object]) -> float:
         (lambda: _laid_out((3_136, 12, 8, 64), (18_432, 64, 2_304, 1)), 58.35, 0.05),
         (lambda: _laid_out((3_136, 8, 12, 64), (6_144, 64, 512, 1)), 57.24, 0.05),
         (lambda: _laid_out((8, 3_137, 12, 64), (2_409_216, 64, 200_768, 1)), 56.51, 0.06),
-        (lambda: torch.cat([_full((1, 96, 2, 256, 256)), _full(_IMAGES)], 2), 101.32, 0.13),
-        (lambda: torch.cat([_full((8, 1, 768)), _full((8, 3_136, 768), _BF16, (768, 6_144, 1))], 1), 95.07, 0.06),
+        (lambda: torch.cat([full((1, 96, 2, 256, 256)), full(_IMAGES)], 2), 101.32, 0.13),
+        (lambda: torch.cat([full((8, 1, 768)), full((8, 3_136, 768), _BF16, (768, 6_144, 1))], 1), 95.07, 0.06),
         # Sectors.
         (lambda: _transposed(_F32).contiguous(), 401.7, 0.05),
-        (lambda: _transposed(_F32) + _full(_VIDEO, _F32), 434.1, 0.05),
-        (lambda: _transposed(_BF16) + _full(_VIDEO), 404.3, 0.05),
+        (lambda: _transposed(_F32) + full(_VIDEO, _F32), 434.1, 0.05),
+        (lambda: _transposed(_BF16) + full(_VIDEO), 404.3, 0.05),
         # Functions.
-        (lambda: functional.gelu(_full((1, 32_256, 8_960)), approximate="tanh"), 456.75, 0.03),
-        (lambda: functional.gelu(_full((1, 25_089, 3_072))), 127.85, 0.03),
-        (lambda: _full((1, 5_185, 4_096)).sigmoid(), 33.24, 0.03),
-        (lambda: functional.silu(_full((16, 559, 2_816))), 38.43, 0.03),
+        (lambda: functional.gelu(full((1, 32_256, 8_960)), approximate="tanh"), 456.75, 0.03),
+        (lambda: functional.gelu(full((1, 25_089, 3_072))), 127.85, 0.03),
+        (lambda: full((1, 5_185, 4_096)).sigmoid(), 33.24, 0.03),
+        (lambda: functional.silu(full((16, 559, 2_816))), 38.43, 0.03),
         # Rows: norms, and softmax over 8, 3,137 and 5,185 columns.
         (lambda: _norm(25_089, 768), 59.70, 0.03),
         (lambda: _norm(5_185, 1_024), 14.80, 0.03),
-        (lambda: _full((3_136, 12, 8, 8)).softmax(-1), 7.72, 0.05),
-        (lambda: _full((8, 12, 3_137, 3_137)).softmax(-1), 5_724.1, 0.02),
-        (lambda: _full((16, 5_185, 5_185)).softmax(-1), 2_186.9, 0.02),
+        (lambda: full((3_136, 12, 8, 8)).softmax(-1), 7.72, 0.05),
+        (lambda: full((8, 12, 3_137, 3_137)).softmax(-1), 5_724.1, 0.02),
+        (lambda: full((16, 5_185, 5_185)).softmax(-1), 2_186.9, 0.02),
         # One head of 384.
-        (lambda: functional.scaled_dot_product_attention(*[_full((1, 1, 1_024, 384))] * 3), 70.64, 0.04),
+        (lambda: functional.scaled_dot_product_attention(*[full((1, 1, 1_024, 384))] * 3), 70.64, 0.04),
     ],
 )
 def test_kernels_that_constants_are_set_to_are_met(run, measured_us, tolerance) -> None:
@@ -102,33 +94,33 @@ def test_kernels_that_constants_are_set_to_are_met(run, measured_us, tolerance) 
     ("run", "measured_us", "tolerance"),
     [
         # Operands of Qwen1.5 (18 MB each) partly come from the last cache, which is not counted: up to 18 % too slow.
-        (lambda: _full((1_024,)) * _full(_TEXT), 25.09, 0.13),
-        (lambda: _full(_HEADS) * _full((1, 1, 559, 64)), 23.78, 0.19),
-        (lambda: _full(_HEADS, _BF16, _BEHIND_POSITIONS) * _full((1, 1, 559, 64)), 32.03, 0.08),
+        (lambda: full((1_024,)) * full(_TEXT), 25.09, 0.13),
+        (lambda: full(_HEADS) * full((1, 1, 559, 64)), 23.78, 0.19),
+        (lambda: full(_HEADS, _BF16, _BEHIND_POSITIONS) * full((1, 1, 559, 64)), 32.03, 0.08),
         (
-            lambda: _full(_HEADS, _BF16, _BEHIND_POSITIONS) + _full(_HEADS, _BF16, (572_416, 35_776, 64, 1)),
+            lambda: full(_HEADS, _BF16, _BEHIND_POSITIONS) + full(_HEADS, _BF16, (572_416, 35_776, 64, 1)),
             34.78,
             0.05,
         ),
-        (lambda: _full(_TEXT, _F32) * _full((16, 559, 1), _F32), 32.64, 0.10),
-        (lambda: -_full((16, 16, 559, 32), _BF16, _BEHIND_POSITIONS), 12.19, 0.08),
-        (lambda: _full(_TEXT).float(), 29.22, 0.05),
-        (lambda: _full(_TEXT, _F32).bfloat16(), 18.24, 0.15),
+        (lambda: full(_TEXT, _F32) * full((16, 559, 1), _F32), 32.64, 0.10),
+        (lambda: -full((16, 16, 559, 32), _BF16, _BEHIND_POSITIONS), 12.19, 0.08),
+        (lambda: full(_TEXT).float(), 29.22, 0.05),
+        (lambda: full(_TEXT, _F32).bfloat16(), 18.24, 0.15),
         (lambda: _laid_out(_HEADS, _BEHIND_POSITIONS), 29.31, 0.05),
         (lambda: _laid_out((16, 559, 16, 64), (572_416, 64, 35_776, 1)), 27.46, 0.08),
         (lambda: _laid_out((1, 5_185, 16, 64), (5_309_440, 64, 331_840, 1)), 15.62, 0.08),
         (lambda: _laid_out((3_136, 12, 64, 8), (18_432, 64, 1, 2_304)), 51.06, 0.06),
         (lambda: _laid_out((8, 12, 64, 3_137), (7_227_648, 64, 1, 2_304)), 153.83, 0.05),
-        (lambda: functional.layer_norm(_full(_VIDEO, _F32), (1_536,)), 155.0, 0.05),
+        (lambda: functional.layer_norm(full(_VIDEO, _F32), (1_536,)), 155.0, 0.05),
         (lambda: functional.layer_norm(_transposed(_F32), (1_536,)), 556.9, 0.05),
         (lambda: _norm(788, 768), 4.45, 0.13),
         (lambda: _norm(141, 512), 3.06, 0.05),
-        (lambda: _full(_VIDEO, _F32).pow(2), 132.2, 0.05),
-        (lambda: _full(_VIDEO, _F32).mean(-1, keepdim=True), 78.2, 0.05),
-        (lambda: _full(_VIDEO, _F32).bfloat16(), 98.1, 0.05),
-        (lambda: _full((8, 12, 3_137, 3_137)) * 0.125, 1_291.3, 0.05),
-        (lambda: functional.linear(_full(_VIDEO), _full((1_536, 1_536)), _full((1_536,))), 202.7, 0.03),
-        (lambda: functional.linear(_full(_VIDEO), _full((8_960, 1_536)), _full((8_960,))), 1_148.9, 0.03),
+        (lambda: full(_VIDEO, _F32).pow(2), 132.2, 0.05),
+        (lambda: full(_VIDEO, _F32).mean(-1, keepdim=True), 78.2, 0.05),
+        (lambda: full(_VIDEO, _F32).bfloat16(), 98.1, 0.05),
+        (lambda: full((8, 12, 3_137, 3_137)) * 0.125, 1_291.3, 0.05),
+        (lambda: functional.linear(full(_VIDEO), full((1_536, 1_536)), full((1_536,))), 202.7, 0.03),
+        (lambda: functional.linear(full(_VIDEO), full((8_960, 1_536)), full((8_960,))), 1_148.9, 0.03),
     ],
 )
 def test_kernels_that_no_constant_is_set_to_are_met(run, measured_us, tolerance) -> None:
@@ -137,22 +129,22 @@ def test_kernels_that_no_constant_is_set_to_are_met(run, measured_us, tolerance)
 
 def test_parts_that_lie_row_by_row_are_joined_as_later_versions_do() -> None:
     """71.43 us in TimeSformer's profile: 2-byte numbers one by one, which ended with PyTorch's pull request 151818."""
-    joined = _eager_us(lambda: torch.cat([_full((1, 1, 768)), _full((1, 25_088, 768))], 1))
+    joined = _eager_us(lambda: torch.cat([full((1, 1, 768)), full((1, 25_088, 768))], 1))
     assert joined == pytest.approx(4 * 25_089 * 768 / 3.35e6, rel=0.3)  # the bytes at the peak bandwidth
     assert joined < 0.5 * 71.43
 
 
 def test_eager_attention_over_a_whole_video_takes_what_the_profile_measured() -> None:
     """The same profile: 12 heads of 128, 32,256 positions against themselves and against 512 of a text."""
-    q, k = (_full((1, 12, length, 128)) for length in (_VIDEO[1], 512))
+    q, k = (full((1, 12, length, 128)) for length in (_VIDEO[1], 512))
     assert _eager_us(lambda: functional.scaled_dot_product_attention(q, q, q)) == pytest.approx(17_762, rel=0.03)
     assert _eager_us(lambda: functional.scaled_dot_product_attention(q, k, k)) == pytest.approx(324.7, rel=0.08)
 
 
 def test_eager_convolutions_lay_their_tensors_out_and_add_a_bias() -> None:
     """The same profile (@2801c38): kernels of cuDNN around a product of 236.6 us, and one that adds the bias."""
-    filters, bias = _full((96, 96, 3, 3, 3)), _full((96,))
-    image = _full((1, 96, 6, 258, 258))
+    filters, bias = full((96, 96, 3, 3, 3)), full((96,))
+    image = full((1, 96, 6, 258, 258))
     with_bias = _eager_us(lambda: functional.conv3d(image, filters, bias))
     without = _eager_us(lambda: functional.conv3d(image, filters))
     assert with_bias - without == pytest.approx(76.9, rel=0.02)
@@ -165,7 +157,7 @@ def test_eager_convolutions_lay_their_tensors_out_and_add_a_bias() -> None:
 
 def test_a_mask_given_as_a_tensor_takes_the_slower_kernel() -> None:
     """microsoft/onnxruntime pull request 21629: torch's efficient attention at 144.8 TFLOP/s, flash at 229.5."""
-    q, mask = _full((16, 32, 256, 128)), _full((16, 1, 256, 256))
+    q, mask = full((16, 32, 256, 128)), full((16, 1, 256, 256))
     flash = _eager_us(lambda: functional.scaled_dot_product_attention(q, q, q))
     masked = _eager_us(lambda: functional.scaled_dot_product_attention(q, q, q, attn_mask=mask))
     flops = 4 * 16 * 32 * 256 * 256 * 128
@@ -178,10 +170,10 @@ def test_one_wide_head_takes_the_kernel_that_keeps_outputs_in_global_memory() ->
 
     Four blocks share a core, which then does 599 FLOP a clock: 132 cores at 1.83 GHz, 144.7 TFLOP/s.
     """
-    q = _full((1, 1, 16_384, 512))
+    q = full((1, 1, 16_384, 512))
     flops = 4 * 16_384**2 * 512
     cores_in_whole_rounds = 4 / (512 / 132)
     expected_us = flops / (132 * 599 * 1.83e9) * cores_in_whole_rounds * 1e6
     assert _eager_us(lambda: functional.scaled_dot_product_attention(q, q, q)) == pytest.approx(expected_us, rel=0.01)
-    narrow = _full((1, 2, 16_384, 256))  # as many FLOPs, by a flash kernel
+    narrow = full((1, 2, 16_384, 256))  # as many FLOPs, by a flash kernel
     assert _eager_us(lambda: functional.scaled_dot_product_attention(narrow, narrow, narrow)) < 0.6 * expected_us
