@@ -69,23 +69,22 @@ def fit(
     Raises:
         SimulationError: there are fewer than two rows for each constant.
     """
-    seen = np.flatnonzero(~table.held_out)
+    seen = int((~table.held_out).sum())
     constants = [c for c in constants if not c.condition or bool((table.ops.size(c.condition) > 0).any())]
     if not stay_near:
         constants = _listed(chip, scope, constants)
-    if len(seen) < 2 * len(constants):
+    if seen < 2 * len(constants):
         raise SimulationError(
-            f"{table.op} table of {table.backend}: {len(seen)} rows are too few to fit {len(constants)} constants"
+            f"{table.op} table of {table.backend}: {seen} rows are too few to fit {len(constants)} constants"
         )
-    drawn = np.random.default_rng(seed).permutation(seen)[:rows]
-    sample = table.take(np.sort(drawn))
+    sample = table.sample(rows, seed)
     best = _best_values(sample, chip, constants, scope=scope, stay_near=stay_near)
     rounded = np.array([float(f"{value:.4g}") for value in best])
     held_out = table.half(held_out=True)
     fitted = with_constants(chip, scope, constants, rounded)
     before, after = (score(held_out, predict_s(held_out, each)) for each in (chip, fitted))
     source = (
-        f"fitted by `roofscape fit` to {len(sample)} of {len(seen)} rows of {table.source} ({table.backend}) whose "
+        f"fitted by `roofscape fit` to {len(sample)} of {seen} rows of {table.source} ({table.backend}) whose "
         f"keys have an even CRC-32; {after.mape_percent:.1f} % mean absolute error on the {after.rows} rows held out"
     )
     sources = tuple(entry for entry in fitted.sources if entry[0] != f"calibration.{scope}")

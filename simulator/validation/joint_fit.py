@@ -72,14 +72,14 @@ def fit_together(tables: Sequence[MeasuredTable], chip: Chip, *, rows: int = 150
         SimulationError: there are fewer than two rows for each constant.
     """
     free = free_constants([table.op for table in tables])
-    samples = [_sample(table, rows, seed) for table in tables]
+    samples = [table.sample(rows, seed) for table in tables]
     seen = sum(map(len, samples))
     if seen < 2 * len(free):
         raise SimulationError(f"{FAMILY}: {seen} rows are too few to fit {len(free)} constants")
     bare = _without(chip, free)
     starts = [[_start(chip, name, constant) for name, constant in free], [constant.start for _, constant in free]]
     found = _search(samples, bare, free, starts)
-    free, found = _needed([_sample(table, _TRIAL_ROWS, seed) for table in tables], bare, free, found)
+    free, found = _needed([table.sample(_TRIAL_ROWS, seed) for table in tables], bare, free, found)
     values = [float(f"{value:.4g}") for value in _search(samples, bare, free, [found])]
     fitted = with_values(bare, free, values)
     held = [table.half(held_out=True) for table in tables]
@@ -102,11 +102,6 @@ def with_values(chip: Chip, free: Free, values: Sequence[float] | FloatArray) ->
     """The chip with these constants, which it has not got."""
     added = tuple((name, float(value)) for (name, _), value in zip(free, values, strict=True))
     return replace(chip, calibration=chip.calibration + added)
-
-
-def _sample(table: MeasuredTable, rows: int, seed: int) -> MeasuredTable:
-    drawn = np.random.default_rng(seed).permutation(np.flatnonzero(~table.held_out))[:rows]
-    return table.take(np.sort(drawn))
 
 
 def _without(chip: Chip, free: Free) -> Chip:

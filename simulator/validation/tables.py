@@ -67,6 +67,11 @@ class MeasuredTable:
         """The rows that were held out, or those that a fit may see."""
         return self.take(np.flatnonzero(self.held_out == held_out))
 
+    def sample(self, rows: int, seed: int) -> "MeasuredTable":
+        """At most so many of the rows that fits may see, drawn at random, in their order."""
+        drawn = np.random.default_rng(seed).permutation(np.flatnonzero(~self.held_out))[:rows]
+        return self.take(np.sort(drawn))
+
 
 def measured_table(
     frame: pd.DataFrame, *, chip: Chip, op: str, dtype: str, backend: str, keys: Sequence[str], source: str
