@@ -1,7 +1,6 @@
 """The demonstration: real runs, full-size captures and a real GPU trace, made into subjects of one report."""
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -152,13 +151,7 @@ def kineto_subject(path: Path, chip: Chip, folder: Path) -> Subject:
 
 
 def find_kineto_trace() -> Path | None:
-    """The H100 trace, where the measured data lie beside the checkout or where ROOFSCAPE_SHARED_DATA points."""
-    files = (folder / "traces" / _KINETO_NAME for folder in _data_folders())
-    return next((file for file in files if file.is_file()), None)
-
-
-def _data_folders() -> Iterator[Path]:
-    named = os.environ.get("ROOFSCAPE_SHARED_DATA")
-    if named:
-        yield Path(named)
-    yield Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+    """The H100 trace in the measured data that ROOFSCAPE_SHARED_DATA points to, None where it does not."""
+    folder = os.environ.get("ROOFSCAPE_SHARED_DATA")
+    file = Path(folder or ".") / "traces" / _KINETO_NAME
+    return file if folder and file.is_file() else None

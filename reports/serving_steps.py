@@ -23,10 +23,10 @@ from reports.whole_model_figures import MeasuredModel
 from roofline.chipfile import load_chip
 from simulator.clocks import at_clock
 from simulator.energy import op_energy, static_w
-from simulator.host import Mode, host_issue
+from simulator.host import Mode, dispatch_of, host_issue
 from simulator.op_columns import OpColumns
 from simulator.power_limit import LEAST_CLOCK, kept_limit_w
-from simulator.timeline import DEFAULT_HOST_DISPATCH_S, prepare
+from simulator.timeline import prepare
 from workloads.architecture import MIXES_ATTENTION, MIXES_STATE
 from workloads.decode_step import build_decode_step
 from workloads.mixture_of_experts import AssumedRouting
@@ -141,7 +141,7 @@ def metadata_s(preset: ModelPreset, chip: str) -> float:
         return 0.0
     attending = sum(letter in MIXES_ATTENTION for letter in letters)
     groups = ceil(with_state / min(with_state, attending or with_state))
-    return groups * _METADATA_DISPATCHES * _dispatch_s(chip)
+    return groups * _METADATA_DISPATCHES * dispatch_of(load_chip(chip))
 
 
 @cache
@@ -242,10 +242,5 @@ def _device_costs(view: Trace, chip: str, is_library: BoolArray) -> tuple[FloatA
 
 def _host_s(view: Trace, chip: str, mode: Mode, in_layer: BoolArray) -> FloatArray:
     """Host time for each call, [calls]."""
-    issue = host_issue(view, OpColumns.from_ops(view.ops), mode, _dispatch_s(chip), uncompiled=in_layer)
+    issue = host_issue(view, OpColumns.from_ops(view.ops), mode, dispatch_of(load_chip(chip)), uncompiled=in_layer)
     return issue.first_s + issue.rest_s
-
-
-def _dispatch_s(chip: str) -> float:
-    known = load_chip(chip).host_dispatch_s
-    return DEFAULT_HOST_DISPATCH_S if known is None else known

@@ -10,12 +10,17 @@ from typing import Literal, get_args
 import numpy as np
 
 from profiler.traces import Trace
+from roofline.chip import Chip
 from simulator.kernels.conv import is_depthwise
 from simulator.kernels.scan_phases import chunked_phases
 from simulator.op_columns import BoolArray, FloatArray, OpColumns, kind_code
 
 Mode = Literal["graph", "eager", "piecewise"]
 MODES: tuple[Mode, ...] = get_args(Mode)
+
+# Host time of one eager operation where a chip gives none: PyTorch takes about 5 us on a current server CPU from Python
+# through the dispatcher to the kernel launch. A stand-in of the right size, named in the notes whenever it is used.
+DEFAULT_HOST_DISPATCH_S = 5e-6
 
 # Host time of a kernel that Python compiles, tunes and launches by itself (Triton): vLLM's scan of five such kernels
 # takes 0.29 ms on an H100 for 1,024 positions as for 2,048 (vllm-project/vllm pull request 27299, 128 heads), so what
@@ -43,6 +48,11 @@ class HostIssue:
     def total_s(self) -> float:
         """Host time of all calls."""
         return float(self.first_s.sum() + self.rest_s.sum())
+
+
+def dispatch_of(chip: Chip) -> float:
+    """Host time to issue one eager operation: the chip's own figure, else the default."""
+    return DEFAULT_HOST_DISPATCH_S if chip.host_dispatch_s is None else chip.host_dispatch_s
 
 
 def host_issue(

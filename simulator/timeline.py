@@ -12,7 +12,7 @@ from simulator.clocks import at_clock, steady_chip
 from simulator.eager_kernels import eager_chip
 from simulator.energy import OpEnergy, op_energy
 from simulator.errors import SimulationError
-from simulator.host import MODES, SCRIPTED_DISPATCH_S, HostIssue, Mode, host_issue, in_order, is_scripted
+from simulator.host import MODES, SCRIPTED_DISPATCH_S, HostIssue, Mode, dispatch_of, host_issue, in_order, is_scripted
 from simulator.op_columns import FloatArray
 from simulator.plans import PlanTable, op_notes, plan_ops
 from simulator.power_limit import run_clock, sets_its_clock, stretch
@@ -20,10 +20,6 @@ from simulator.result import NOT_VALIDATED, SimulationResult
 
 _SHOWN_PACKAGES = ("roofscape", "numpy", "simpy")
 _CLOSE_ENOUGH = 1e-6  # whole picoseconds and the bisection of clocks leave less
-
-# Host time of one eager operation where a chip gives none: PyTorch takes about 5 us on a current server CPU from Python
-# through the dispatcher to the kernel launch. A stand-in of the right size, named in the notes whenever it is used.
-DEFAULT_HOST_DISPATCH_S = 5e-6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,12 +93,10 @@ def prepare(
 
 def _dispatch(chip: Chip, table: PlanTable, given_s: float | None) -> tuple[float, tuple[str, ...]]:
     """(host time per dispatch, what is said of it)."""
-    known = chip.host_dispatch_s if given_s is None else given_s
+    dispatch = dispatch_of(chip) if given_s is None else given_s
     notes: tuple[str, ...] = ()
-    if known is None:
-        assumed = f"{DEFAULT_HOST_DISPATCH_S * 1e6:g} us per call assumed"
-        notes += (f"chip {chip.name} has no measured host dispatch: {assumed}",)
-    dispatch = DEFAULT_HOST_DISPATCH_S if known is None else known
+    if given_s is None and chip.host_dispatch_s is None:
+        notes += (f"chip {chip.name} has no measured host dispatch: {dispatch * 1e6:g} us per call assumed",)
     if dispatch > 0 and is_scripted(table.op_columns).any():
         scripted = f"{SCRIPTED_DISPATCH_S * 1e6:g} us of the host each, as measured in an engine"
         notes += (f"kernels of scans and of convolutions along sequences are launched by Python: {scripted}",)
