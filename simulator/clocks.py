@@ -3,7 +3,8 @@
 Tables of kernels are measured in bursts of some ten milliseconds that begin at full clocks, so kernel models hold a
 term by which the clock falls within a long kernel. A run lasts longer than any regulator takes: its clock is the same
 for long and short kernels, and follows from its own power (`simulator.power_limit`). Here that term is taken out, and
-plans are stretched to a part of the clock.
+plans are stretched to a part of the clock. What is faster than a regulator stays: a B200's products fall to three
+quarters of their peak within microseconds, by their own power, and a run's clock slows them only from there on.
 """
 
 from dataclasses import replace
@@ -11,10 +12,11 @@ from dataclasses import replace
 import numpy as np
 
 from roofline.chip import Chip
-from simulator.op_columns import FloatArray
+from simulator.kernels.gemm import KINDS, held_clock_ratio
+from simulator.op_columns import FloatArray, kind_code
 from simulator.plans import PlanTable, main_loop
 
-# A fitted settling time below this is no regulator's, which take milliseconds: it stands for an efficiency, and stays.
+# A fitted settling time below this is no regulator's, which take milliseconds: the matrix units hold back at once.
 _LEAST_SETTLE_S = 1e-4
 
 
@@ -42,13 +44,17 @@ def at_clock(table: PlanTable, ratio: float | FloatArray) -> PlanTable:
 
     Tiles stay, since libraries choose them without looking at the clock. Launches, latencies, shared caches, main
     memory and links keep their time: main memory has a clock of its own, and that of the caches is not known apart.
+    Products whose matrix units run at a part of the clock by themselves keep their time down to that part.
 
     Args:
         table: plans at full clock, [O, C].
         ratio: of the clock, 0-1; one for all, or one for each op and chip, broadcast to [O, C].
     """
-    slower = {name: getattr(table.columns, name) / ratio for name in ("core_s", "matrix_s", "vector_s", "special_s")}
-    columns = replace(table.columns, epilogue_s=table.columns.epilogue_s / ratio, **slower)
+    columns, held = table.columns, _held_ratio(table)
+    matrix_s = columns.matrix_s * held / np.minimum(ratio, held)
+    slower = {name: getattr(columns, name) / ratio for name in ("vector_s", "special_s", "epilogue_s")}
+    core_s = np.where(columns.matrix_s < columns.core_s, columns.core_s / ratio, matrix_s)
+    columns = replace(columns, core_s=core_s, matrix_s=matrix_s, **slower)
     is_core = table.chip_columns.level_is_core[:, None, :]
     level_s = np.where(is_core, table.level_s / ratio, table.level_s)
     memory_s: FloatArray = level_s.max(axis=0)
@@ -61,3 +67,12 @@ def at_clock(table: PlanTable, ratio: float | FloatArray) -> PlanTable:
         exposed_s=exposed_s,
         duration_s=table.launch_s + columns.prologue_s + main_s + columns.epilogue_s + columns.reduction_s,
     )
+
+
+def _held_ratio(table: PlanTable) -> FloatArray:
+    """Part of the full clock that the matrix units run at by themselves in kernels of each op, [O, C]."""
+    ratio = np.ones_like(table.columns.core_s)
+    rows = np.flatnonzero(np.isin(table.op_columns.kind[:, 0], [kind_code(kind) for kind in KINDS]))
+    if len(rows):
+        ratio[rows] = held_clock_ratio(table.op_columns.take(rows), table.chip_columns)
+    return ratio

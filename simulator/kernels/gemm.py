@@ -41,6 +41,22 @@ def plan(ops: OpColumns, chips: ChipColumns) -> PlanColumns:
     return PlanColumns(**columns)
 
 
+def held_clock_ratio(ops: OpColumns, chips: ChipColumns) -> FloatArray:
+    """Part of the full clock at which the matrix units of each product run by its length and the chip's file, [O, C].
+
+    Args:
+        ops: products.
+        chips: the chips.
+    """
+    ratio = np.ones((len(ops), len(chips)))
+    for code in np.unique(ops.dtype[:, 0]):
+        rows = np.flatnonzero(ops.dtype[:, 0] == code)
+        some = ops.take(rows)
+        constants = GemmConstants.from_chips(chips, DTYPES[code])
+        ratio[rows] = _mean_clock_ratio(some, chips, constants, chips.macs[some.dtype[:, 0]])
+    return ratio
+
+
 def _plan_dtype(ops: OpColumns, chips: ChipColumns, dtype: str) -> PlanColumns:
     """Plan products of one type."""
     constants = GemmConstants.from_chips(chips, dtype)

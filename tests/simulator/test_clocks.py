@@ -31,7 +31,7 @@ def test_a_stream_is_slowed_once_its_cores_are_the_slower_side(build):
     assert seconds[2] == pytest.approx(2 * seconds[0], rel=0.05)
 
 
-@pytest.mark.parametrize("name", ["h100-sxm", "a100-sxm-80gb", "mi300x", "tpu-v5e"])
+@pytest.mark.parametrize("name", ["h100-sxm", "a100-sxm-80gb", "b200-sxm", "mi300x", "tpu-v5e"])
 def test_less_clock_is_never_faster_and_no_clock_beats_the_bound(build, name):
     kinds = ("gemm", "attention", "pointwise", "softmax", "reduction", "gather", "collective", "sort")
     ops = [
@@ -55,7 +55,7 @@ def test_each_op_may_have_a_clock_of_its_own(build):
 
 
 def test_long_kernels_of_a_run_have_no_clock_of_their_own():
-    """The H100's products settle in 0.7 ms; the B200's in microseconds, which is no regulator's but an efficiency."""
+    """The H100's products settle in 0.7 ms; the B200's in microseconds, before any regulator acts."""
     steady = dict(steady_chip(load_chip("h100-sxm")).calibration)
     assert steady["gemm.sustained_clock_ratio"] == 1
     assert steady["gemm.float8_e4m3fn.sustained_clock_ratio"] == 1
@@ -67,6 +67,18 @@ def test_long_kernels_of_a_run_have_no_clock_of_their_own():
     assert kept["attention.sustained_slowdown"] == 0
     plain = replace(b200, calibration=())
     assert steady_chip(plain) is plain
+
+
+def test_products_that_hold_back_by_themselves_slow_down_from_there_on(build):
+    """Matrix units that run at 0.8 of the clock: 0.9 of it costs them nothing, and half of it 1.6 times the time."""
+    held = (("gemm.sustained_clock_ratio", 0.8), ("gemm.clock_settle_s", 1e-5))
+    table = plan_ops([build.gemm(8192, 8192, 8192)], [build.chip(calibration=held)])
+    free = plan_ops([build.gemm(8192, 8192, 8192)], [build.chip()])
+    assert table.columns.core_s[0, 0] == pytest.approx(free.columns.core_s[0, 0] / 0.8, rel=1e-3)
+    at_most, half = (at_clock(table, ratio).columns for ratio in (0.9, 0.5))
+    assert at_most.core_s[0, 0] == pytest.approx(table.columns.core_s[0, 0])
+    assert half.core_s[0, 0] == pytest.approx(1.6 * table.columns.core_s[0, 0], rel=1e-3)
+    assert half.matrix_s[0, 0] == pytest.approx(1.6 * table.columns.matrix_s[0, 0], rel=1e-3)
 
 
 def test_a_locked_clock_is_kept_whatever_the_power(build):

@@ -181,6 +181,24 @@ def test_causal_attention_settles_at_the_clock_that_constants_of_products_say(ch
     assert 100 * (np.median(plans.duration_s[:, 0] / table.measured_s) - 1) < -7  # at full clocks
 
 
+@pytest.mark.parametrize(
+    ("limit_w", "rate", "off_percent"), [(1100.0, (1492, 1496, 1487, 1503), 6), (600.0, (836, 839, 831, 829), 11)]
+)
+def test_products_of_a_b300_settle_near_where_the_joules_of_a_b200_say(build, limit_w, rate, off_percent):
+    """cuBLAS, 8,192 x n x 8,192 of random bfloat16, under two power limits: the same cores, and no constant is from it.
+
+    ademeure/QuickRunCUDA@0bb48c3 b300_clean/CUBLAS_REAL_VALIDATION.md; its clock settles at 1,250 to 1,290 MHz of 1,100
+    W. With 0.53 pJ a FLOP, as if what products lose at once were no clock, rates under 600 W come out 28 % too high.
+    """
+    chip = replace(load_chip("b200-sxm"), tdp_w=limit_w)
+    columns = (8192, 16384, 28672, 32768)
+    plans = plan_ops([build.gemm(8192, n, 8192) for n in columns], [steady_chip(chip)])
+    predicted = 2e-12 * 8192**2 * np.array(columns) / settled_s(plans, chip)
+    assert np.abs(100 * (predicted / np.array(rate) - 1)).max() < off_percent
+    if limit_w == 1100:
+        assert 1250e6 < (kernel_clocks(plans, chip) * chip.clock_hz).mean() < 1.05 * 1290e6
+
+
 @NEEDS_TABLES
 @pytest.mark.parametrize("chip", ["h100-sxm", "a100-sxm-80gb", "b200-sxm", "l40s"])
 def test_shipped_joules_at_the_limit_are_those_that_the_command_finds(chip, tmp_path):
