@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 PAGES := $(BIN)/python -m reports.page_blocks docs
 
 .PHONY: demo test lint types contracts fast bench validate samplers-table scenario-tables whole-models known-chips constants \
-  eager-profile attention-worth constants-worth tables pages study clean
+  eager-profile power-bands attention-worth constants-worth tables pages study clean
 
 demo: $(VENV)/.demo
 	$(BIN)/roofscape demo
@@ -117,6 +117,11 @@ constants-worth: $(VENV)/.silicon
 # One measured forward by kind of kernel; PROFILE is the file that docs/whole-models.md names.
 eager-profile: $(VENV)/.demo
 	$(BIN)/python benchmarks/eager_profile.py $(PROFILE) docs/tables/eager_profile.md
+	$(PAGES)
+
+# The bands of power that simulated joules carry; POWER is the H200's log that docs/energy.md names.
+power-bands: $(VENV)/.silicon
+	$(BIN)/python benchmarks/power_bands.py $(POWER) simulator/power_bands.json docs/tables/power_bands.md
 	$(PAGES)
 
 clean:

@@ -17,7 +17,8 @@ _SUMMARY = columns_of(
     text="subject paradigm trace chip origin view bound_by measured_on engine mode band energy_reason unknown_ops "
     "notes",
     number="calls ops flops bytes weights_share kv_cache_share activations_share logits_share intensity bound_s "
-    "measured_s simulated_s simulated_low_s simulated_high_s energy_j average_power_w tokens nfe "
+    "measured_s simulated_s simulated_low_s simulated_high_s energy_j energy_low_j energy_high_j "
+    "average_power_w tokens nfe "
     "measured_tokens_per_s simulated_tokens_per_s j_per_token efficiency unknown_calls",
 )
 _COMPARISON = columns_of(text="subject paradigm chip per metric", number="value")
@@ -65,6 +66,8 @@ def _summary_row(subject: Subject) -> dict[str, object]:
         "engine": simulation.engine if simulation else "",
         "mode": simulation.mode if simulation else "",
         "energy_j": energy_j,
+        "energy_low_j": simulation.energy_low_j if simulation else None,
+        "energy_high_j": simulation.energy_high_j if simulation else None,
         "energy_reason": simulation.energy_reason if simulation else "not simulated",
         "average_power_w": simulation.average_power_w if simulation else None,
         "tokens": subject.tokens,

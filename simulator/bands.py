@@ -108,9 +108,13 @@ def load_bands(path: str | Path) -> tuple[Band, ...]:
 
 
 @cache
-def shipped_bands() -> tuple[Band, ...]:
-    """The bands of the last validation, as they ship; empty where there are none."""
-    file = resources.files("simulator") / _FILE
+def shipped_bands(name: str = _FILE) -> tuple[Band, ...]:
+    """The bands of the last validation, as they ship; empty where there are none.
+
+    Args:
+        name: of the file that holds them, among those of this package.
+    """
+    file = resources.files("simulator") / name
     return _parse(file.read_text(encoding="utf-8")) if file.is_file() else ()
 
 
@@ -158,7 +162,7 @@ _Families = tuple[tuple[str, str], ...]  # (family of kernels, size class) that 
 
 def _alike(ops: OpColumns) -> Iterator[tuple[IntArray, _Families, str]]:
     """Rows that take the same band, what they are validated as, and their dtype."""
-    for families, chosen in _families(ops):
+    for families, chosen in kernel_families(ops):
         rows = np.flatnonzero(chosen)
         columns = [CLASSES.get(family, ("", ()))[0] for family in families]
         sizes = [ops.size(column)[rows, 0] if column else np.zeros(len(rows)) for column in columns]
@@ -170,7 +174,7 @@ def _alike(ops: OpColumns) -> Iterator[tuple[IntArray, _Families, str]]:
             yield rows[which.reshape(-1) == number], named, DTYPES[dtype]
 
 
-def _families(ops: OpColumns) -> Iterator[tuple[tuple[str, ...], BoolArray]]:
+def kernel_families(ops: OpColumns) -> Iterator[tuple[tuple[str, ...], BoolArray]]:
     """Families of kernels that ops are validated as, and the ops, [O]; those in between have two."""
     queries, keys, is_causal = ops.size("queries")[:, 0], ops.size("keys")[:, 0], ops.size("causal")[:, 0] > 0
     is_one, is_all_reduce = queries <= 1, ops.collective_passes[:, 0] > 1

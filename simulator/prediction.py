@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 
 from roofline.chip import Chip
-from simulator.bands import op_bands
+from simulator.bands import OpBands, op_bands
 from simulator.energy import op_energy
-from simulator.op_columns import IntArray, OpColumns
+from simulator.op_columns import FloatArray, IntArray, OpColumns
 from simulator.op_frame import ops_from_frame
 from simulator.plans import PlanTable, plan_columns
+from simulator.power_bands import off_ratio, power_bands
 from simulator.power_limit import repeated_j
 
 _CHUNK_ROWS = 20_000  # keeps the candidates of one evaluation in memory
@@ -24,8 +25,8 @@ def predict(frame: pd.DataFrame, chip: Chip) -> pd.DataFrame:
         chip: what the ops run on.
 
     Returns:
-        The frame and `predicted_s, low_s, high_s, bound_by, bound_s, joules`; bands are NaN where nothing is validated,
-        joules where the chip has no energy constants.
+        The frame and `predicted_s, low_s, high_s, bound_by, bound_s, joules, joules_low, joules_high`; bands are NaN
+        where nothing is validated, joules where the chip has no energy constants.
     """
     ops = ops_from_frame(frame)
     first, row_of = _distinct(ops)
@@ -47,7 +48,7 @@ def _distinct(ops: OpColumns) -> tuple[IntArray, IntArray]:
     return np.unique(sets, return_index=True)[1], sets
 
 
-_COLUMNS = ("predicted_s", "low_s", "high_s", "bound_by", "bound_s", "joules")
+_COLUMNS = ("predicted_s", "low_s", "high_s", "bound_by", "bound_s", "joules", "joules_low", "joules_high")
 
 
 def _predicted(table: PlanTable, chip: Chip) -> pd.DataFrame:
@@ -55,6 +56,7 @@ def _predicted(table: PlanTable, chip: Chip) -> pd.DataFrame:
     bands = op_bands(table.op_columns, chip)
     energy = op_energy(table)
     joules = np.full(len(duration_s), np.nan) if isinstance(energy, str) else repeated_j(energy, duration_s, chip)
+    joules_low, joules_high = _joules_ends(table.op_columns, chip, joules, duration_s, bands)
     return pd.DataFrame(
         {
             "predicted_s": duration_s,
@@ -63,8 +65,24 @@ def _predicted(table: PlanTable, chip: Chip) -> pd.DataFrame:
             "bound_by": bound_by(table, chip),
             "bound_s": table.bound_s[:, 0],
             "joules": joules,
+            "joules_low": joules_low,
+            "joules_high": joules_high,
         }
     )
+
+
+def _joules_ends(
+    ops: OpColumns, chip: Chip, joules: FloatArray, duration_s: FloatArray, time: OpBands | None
+) -> tuple[FloatArray, FloatArray]:
+    """Ends of the 90 % band of each kernel's joules, [O] both; NaN where nothing is validated."""
+    power = power_bands(ops, chip)
+    if time is None or power is None:
+        return np.full(len(joules), np.nan), np.full(len(joules), np.nan)
+    most_j = np.inf if chip.tdp_w is None else chip.tdp_w * duration_s
+    above = np.minimum(power.high_ratio, np.maximum(1.0, most_j / joules)) - 1.0
+    low: FloatArray = joules * np.maximum(0.0, 1.0 - off_ratio(1.0 - power.low_ratio, 1.0 - time.low_ratio))
+    high: FloatArray = joules * (1.0 + off_ratio(above, time.high_ratio - 1.0))
+    return low, high
 
 
 def bound_by(table: PlanTable, chip: Chip) -> list[str]:

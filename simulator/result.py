@@ -42,6 +42,9 @@ class SimulationResult:
         energy_j: all energy, None where unknown.
         energy_parts_j: (part, joules): `matrix`, `vector`, each memory, `static`.
         energy_reason: why the energy is unknown, else empty.
+        energy_low_j: lower end of the 90 % band of all energy, None where not validated.
+        energy_high_j: upper end.
+        energy_band_basis: what that band rests on.
         low_s: lower end of the makespan's error band, None where not validated.
         high_s: upper end.
         band_reason: why there is no band, else empty.
@@ -71,6 +74,9 @@ class SimulationResult:
     energy_j: float | None
     energy_parts_j: tuple[tuple[str, float], ...]
     energy_reason: str = ""
+    energy_low_j: float | None = None
+    energy_high_j: float | None = None
+    energy_band_basis: tuple[str, ...] = ()
     low_s: float | None = None
     high_s: float | None = None
     band_reason: str = NOT_VALIDATED
@@ -160,6 +166,9 @@ class SimulationResult:
             "busy_s": dict(self.busy_s),
             "utilization": dict(self.utilization),
             "energy_j": self.energy_j,
+            "energy_low_j": self.energy_low_j,
+            "energy_high_j": self.energy_high_j,
+            "energy_band_basis": list(self.energy_band_basis),
             "energy_parts_j": dict(self.energy_parts_j),
             "energy_reason": self.energy_reason,
             "average_power_w": self.average_power_w,

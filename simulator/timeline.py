@@ -15,6 +15,7 @@ from simulator.errors import SimulationError
 from simulator.host import MODES, SCRIPTED_DISPATCH_S, HostIssue, Mode, dispatch_of, host_issue, in_order, is_scripted
 from simulator.op_columns import FloatArray
 from simulator.plans import PlanTable, op_notes, plan_ops
+from simulator.power_bands import JoulesBand, power_bands, run_band
 from simulator.power_limit import run_clock, sets_its_clock, stretch
 from simulator.result import NOT_VALIDATED, SimulationResult
 
@@ -138,6 +139,7 @@ def build_result(
     makespan_s = float((start_s + duration_s).max(initial=0.0))
     parts, total, reason = _energy(energy, counts, makespan_s)
     low_s, high_s, basis = _band(setting, counts, makespan_s)
+    band = _energy_band(setting, energy, counts, makespan_s, (low_s, high_s))
     energy_notes = energy.notes if isinstance(energy, OpEnergy) else (f"no energy: {energy}",)
     packages = tuple((name, version) for name, version in installed_versions() if name in _SHOWN_PACKAGES)
     return SimulationResult(
@@ -162,6 +164,9 @@ def build_result(
         energy_j=total,
         energy_parts_j=parts,
         energy_reason=reason,
+        energy_low_j=band.low_j if band else None,
+        energy_high_j=band.high_j if band else None,
+        energy_band_basis=band.basis if band else (),
         low_s=low_s,
         high_s=high_s,
         band_reason="" if basis else NOT_VALIDATED,
@@ -195,6 +200,28 @@ def _band(
     total_s = float(setting.op_duration_s @ counts)
     low_s, high_s = combine(setting.op_duration_s, counts, bands)
     return max(0.0, makespan_s + low_s - total_s), makespan_s + high_s - total_s, bands.basis
+
+
+def _energy_band(
+    setting: Setting,
+    energy: OpEnergy | str,
+    counts: FloatArray,
+    makespan_s: float,
+    ends_s: tuple[float | None, float | None],
+) -> JoulesBand | None:
+    """Where the joules of the run lie; None where they or the band of its time are unknown."""
+    bands = power_bands(setting.table.op_columns, setting.chip)
+    if isinstance(energy, str) or bands is None or ends_s[0] is None or ends_s[1] is None or makespan_s <= 0:
+        return None
+    static_w, limit_w = float(energy.static_w), setting.chip.tdp_w
+    return run_band(
+        op_j=energy.total_j + static_w * setting.op_duration_s,
+        counts=counts,
+        bands=bands,
+        total_j=float(energy.total_j @ counts) + static_w * makespan_s,
+        time_ratios=(ends_s[0] / makespan_s, ends_s[1] / makespan_s),
+        most_j=np.inf if limit_w is None else limit_w * makespan_s,
+    )
 
 
 def _energy(

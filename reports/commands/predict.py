@@ -21,7 +21,7 @@ def predict(
     chip: ChipName = "h100-sxm",
     as_json: AsJson = False,
 ) -> None:
-    """Predict the time of every op of a table: seconds with an error band, what binds, joules.
+    """Predict the time of every op of a table: seconds and joules with error bands, and what binds.
 
     The file has the columns kind and dtype and the sizes of each kind, for example
 
@@ -58,12 +58,13 @@ def predict(
             f"{formatting.format_seconds(row['low_s'])} to {formatting.format_seconds(row['high_s'])}",
             str(row["bound_by"]),
             formatting.format_joules(row["joules"]),
+            f"{formatting.format_joules(row['joules_low'])} to {formatting.format_joules(row['joules_high'])}",
         )
         for row in shown.to_dict("records")
     ]
     print_table(
         f"{ops_file.name} on {loaded.name}: predicted",
-        ("kind", "dtype", "time", "90 % band", "bound by", "energy"),
+        ("kind", "dtype", "time", "90 % band", "bound by", "energy", "90 % band"),
         rows,
     )
     if len(predicted) > len(shown):

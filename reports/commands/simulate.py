@@ -115,6 +115,9 @@ def _print(result: "SimulationResult") -> None:
     energy = (
         formatting.format_joules(result.energy_j) if result.energy_j is not None else f"unknown: {result.energy_reason}"
     )
+    if result.energy_low_j is not None:
+        ends = formatting.format_joules(result.energy_low_j), formatting.format_joules(result.energy_high_j)
+        energy += f" ({ends[0]} to {ends[1]})"
     print_line(f"energy {energy}; average power {formatting.format_watts(result.average_power_w)}")
     busy = ", ".join(f"{name} {formatting.format_ratio(share)}" for name, share in result.utilization if share)
     print_line(f"utilization at peak rates: {busy or 'none'}")

@@ -35,11 +35,12 @@ def build(tables: Tables) -> Report:
 def _summary_section(tables: Tables) -> Section:
     summary = tables.summary
     simulated = [_with_band(row) for _, row in summary.iterrows()]
+    energy = [_joules_with_band(row) for _, row in summary.iterrows()]
     measured = [
         f"{format_seconds(row['measured_s'])} on {row['measured_on']}" if row["measured_on"] else "not measured"
         for _, row in summary.iterrows()
     ]
-    shown = summary.assign(simulated_text=simulated, measured_text=measured)
+    shown = summary.assign(simulated_text=simulated, measured_text=measured, energy_text=energy)
     work = TableView(
         title="What ran (counted from the trace)",
         frame=shown,
@@ -71,7 +72,7 @@ def _summary_section(tables: Tables) -> Section:
             *texts(bound_by="bound by"),
             Column(name="simulated_text", header="simulated (predicted)"),
             Column(name="measured_text", header="measured"),
-            *numbers(format_joules, energy_j="energy (simulated)"),
+            Column(name="energy_text", header="energy (simulated)"),
             *numbers(format_watts, average_power_w="mean power (simulated)"),
         ),
         note="Bounds and simulations hold of an unknown call only what is known of it.",
@@ -106,6 +107,13 @@ def _with_band(row: pd.Series) -> str:
     if pd.isna(row["simulated_low_s"]):
         return f"{text}, no band yet"
     return f"{text} ({format_seconds(row['simulated_low_s'])} to {format_seconds(row['simulated_high_s'])})"
+
+
+def _joules_with_band(row: pd.Series) -> str:
+    text = format_joules(row["energy_j"])
+    if pd.isna(row["energy_low_j"]):
+        return text
+    return f"{text} ({format_joules(row['energy_low_j'])} to {format_joules(row['energy_high_j'])})"
 
 
 def _paradigm_sections(tables: Tables) -> list[Section]:

@@ -57,7 +57,19 @@ def read_power_table(path: str | Path) -> PowerTable:
     Raises:
         SimulationError: the file cannot be read, lacks a column, or holds what cannot be.
     """
-    frame = read_frame(path).reset_index(drop=True)
+    return power_table(read_frame(path).reset_index(drop=True), path)
+
+
+def power_table(frame: pd.DataFrame, path: str | Path) -> PowerTable:
+    """The same of a frame that was read already, numbered from 0.
+
+    Args:
+        frame: columns as in the file.
+        path: where it is from.
+
+    Raises:
+        SimulationError: it lacks a column, or holds what cannot be.
+    """
     if "latency_ms" in frame and "measured_s" not in frame:
         frame = _collected(frame, path)
     missing = [name for name in ("kind", "dtype", *_MEASURED) if name not in frame]
