@@ -77,9 +77,14 @@ def _gemm(v: Rows) -> dict[str, FloatArray]:
 
 
 def _attention(v: Rows) -> dict[str, FloatArray]:
-    """Dense FLOPs, and those of the pairs that a causal mask (aligned at the end) and a window leave."""
+    """Dense FLOPs, and those of the pairs that a causal mask (aligned at the end) and a window leave.
+
+    A window begins at its query's own place and goes back; keys behind the query are hidden by a causal mask alone.
+    """
     v["kv_heads"] = np.where(np.isnan(v["kv_heads"]), v["heads"], v["kv_heads"])
     v["value_dim"] = np.where(np.isnan(v["value_dim"]), v["head_dim"], v["value_dim"])
+    for name in ("kv_heads", "value_dim"):
+        _require(v[name] >= 1, f"{name} must be at least 1", v, name)
     _require(v["heads"] % v["kv_heads"] == 0, "heads must be a multiple of kv_heads", v, "heads", "kv_heads")
     queries, keys, depth = v["queries"], v["keys"], v["head_dim"] + v["value_dim"]
     per_pair = 2.0 * v["batch"] * v["heads"] * depth
@@ -90,7 +95,11 @@ def _attention(v: Rows) -> dict[str, FloatArray]:
     # Rows that see fewer keys than the window: those at the start, which see 1, 2, ... keys behind `before`.
     short = np.where(v["causal"] > 0, np.clip(window - before, 0.0, rows), 0.0)
     windowed = short * before + short * (short + 1.0) / 2.0 + (rows - short) * window
-    visible = np.where((v["window"] > 0) & (v["causal"] > 0), np.minimum(visible, windowed), visible)
+    # Without a mask the last query misses `beyond` keys before its window, each query before it one fewer.
+    beyond = keys - window
+    missing = np.minimum(queries, beyond)
+    unmasked = queries * keys - missing * beyond + missing * (missing - 1.0) / 2.0
+    visible = np.where(v["window"] > 0, np.where(v["causal"] > 0, np.minimum(visible, windowed), unmasked), visible)
     kept = np.where(v["window"] > 0, np.minimum(keys, window + queries - 1.0), keys)
     return {
         "matrix_flops": per_pair * queries * keys,

@@ -12,7 +12,13 @@ import numpy as np
 
 from profiler.op import Kind
 from simulator.chip_columns import ChipColumns
-from simulator.kernels.attention_constants import CONSTANTS, SCOPES, AttentionConstants, attention_constants
+from simulator.kernels.attention_constants import (
+    CONSTANTS,
+    SCOPES,
+    AttentionConstants,
+    attention_constants,
+    decode_weight,
+)
 from simulator.kernels.attention_tiles import AttentionTiles, attention_tiles
 from simulator.kernels.systolic import arrays_of, occupied_macs
 from simulator.op_columns import DTYPES, FloatArray, OpColumns
@@ -103,11 +109,13 @@ def _core(ops: OpColumns, chips: ChipColumns, constants: AttentionConstants, til
     first = constants.first_tile_ratio * (constants.tile_clocks + longest * block)
     next_one = constants.tile_clocks + mean * block
     per_core = tiles.tiles / chips.cores
-    is_unequal = ops.size("causal") > 0
+    # A single query is the same with a mask and without, and what decodes runs its kernel.
+    unequal = np.where(ops.size("causal") > 0, 1.0, decode_weight(ops, constants.generation))
     even = first + (np.maximum(np.ceil(per_core), 1.0) - 1.0) * next_one
     balanced = np.where(per_core <= 1.0, first, np.maximum(first, per_core * next_one + constants.tail_ratio * first))
-    clocks = np.where(is_unequal, balanced, even)
-    rounds = np.where(is_unequal, np.maximum(per_core, 1.0), np.maximum(np.ceil(per_core), 1.0))
+    clocks = even + unequal * (balanced - even)
+    whole_rounds = np.maximum(np.ceil(per_core), 1.0)
+    rounds = whole_rounds + unequal * (np.maximum(per_core, 1.0) - whole_rounds)
     done = np.where(per_core <= 1.0, longest, rounds * mean) / chips.clock_hz
     alone_s = clocks / chips.clock_hz
     slowdown = 1.0 + constants.sustained_slowdown / (1.0 + (_POWER_REACTS_S / np.maximum(alone_s, 1e-12)) ** 2)
@@ -155,12 +163,16 @@ def blocks_per_tile(ops: OpColumns, tiles: AttentionTiles) -> tuple[FloatArray, 
     """Blocks that a query tile goes through, whole ones: of the mean tile and of the longest.
 
     A causal mask ends a tile at the key of its last query, a window begins it at the first key that its first query
-    sees; blocks in between are computed whole.
+    sees; blocks in between are computed whole. Of more queries than keys, a causal mask leaves the first without any,
+    and their tiles without blocks.
     """
     keys, queries, window = np.maximum(ops.size("keys"), 1.0), np.maximum(ops.size("queries"), 1.0), ops.size("window")
-    step = np.maximum(1.0, np.floor(np.minimum(tiles.rows / tiles.group, queries)))
-    count, before = np.maximum(tiles.row_tiles, 1.0), keys - queries
     is_causal = (ops.size("causal") > 0) & (queries > 1)
+    all_tiles = np.maximum(tiles.row_tiles, 1.0)
+    seeing = np.where(is_causal, np.minimum(queries, keys), queries)
+    step = np.maximum(1.0, np.floor(np.minimum(tiles.rows / tiles.group, seeing)))
+    count = np.where(seeing < queries, np.minimum(all_tiles, np.ceil(seeing / step)), all_tiles)
+    before = keys - seeing
     beyond_last = np.floor((before + count * step - 1.0) / tiles.block) - np.floor((keys - 1.0) / tiles.block)
     mean_end = _mean_block(before + step - 1.0, step, tiles.block, count) - beyond_last / count
     mean_end = np.where(is_causal, mean_end, tiles.blocks - 1.0)
@@ -176,7 +188,7 @@ def blocks_per_tile(ops: OpColumns, tiles: AttentionTiles) -> tuple[FloatArray, 
     longest = np.where(whole < count, np.minimum(tiles.blocks, in_window), tiles.blocks)
     # Parts of split keys are whole blocks; the busiest core has the largest part.
     longest = np.ceil(np.maximum(longest, mean) / tiles.split)
-    return np.where(is_causal, mean / tiles.split, longest), longest
+    return np.where(is_causal, count / all_tiles * mean / tiles.split, longest), longest
 
 
 def _mean_block(first: FloatArray, step: FloatArray, block: FloatArray, count: FloatArray) -> FloatArray:
@@ -202,14 +214,15 @@ def _traffic(ops: OpColumns, chips: ChipColumns, constants: AttentionConstants, 
     query_bytes = np.minimum(tiles.rows, ops.size("queries") * tiles.group) * depth * ops.output_element_bytes
     repeated = np.maximum(0.0, tiles.tiles * (key_bytes + query_bytes) - ops.moved_bytes)
     sharing = np.maximum(1.0, ops.size("heads") / np.maximum(ops.size("kv_heads"), 1.0)) / tiles.group
-    tiles_of_keys = np.maximum(tiles.row_tiles * tiles.split * sharing, 1.0)
+    readers = tiles.row_tiles * sharing
+    tiles_of_keys = np.maximum(readers * tiles.split, 1.0)
     at_once = np.minimum(ops.size("batch") * ops.size("kv_heads"), np.ceil(2.0 * chips.cores / tiles_of_keys))
     span = np.where(ops.size("window") > 0, ops.size("window") + ops.size("queries"), np.inf)
     traffic = level_traffic(
         chips,
         compulsory=ops.moved_bytes,
         repeated=repeated,
-        far_repeated=repeated,
+        far_repeated=repeated * _read_again(readers, tiles.resident * chips.cores),
         working_set=at_once * np.minimum(ops.size("keys"), span) * depth * element,
     )
     held = _held_part(ops, chips, constants)
@@ -228,6 +241,17 @@ def _traffic(ops: OpColumns, chips: ChipColumns, constants: AttentionConstants, 
         level_efficiency=efficiency,
         byte_s=(1.0 - held) / main_rate + held / rate,
     )
+
+
+def _read_again(readers: FloatArray, at_a_time: FloatArray) -> FloatArray:
+    """Part of the repeated reads of keys that tiles at work at a time do not share, [O, C].
+
+    Tiles of one head begin together and go along its keys together, so the first of them brings each block for all;
+    only those of a later round read it again, from the cache if that holds what lies in between.
+    """
+    rounds = np.maximum(1.0, readers / at_a_time)
+    again: FloatArray = np.divide(rounds - 1.0, readers - 1.0, out=np.zeros_like(rounds), where=readers > 1.0)
+    return again
 
 
 def _held_part(ops: OpColumns, chips: ChipColumns, constants: AttentionConstants) -> FloatArray:

@@ -77,6 +77,8 @@ def test_a_block_of_queries_takes_as_long_as_the_heads_that_share_keys(name):
 def brute_force_blocks(queries, keys, window, rows, block, *, causal):
     """Blocks of every tile of one head, counted one by one."""
     counts = []
+    if causal and queries > keys:  # the first queries see nothing
+        counts, queries = [0] * ((queries - keys) // rows), keys
     for start in range(0, queries, rows):
         last = min(keys - queries + start + rows, keys) - 1 if causal and queries > 1 else keys - 1
         first = max(0, keys - queries + start - window + 1) if window else 0
@@ -89,6 +91,7 @@ def test_blocks_of_tiles_are_those_counted_one_by_one(build, generation):
     chip = with_calibration(build.chip(cores=4), **{"attention.generation": generation})
     chips = ChipColumns.from_chips([chip])
     sizes = [(1, 300, 0), (1, 2048, 128), (1, 2000, 128), (768, 768, 0), (1536, 1536, 128), (384, 1920, 1000)]
+    sizes += [(1536, 768, 0), (3072, 1536, 128)]
     for queries, keys, window in sizes:
         ops = attention(queries=queries, keys=keys, window=window, causal=1, batch=64, stores_kv=1)
         tiles = attention_tiles(ops, chips, attention_constants(ops, chips))
@@ -99,6 +102,49 @@ def test_blocks_of_tiles_are_those_counted_one_by_one(build, generation):
         assert longest[0, 0] == max(counted), (queries, keys, window)
         # A window that opens within a period of tiles and blocks leaves a remainder of its own.
         assert mean[0, 0] == pytest.approx(np.mean(counted), rel=0.02), (queries, keys, window)
+
+
+@pytest.mark.parametrize("name", ["h100-sxm", "a100-sxm-80gb", "b200-sxm", "tpu-v5e", "mi300x"])
+@pytest.mark.parametrize("sizes", [{}, {"window": 128}, {"heads": 8, "head_dim": 96}, {"kv_heads": 8}])
+def test_a_single_query_is_the_same_with_a_mask_and_without(name, sizes):
+    for batch in (1, 17):  # 17 x 8 tiles are a few more than an H100 has cores
+        plain, masked = (
+            plan_columns(attention(queries=1, keys=75_000, batch=batch, causal=causal, **sizes), [load_chip(name)])
+            for causal in (0, 1)
+        )
+        assert plain.duration_s.item() == masked.duration_s.item()
+        assert plain.bound_s.item() == masked.bound_s.item()
+
+
+def test_tiles_that_work_at_a_time_fetch_common_keys_once():
+    # 8 KV heads x 65,536 keys x 512 bytes are 268 MB a sequence, five times the shared cache of an H100, which has 132
+    # cores. 512 queries of 4 heads are 16 tiles of 128 rows, all at a time; 8,192 are 256, 124 of them in a second
+    # round, which finds of its head's 33.6 MB (two at a time: 67 MB) what 52.4 MB hold.
+    chip = load_chip("h100-sxm")
+    for batch in (1, 8):
+        table = plan_columns(attention(queries=[512, 8192], keys=65_536, kv_heads=8, batch=batch), [chip])
+        keys_bytes = batch * 8 * 65_536 * 512
+        beyond = table.columns.traffic_bytes[0, :, 0] - table.op_columns.moved_bytes[:, 0]
+        assert beyond[0] == 0
+        assert beyond[1] == pytest.approx(
+            keys_bytes * (256 / 132 - 1) * (1 - 52_428_800 / (2 * 65_536 * 512)), rel=0.01
+        )
+
+
+@pytest.mark.parametrize("name", ["h100-sxm", "b200-sxm", "a100-sxm-80gb", "l40s"])
+@pytest.mark.parametrize("causal", [0, 1])
+def test_a_chunk_of_a_prompt_keeps_its_rate_on_a_longer_cache(name, causal):
+    keys = np.array([32_768, 65_536, 131_072])
+    seconds = duration_s(load_chip(name), queries=512, keys=keys, kv_heads=8, batch=4, causal=causal)
+    rates = keys / seconds
+    assert rates[1:] == pytest.approx(rates[0], rel=0.1)
+
+
+def test_queries_that_see_nothing_cost_no_blocks():
+    chip = load_chip("h100-sxm")
+    seconds = duration_s(chip, queries=[4096, 8192, 16_384], keys=4096, kv_heads=8, batch=4, causal=1)
+    assert (np.diff(seconds) > 0).all()  # their tiles begin and write zeros
+    assert seconds[2] < 2 * seconds[0]
 
 
 def test_a_window_on_a_cache_is_one_block_where_it_ends_with_it(build):

@@ -61,12 +61,18 @@ def test_a_causal_mask_with_a_cache_is_aligned_at_the_end():
     assert ops.required_matrix_flops[:, 0].tolist() == [4 * (3 + 4 + 5), 4 * 5]
 
 
-@pytest.mark.parametrize(("queries", "keys", "window"), [(6, 6, 3), (2, 9, 4), (5, 8, 4), (1, 9, 3), (4, 4, 9)])
-def test_a_window_leaves_the_pairs_that_counting_leaves(queries, keys, window):
-    row = {"kind": "attention", "dtype": "float32", "batch": 1, "heads": 1, "head_dim": 1, "causal": 1}
+SHAPES = [(6, 6, 3), (2, 9, 4), (5, 8, 4), (1, 9, 3), (4, 4, 9), (7, 3, 2), (9, 4, 6), (8, 5, 0), (3, 8, 1)]
+
+
+@pytest.mark.parametrize("causal", [0, 1])
+@pytest.mark.parametrize(("queries", "keys", "window"), SHAPES)
+def test_mask_and_window_leave_the_pairs_that_counting_leaves(queries, keys, window, causal):
+    row = {"kind": "attention", "dtype": "float32", "batch": 1, "heads": 1, "head_dim": 1, "causal": causal}
     ops = ops_from_frame(pd.DataFrame([{**row, "queries": queries, "keys": keys, "window": window}]))
-    pairs = sum(1 for q in range(queries) for k in range(keys) if q + keys - queries - window < k <= q + keys - queries)
-    assert ops.required_matrix_flops.item() == 4 * pairs
+    place = np.arange(queries)[:, None] + keys - queries
+    key = np.arange(keys)
+    seen = (key <= place if causal else True) & (key > place - window if window else True) & np.ones_like(place + key)
+    assert ops.required_matrix_flops.item() == 4 * seen.sum()
 
 
 def test_narrow_weights_are_read_narrow_and_16_bits_are_written():
@@ -111,6 +117,10 @@ def test_a_wrong_cell_is_one_line(change, message):
         (
             {"kind": "attention", "batch": 1, "queries": 2, "keys": 3, "heads": 4, "head_dim": 64, "kv_heads": 3},
             "heads must be a multiple of kv_heads, got heads 4 and kv_heads 3",
+        ),
+        (
+            {"kind": "attention", "batch": 1, "queries": 2, "keys": 3, "heads": 4, "head_dim": 64, "kv_heads": 0},
+            "kv_heads must be at least 1, got kv_heads 0",
         ),
         ({"kind": "topk", "rows": 2, "columns": 10, "k": 11}, "k of a topk must be at most columns, got k 11"),
         ({"kind": "collective", "elements": 9, "ranks": 2, "name": "gather"}, "name of a collective .* got 'gather'$"),
