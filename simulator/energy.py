@@ -37,7 +37,9 @@ class OpEnergy:
         return total
 
 
-def op_energy(table: PlanTable, chip: int = 0, *, clock_ratio: FloatArray | float = 1.0) -> OpEnergy | str:
+def op_energy(
+    table: PlanTable, chip: int = 0, *, clock_ratio: FloatArray | float = 1.0, may_lack_types: bool = False
+) -> OpEnergy | str:
     """Dynamic energy of every op of a plan table on one of its chips.
 
     Matrix FLOPs cost what their type costs on the matrix units; on a chip whose matrix units do not take the type they
@@ -49,6 +51,7 @@ def op_energy(table: PlanTable, chip: int = 0, *, clock_ratio: FloatArray | floa
         table: the plans, at that clock (`simulator.clocks.at_clock`).
         chip: which of its chips.
         clock_ratio: part of the full clock, one for all ops or [O].
+        may_lack_types: whether ops of a type that the chip has no constant for are NaN, and the others known.
 
     Returns:
         The energy, or the reason why it is unknown.
@@ -57,9 +60,9 @@ def op_energy(table: PlanTable, chip: int = 0, *, clock_ratio: FloatArray | floa
     constants = described.energy
     if constants is None:
         return f"chip {described.name} has no energy constants"
-    matrix_j = _matrix_j(table, described, constants)
-    if isinstance(matrix_j, str):
-        return matrix_j
+    matrix_j, lacking = _matrix_j(table, described, constants)
+    if lacking and not may_lack_types:
+        return f"chip {described.name} has no energy per {lacking[0]} FLOP of its matrix units"
     ops, per_op_j = table.op_columns, np.square(voltage_ratio(clock_ratio))
     vector = ops.vector_flops[:, 0] + softmax_flops(ops)
     parts = [("matrix", matrix_j * per_op_j), ("vector", vector * constants.vector_j_per_flop * per_op_j)]
@@ -111,8 +114,10 @@ def softmax_flops(ops: OpColumns) -> FloatArray:
     return flops
 
 
-def _matrix_j(table: PlanTable, chip: Chip, constants: Energy) -> FloatArray | str:
+def _matrix_j(table: PlanTable, chip: Chip, constants: Energy) -> tuple[FloatArray, list[str]]:
+    """Joules of the matrix FLOPs of one call of each op, [O], NaN where unknown; types that the chip lacks."""
     ops = table.op_columns
+    lacking = []
     per_flop = dict(constants.matrix_j_per_flop)
     on_matrix_units = {dtype for dtype, _ in chip.matrix_macs}
     joules = np.zeros(len(ops))
@@ -127,5 +132,6 @@ def _matrix_j(table: PlanTable, chip: Chip, constants: Energy) -> FloatArray | s
         elif dtype in per_flop:
             joules[rows] = flops * per_flop[dtype]
         else:
-            return f"chip {chip.name} has no energy per {dtype} FLOP of its matrix units"
-    return joules
+            joules[rows] = np.where(flops > 0, np.nan, 0.0)
+            lacking.append(dtype)
+    return joules, lacking

@@ -26,7 +26,7 @@ def predict(frame: pd.DataFrame, chip: Chip) -> pd.DataFrame:
 
     Returns:
         The frame and `predicted_s, low_s, high_s, bound_by, bound_s, joules, joules_low, joules_high`; bands are NaN
-        where nothing is validated, joules where the chip has no energy constants.
+        where nothing is validated, joules where the chip has no energy constants, or none for the type.
     """
     ops = ops_from_frame(frame)
     first, row_of = _distinct(ops)
@@ -54,7 +54,7 @@ _COLUMNS = ("predicted_s", "low_s", "high_s", "bound_by", "bound_s", "joules", "
 def _predicted(table: PlanTable, chip: Chip) -> pd.DataFrame:
     duration_s = table.duration_s[:, 0]
     bands = op_bands(table.op_columns, chip)
-    energy = op_energy(table)
+    energy = op_energy(table, may_lack_types=True)
     joules = np.full(len(duration_s), np.nan) if isinstance(energy, str) else repeated_j(energy, duration_s, chip)
     joules_low, joules_high = _joules_ends(table.op_columns, chip, joules, duration_s, bands)
     return pd.DataFrame(

@@ -48,6 +48,17 @@ def test_a_chip_without_energy_constants_has_unknown_joules(build):
     assert np.isnan(prediction.predict(rows, build.chip()).joules.item())
 
 
+def test_a_type_without_energy_leaves_the_joules_of_other_rows():
+    chip = load_chip("h100-sxm")
+    assert "float64" not in dict(chip.energy.matrix_j_per_flop)
+    rows = pd.DataFrame(
+        [{"kind": "gemm", "dtype": dtype, "m": 64, "n": 64, "k": 64} for dtype in ("bfloat16", "float64")]
+    )
+    together, alone = (prediction.predict(some, chip).joules.tolist() for some in (rows, rows[:1]))
+    assert together[0] == alone[0] > 0
+    assert np.isnan(together[1])
+
+
 def test_rows_that_differ_in_operand_types_only_are_not_merged():
     # m = k, so 4-byte weights with a 2-byte output move as many bytes as the reverse; the product is another.
     row = {"kind": "gemm", "dtype": "bfloat16", "m": 4096, "n": 4096, "k": 4096}
