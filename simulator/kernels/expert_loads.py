@@ -72,7 +72,10 @@ def _busiest_rank(tokens: float, experts: float, topk: float, expert_ranks: floa
     busiest = rows[np.arange(_DRAWS), rows.sum(axis=2).argmax(axis=1)]
     ordered = np.sort(busiest, axis=None)
     at = ((np.arange(_QUANTILES) + 0.5) / _QUANTILES * ordered.size).astype(np.int64)
+    drawn = ordered[at]
+    if not drawn.any():  # so few experts have rows that no quantile meets one
+        drawn = np.array([part.mean() for part in np.array_split(ordered, _QUANTILES)])
     mean = max(float(ordered.mean()), 1.0 / local)
-    found: FloatArray = np.minimum(ordered[at] * mean / max(float(ordered[at].mean()), 1e-12), tokens)
+    found: FloatArray = np.minimum(drawn * mean / max(float(drawn.mean()), 1e-12), tokens)
     found.flags.writeable = False
     return found

@@ -136,6 +136,14 @@ def test_skewed_loads_are_those_of_many_draws(tokens, ranks):
     assert max(1.0, np.minimum(found, 1.0).mean() * 128 / ranks) == pytest.approx(touched, rel=0.1)
 
 
+@pytest.mark.parametrize(("tokens", "experts"), [(2, 512), (4, 1024), (3, 4096)])
+def test_a_few_rows_of_very_many_experts_are_not_lost(tokens, experts):
+    rows, touched = drawn_busiest_rank(tokens, experts, 1, 1, 1.2)
+    found = expert_rows(columns(tokens=tokens, experts=experts, topk=1, skew=1.2))[0]
+    assert found.mean() * experts == pytest.approx(rows) == pytest.approx(tokens)
+    assert np.minimum(found, 1.0).mean() * experts == pytest.approx(touched, rel=0.1)
+
+
 @pytest.mark.parametrize("name", ["h100-sxm", "a100-sxm-80gb", "b200-sxm", "l40s", "mi300x", "tpu-v5e"])
 def test_more_tokens_are_never_faster_and_nothing_is_below_the_roofline(name):
     """A block of B tokens touches min(B k, E) experts. Drawn loads are whole rows, so skewed layers dip by 4 %."""
