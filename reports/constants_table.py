@@ -34,6 +34,7 @@ _UNFITTED = {
     "function_clocks": "for each element of sigmoid, silu and the like",
     "gelu_clocks": "for each element of gelu",
     "norm_row_clocks": "a core's time for a row of a layer norm in eager programs",
+    "rms_row_clocks": "a core's time for a row of a root-mean-square norm in one kernel",
     "short_norm_row_clocks": "and for a row of fewer than 512 columns of a norm",
     "reduced_row_clocks": "and for a row of a sum or mean, which a warp takes",
     "warp_block_clocks": "for a block of short rows of a softmax",

@@ -36,6 +36,7 @@ _LANES = 32.0
 _PAIRED_COLUMNS = 128.0
 _ALIGNED_BYTES = 16.0  # longer rows that are no multiple go element by element (cunn_SoftMaxForward in SoftMax.cu)
 _NORM_COLUMNS = 512.0  # from here on, each of a norm's 128 threads has numbers of its row, four at a time
+_RMS_FLOPS = 4.0  # of an element in a root-mean-square norm (`profiler.costs.reductions`); a layer norm has 7
 # Threads that a core holds at once are those of so many blocks of PyTorch: 128 threads in a norm of rows
 # (layer_norm_kernel.cu), 1,024 in a softmax of long rows (SoftMax.cu).
 _NORM_CO_RESIDENT = 16
@@ -79,6 +80,8 @@ def plan(ops: OpColumns, chips: ChipColumns) -> PlanColumns:
         co_resident=_blocks_at_once(ops, chips),
     )
     planned = _with_softmax_rates(with_setup(streamed, ops, chips, _SCOPE), ops, chips)
+    overlap_p = chips.constant("smooth_max_p", _SCOPE, default=np.nan)  # the chip's own where not given
+    planned = replace(planned, smooth_max_p=np.zeros_like(planned.core_s) + overlap_p)
     return _with_rows(planned, ops, keeps_row, chips)
 
 
@@ -174,5 +177,9 @@ def _block_clocks(ops: OpColumns, chips: ChipColumns) -> FloatArray:
     is_norm = ops.kind == kind_code("norm")
     short_norm = chips.constant("short_norm_row_clocks", _SCOPE, default=usual)
     is_short_norm = is_norm & (columns < _NORM_COLUMNS)
-    clocks: FloatArray = np.select([is_short_norm, is_norm, is_short, is_odd], [short_norm, norm, short, odd], usual)
+    rms = chips.constant("rms_row_clocks", _SCOPE, default=norm)
+    is_rms = is_norm & (ops.vector_flops == _RMS_FLOPS * ops.size("rows") * columns)
+    clocks: FloatArray = np.select(
+        [is_short_norm, is_rms, is_norm, is_short, is_odd], [short_norm, rms, norm, short, odd], usual
+    )
     return clocks

@@ -2,7 +2,8 @@
 
 linkedin/Liger-Kernel, benchmark/data: a100_all_benchmark_data.csv (@bdbfead, A100 80 GB PCIe) and
 h100_all_benchmark_data.csv (@3534d44, H100 NVL), forward, medians, in microseconds; PyTorch profiles of an A100 of
-40 GB: ResNet-50 and AlexNet in float32 (facebookresearch/HolisticTraceAnalysis, tests/data @3cb077c, @66e3c54).
+40 GB: ResNet-50 and AlexNet in float32 (facebookresearch/HolisticTraceAnalysis, tests/data @3cb077c, @66e3c54). On a
+B200 three pull requests of PyTorch: 159682 (norms), 149893 (concatenations), 174553 (a copy).
 """
 
 from collections.abc import Callable
@@ -136,6 +137,44 @@ def test_norms_of_queries_by_head_take_their_rows_one_by_one(rows: int, measured
     weight = full((128,))
     predicted_us = _eager_us(lambda: functional.rms_norm(full((rows, 128)), (128,), weight, 1e-6), "h200")
     assert predicted_us + 12.0 == pytest.approx(measured_us, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "measured_us", "tolerance"),
+    [
+        (65_536, 1_024, 97, 0.03),  # set to this one and the next
+        (65_536, 2_048, 101, 0.03),
+        (65_536, 4_096, 167, 0.02),
+        (32_768, 1_024, 52, 0.07),
+        (32_768, 2_048, 54, 0.07),
+        (32_768, 4_096, 88, 0.05),
+        # What the benchmark itself takes counts here: up to 20 % too fast.
+        (16_384, 1_024, 32, 0.21),
+        (16_384, 2_048, 31, 0.16),
+        (16_384, 4_096, 48, 0.11),
+    ],
+)
+def test_root_mean_square_norms_in_one_kernel_on_a_b200(rows, columns, measured_us, tolerance) -> None:
+    """PyTorch's pull request 159682, fp16, Default Eager."""
+    x, weight = full((rows, columns), torch.float16), full((columns,), torch.float16)
+    predicted_us = eager_us(lambda: functional.rms_norm(x, (columns,), weight), load_chip("b200-sxm"))
+    assert predicted_us == pytest.approx(measured_us, rel=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("columns", "measured_us", "tolerance"),
+    [((16, 32), 150, 0.16), ((64, 16), 240, 0.13), ((128, 64), 500, 0.02), ((256, 128), 990, 0.02)],
+)
+def test_concatenations_on_a_b200_go_with_their_bytes(columns, measured_us, tolerance) -> None:
+    """2,097,152 rows of int32 (pull request 149893, original); parts of 64 and 128 bytes are slower than that."""
+    parts = [full((2_097_152, width), torch.int32) for width in columns]
+    assert eager_us(lambda: torch.cat(parts, 1), load_chip("b200-sxm")) == pytest.approx(measured_us, rel=tolerance)
+
+
+def test_a_copy_on_a_b200_goes_with_its_bytes() -> None:
+    """128 MiB of uint8 cloned in 45.13 us (pull request 174553)."""
+    copied_us = eager_us(lambda: full((134_217_728,), torch.uint8).clone(), load_chip("b200-sxm"))
+    assert copied_us == pytest.approx(45.13, rel=0.04)
 
 
 def test_a_mean_over_short_rows_takes_a_warp_for_each() -> None:

@@ -1,4 +1,4 @@
-"""Kernels of eager programs: FlashAttention-2 on Hopper, held against what others measured of it."""
+"""Kernels of eager programs: FlashAttention-2 on Hopper and Blackwell, against what others measured of it."""
 
 import numpy as np
 import pytest
@@ -47,10 +47,55 @@ def test_eager_attention_on_h100_takes_the_measured_time_of_flash_attention_2() 
     assert np.mean(engine_errors) > 0.5  # an engine's FlashAttention-3 is another kernel
 
 
+@pytest.mark.parametrize(
+    ("length", "measured_us", "tolerance"), [(4_096, 589.9, 0.04), (8_308, 2_368.1, 0.02), (16_384, 9_288.0, 0.03)]
+)
+def test_attention_of_torch_on_h200_takes_the_measured_time(length: int, measured_us: float, tolerance: float) -> None:
+    """24 heads of 128 in PyTorch 2.10 (vllm-project/vllm-omni, pull request 1923); no constant is set to them."""
+    assert _eager_us("h200-sxm", 1, 24, length, 128) == pytest.approx(measured_us, rel=tolerance)
+
+
+# FlashAttention-2 on a B200, forward TFLOP/s without a mask: 16,384 tokens, 32 heads of 64 (Dao-AILab/flash-attention,
+# issue 1589), and 8 x 16 heads of 128 (meta-pytorch/tritonbench, pull request 171).
+_B200_HEADS_OF_64 = {512: 308.40, 1024: 359.30, 2048: 380.99, 4096: 306.94, 8192: 343.07, 16384: 379.44}
+_B200_HEADS_OF_128 = {512: 245.26, 1024: 315.11, 2048: 352.10, 4096: 353.91, 8192: 361.59, 16384: 330.59}
+
+
+@pytest.mark.parametrize(("length", "rate"), _B200_HEADS_OF_64.items())
+def test_eager_attention_on_b200_with_heads_that_no_constant_is_set_to(length: int, rate: float) -> None:
+    """Measured rates themselves go up and down by a fifth from length to length."""
+    batch = 16_384 // length
+    predicted_us = _eager_us("b200-sxm", batch, 32, length, 64)
+    assert 4e-6 * batch * 32 * length**2 * 64 / predicted_us == pytest.approx(rate, rel=0.13)
+
+
+@pytest.mark.parametrize(("length", "rate"), _B200_HEADS_OF_128.items())
+def test_eager_attention_on_b200_takes_the_measured_time(length: int, rate: float) -> None:
+    """One ratio is set to 2,048 and 8,192; that the longest is slower again is not in the model."""
+    tolerance = {2048: 0.01, 4096: 0.02, 8192: 0.01}.get(length, 0.12)
+    predicted_us = _eager_us("b200-sxm", 8, 16, length, 128)
+    assert 4e-6 * 8 * 16 * length**2 * 128 / predicted_us == pytest.approx(rate, rel=tolerance)
+    engine = analytic.simulate(_attention(8, 16, length, 128, causal=False), load_chip("b200-sxm"))
+    assert 1e6 * engine.makespan_s < 0.7 * predicted_us  # an engine's kernel is another one
+
+
+def test_one_more_block_of_keys_on_b200_takes_the_measured_time() -> None:
+    """The same benchmark at 128 and 256 positions, 60.57 and 147.49 TFLOP/s: it adds some microseconds to each."""
+    measured_us = [4e-6 * 8 * 16 * length**2 * 128 / rate for length, rate in ((128, 60.57), (256, 147.49))]
+    short, long = (_eager_us("b200-sxm", 8, 16, length, 128) for length in (128, 256))
+    assert long - short == pytest.approx(measured_us[1] - measured_us[0], rel=0.05)
+    assert 7.0 < measured_us[0] - short < 9.0
+
+
+def _eager_us(name: str, batch: int, heads: int, length: int, head_dim: int) -> float:
+    trace = _attention(batch, heads, length, head_dim, causal=False)
+    return 1e6 * float(analytic.simulate(trace, load_chip(name), mode="eager").duration_s.sum())
+
+
 def test_constants_are_those_of_the_a100_but_for_the_rate_of_its_instructions() -> None:
-    """mma.sync reaches 62.9 % of Hopper's peak (arXiv:2501.12084)."""
+    """mma.sync reaches 62.9 % of Hopper's peak (arXiv:2501.12084); a B200's share is fitted to its own kernels."""
     a100 = dict(load_chip("a100-sxm-80gb").calibration)
-    for name in ("h100-sxm", "h200-sxm"):
+    for name, rate in (("h100-sxm", 0.629), ("h200-sxm", 0.629), ("b200-sxm", 0.2716)):
         moved = dict(eager_chip(load_chip(name)).calibration)
         assert moved.pop("attention.mask_ratio") == pytest.approx(229.5 / 144.8, rel=1e-3)  # see the chip's sources
         # 144.8 TFLOP/s on 132 cores of 1.83 GHz; 32 x 1,024 x 384 products of either kind in 70.64 us, all included.
@@ -60,7 +105,7 @@ def test_constants_are_those_of_the_a100_but_for_the_rate_of_its_instructions() 
         shared = {key for key in a100 if key.startswith("attention.")}
         assert shared == {key for key in moved if key.startswith("attention.")}
         for key in shared:
-            factor = 0.629 if key.endswith("matrix_efficiency") else 1.0
+            factor = rate if key.endswith("matrix_efficiency") else 1.0
             assert moved[key] == pytest.approx(factor * a100[key], rel=1e-3), key
 
 
@@ -85,8 +130,19 @@ def test_eager_streams_have_the_constants_of_all_streams_and_clocks_of_a_core(na
     )
     found = {name: eager.pop(name) for name in tuple(eager) if name.endswith("_clocks")}
     assert found == _CLOCKS
-    assert (eager.pop("sector_efficiency", None) is None) == (name == "b200-sxm")
+    # Sectors come as fast as on an H100, or as much faster as cached streams do.
+    h100 = dict(load_chip("h100-sxm").calibration)["elementwise.cache_efficiency"]
+    share = streams["cache_efficiency"] / h100 if name == "b200-sxm" else 1.0
+    assert eager.pop("sector_efficiency") == pytest.approx(0.461 * share, rel=1e-3)
     assert eager == streams
+
+
+@pytest.mark.parametrize(("name", "value"), [("layout_efficiency", 0.6), ("bias_efficiency", 0.39)])
+def test_layouts_of_convolutions_on_b200_move_as_many_bytes_a_clock_and_core_as_on_hopper(name, value) -> None:
+    """Of an H100 0.6 x 3.35 TB/s on 132 cores of 1.83 GHz, 8.3 bytes a clock."""
+    per_clock = value * 3.35e12 / (132 * 1.83e9)
+    b200 = dict(load_chip("b200-sxm").calibration)[f"eager.conv.{name}"]
+    assert b200 * 8e12 / (148 * 1.8557e9) == pytest.approx(per_clock, rel=2e-3)
 
 
 def test_chip_without_eager_constants_stays_as_it_is() -> None:

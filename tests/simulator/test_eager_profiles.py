@@ -1,7 +1,8 @@
 """Kernels of eager programs against profiles of PyTorch on an H100: the times of single kernels, in microseconds.
 
 AMD-AGI/TraceLens, tests/traces/h100: Wan2.1-T2V-1.3B (@07a2e27), TimeSformer (@1721ff7), OWLv2 (@4771a86), BERT
-(@87031cd), ViT (@030917b), means of 1 to 1,800 calls; and Qwen1.5-0.5B (@171dd74), medians.
+(@87031cd; attention @aa55730), ViT (@030917b; attention @7182e54), means of 1 to 1,800 calls, attention medians; and
+Qwen1.5-0.5B (@171dd74), medians.
 """
 
 from collections.abc import Callable
@@ -119,6 +120,9 @@ def test_kernels_that_constants_are_set_to_are_met(run, measured_us, tolerance) 
         (lambda: full(_VIDEO, _F32).mean(-1, keepdim=True), 78.2, 0.05),
         (lambda: full(_VIDEO, _F32).bfloat16(), 98.1, 0.05),
         (lambda: full((8, 12, 3_137, 3_137)) * 0.125, 1_291.3, 0.05),
+        # Attention over 141 (BERT) and 197 positions (ViT), which are no whole blocks: a core has one tile or none.
+        (lambda: functional.scaled_dot_product_attention(*[full((1, 8, 141, 64))] * 3), 9.12, 0.08),
+        (lambda: functional.scaled_dot_product_attention(*[full((4, 12, 197, 64))] * 3), 10.22, 0.11),
         (lambda: functional.linear(full(_VIDEO), full((1_536, 1_536)), full((1_536,))), 202.7, 0.03),
         (lambda: functional.linear(full(_VIDEO), full((8_960, 1_536)), full((8_960,))), 1_148.9, 0.03),
     ],

@@ -1,5 +1,7 @@
 """Kernels without a matrix product by hand: fixed cost, rows and their parts, top-k; and held against measured ones."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -99,6 +101,30 @@ def test_rows_of_eager_programs_have_kernels_of_their_own(build, kind, columns, 
     frame = pd.DataFrame([{"kind": kind, "rows": rows, "columns": columns, "dtype": "bfloat16"}])
     planned = plan_columns(ops_from_frame(frame), [chip])
     assert planned.columns.core_s.item() == pytest.approx(8 * clocks / chip.clock_hz)
+
+
+@pytest.mark.parametrize(("flops", "clocks"), [(4, 30_000), (7, 50_000)])
+def test_root_mean_square_norms_have_clocks_of_their_own(build, flops, clocks):
+    """Four FLOPs an element, where a layer norm has seven; two rows on every core."""
+    constants = (("rows.setup_s", 1e-6), ("rows.norm_row_clocks", 50_000), ("rows.rms_row_clocks", 30_000))
+    chip = build.chip(calibration=constants)
+    op = replace(build.rows("norm", 2 * chip.cores, 600), vector_flops=flops * 2 * chip.cores * 600)
+    assert plan_ops([op], [chip]).columns.core_s.item() == pytest.approx(2 * clocks / chip.clock_hz)
+
+
+@pytest.mark.parametrize("p", [2.0, 8.0])
+def test_rows_overlap_clocks_and_bytes_as_their_scope_says(build, p):
+    """Clocks set to take as long as the bytes: together 2^(1/p) of either, whatever products of the chip do."""
+    constants = (("rows.setup_s", 1e-6), ("rows.part_s", 1e-12), ("smooth_max_p", 1.5), ("rows.smooth_max_p", p))
+    rows = 1000 * build.chip().cores
+    frame = pd.DataFrame([{"kind": "norm", "rows": rows, "columns": 600, "dtype": "bfloat16"}])
+    bytes_s = plan_columns(ops_from_frame(frame), [build.chip(calibration=constants)]).plan(0).memory_s
+    row_clocks = bytes_s * build.chip().clock_hz / 1000
+    chip = build.chip(calibration=(*constants, ("rows.row_clocks", row_clocks)))
+    planned = plan_columns(ops_from_frame(frame), [chip]).plan(0)
+    core_s = bytes_s
+    assert planned.memory_s == pytest.approx(core_s, rel=0.01)
+    assert planned.core_s + planned.exposed_s == pytest.approx(2 ** (1 / p) * core_s, rel=0.01)
 
 
 def test_a_top_k_takes_a_core_a_row(build):
