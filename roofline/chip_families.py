@@ -69,6 +69,22 @@ def has_foreign_constants(chip: Chip, scope: str) -> bool:
     return source.startswith(FOREIGN_PREFIX) and not source.partition(":")[0].endswith(_SAME_FAMILY)
 
 
+def constants_from(chip: Chip) -> dict[str, tuple[str, ...]]:
+    """Chips whose constants this one takes, each with the scopes that it gave; `""` is the scope of all kernels."""
+    given: dict[str, tuple[str, ...]] = {}
+    for key, source in chip.sources:
+        if key.partition(".")[0] == "calibration" and source.startswith(FOREIGN_PREFIX):
+            donor = source.removeprefix(FOREIGN_PREFIX).partition(":")[0].partition(",")[0].strip()
+            given[donor] = (*given.get(donor, ()), key.removeprefix("calibration").removeprefix("."))
+    return given
+
+
+def own_scopes(chip: Chip) -> tuple[str, ...]:
+    """Scopes of the constants that stand in the chip's own file."""
+    given = {scope for scopes in constants_from(chip).values() for scope in scopes}
+    return tuple(dict.fromkeys(_scope(key) for key, _ in chip.calibration if _scope(key) not in given))
+
+
 def _moved(donor: Chip, scope: str, why: str) -> tuple[str, str]:
     return _section(scope), f"{FOREIGN_PREFIX} {donor.name}{why}: not fitted to this one"
 

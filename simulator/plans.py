@@ -7,6 +7,7 @@ import numpy as np
 
 from profiler.op import KINDS, Op
 from roofline.chip import Chip
+from roofline.chip_families import constants_from, own_scopes
 from simulator.chip_columns import ChipColumns
 from simulator.kernels.table import KernelModel, kernel_models
 from simulator.op_columns import BoolArray, FloatArray, OpColumns, kind_code
@@ -258,6 +259,8 @@ def op_notes(ops: OpColumns, names: Sequence[str], chip: Chip) -> tuple[str, ...
         notes.append(f"{len(partial)} ops cost only their known bytes and FLOPs: {', '.join(unique)}")
     if not chip.calibration:
         notes.append(f"chip {chip.name} has no calibration: kernels run at peak rates with latencies of the chip file")
+    elif not own_scopes(chip):
+        notes.append(f"kernels take the constants of {', '.join(constants_from(chip))}: not fitted to chip {chip.name}")
     if not chip.links and bool(np.any((ops.kind == kind_code("collective")) & (ops.size("ranks") > 1))):
         notes.append(f"chip {chip.name} has no link: collectives cost only their local memory traffic")
     return tuple(notes)

@@ -1,10 +1,12 @@
 """Programs whose networks are not built from a preset: images, antibodies, Hugging Face models and scripts."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -16,7 +18,7 @@ from workloads.preset_programs import DEFAULT_SAMPLERS, DEFAULT_SEQ_LEN, check_o
 from workloads.program import Program
 from workloads.program_request import DTYPES, ProgramRequest
 from workloads.samplers.registry import load_python_file
-from workloads.scripts import check_takes_nothing, value_read_on_meta
+from workloads.scripts import check_takes_nothing, is_without_main, run_whole, value_read_on_meta
 
 
 def image_program(request: ProgramRequest, target: str) -> Program:
@@ -104,7 +106,7 @@ def hugging_face_program(request: ProgramRequest, target: str) -> Program:
 
 
 def script_program(request: ProgramRequest, target: str) -> Program:
-    """A function of a Python file, `py:FILE.py:FUNCTION`.
+    """A function of a Python file, `py:FILE.py:FUNCTION`: `main` where none is named, or the whole of a file without.
 
     Raises:
         WorkloadError: the file has no such function, or one that takes arguments.
@@ -114,16 +116,8 @@ def script_program(request: ProgramRequest, target: str) -> Program:
     if not separator or function_name.endswith(".py"):
         file_text, function_name = target, "main"
     path = Path(file_text)
-    with _script_surroundings(path, request):
-        module = load_python_file(path)
-    function = getattr(module, function_name, None)
-    if not callable(function):
-        names = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
-        raise WorkloadError(
-            f"program {request.spec!r}: {path} has no function {function_name!r}; it has: {', '.join(names) or 'none'}"
-        )
-
-    check_takes_nothing(request.spec, function)
+    is_whole = not target.endswith(f":{function_name}") and is_without_main(path)
+    function = partial(run_whole, request.spec, path) if is_whole else _script_function(request, path, function_name)
 
     def run() -> object:
         try:
@@ -135,7 +129,22 @@ def script_program(request: ProgramRequest, target: str) -> Program:
                 raise
             raise meaning from error
 
-    return replace(request.program(f"{function_name}() of {path}", run), dtype=None)  # the script decides
+    what = f"all of {path}" if is_whole else f"{function_name}() of {path}"
+    return replace(request.program(what, run), dtype=None)  # the script decides
+
+
+def _script_function(request: ProgramRequest, path: Path, name: str) -> Callable[[], object]:
+    """A function of a file that takes no arguments."""
+    with _script_surroundings(path, request):
+        module = load_python_file(path)
+    function = getattr(module, name, None)
+    if not callable(function):
+        names = [each for each, value in vars(module).items() if callable(value) and not each.startswith("_")]
+        raise WorkloadError(
+            f"program {request.spec!r}: {path} has no function {name!r}; it has: {', '.join(names) or 'none'}"
+        )
+    check_takes_nothing(request.spec, function)
+    return cast("Callable[[], object]", function)
 
 
 @contextmanager

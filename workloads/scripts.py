@@ -1,11 +1,61 @@
-"""What is asked of a function of somebody's script: that it takes no arguments, and on `meta` reads no value."""
+"""Somebody's script: whether it has a `main`, how the whole of it runs, and what is asked of a function of it."""
 
+import ast
 import inspect
+import runpy
+import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from workloads.errors import WorkloadError
+
+_BLOCKS = ("body", "orelse", "finalbody", "handlers")  # of statements that hold others
+
+
+def is_without_main(path: Path) -> bool:
+    """Whether a script's top level binds no `main`, so that nothing but the whole of it can be meant.
+
+    A file that cannot be read or parsed, or that imports all names of another, may have one.
+    """
+    try:
+        tree = ast.parse(path.read_bytes(), filename=str(path))
+    except (OSError, SyntaxError, ValueError):
+        return False
+    return not _binds_main(tree.body)
+
+
+def _binds_main(statements: Iterable[ast.AST]) -> bool:
+    for statement in statements:
+        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            if statement.name == "main":
+                return True
+            continue
+        if isinstance(statement, ast.Import | ast.ImportFrom):
+            if any((each.asname or each.name) in ("main", "*") for each in statement.names):
+                return True
+        elif isinstance(statement, ast.Assign):
+            if any(isinstance(each, ast.Name) and each.id == "main" for each in statement.targets):
+                return True
+        elif any(_binds_main(getattr(statement, block, ())) for block in _BLOCKS):
+            return True
+    return False
+
+
+def run_whole(spec: str, path: Path) -> None:
+    """Run a script as `python script.py` does, without arguments.
+
+    Raises:
+        WorkloadError: it ends with an exit code that tells of a failure.
+    """
+    arguments, sys.argv = sys.argv, [str(path)]
+    try:
+        runpy.run_path(str(path), run_name="__main__")
+    except SystemExit as end:
+        if end.code not in (None, 0):
+            raise WorkloadError(f"program {spec!r}: {path} ended with exit code {end.code}") from None
+    finally:
+        sys.argv = arguments
 
 
 def check_takes_nothing(spec: str, function: Callable[..., object]) -> None:

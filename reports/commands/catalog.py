@@ -27,6 +27,7 @@ def chips(
     A chip is one TOML file: copy one, change it, and give its path wherever a chip is asked for.
     """
     from reports import formatting
+    from reports.chip_figures import figure_rows, source_lines
     from reports.console import print_json, print_line, print_table
     from roofline.chipfile import list_chips, load_chip
 
@@ -61,9 +62,10 @@ def chips(
         return
     label = "measured" if chip.is_measured else "derived from published figures"
     print_table(f"{chip.title}: ceilings, {label}", ("ceiling", "rate"), ceiling_rows(chip))
+    print_table("Figures", ("figure", "value"), figure_rows(chip), left=2)
     print_throughput(chip)
-    for where, source in chip.sources:
-        print_line(f"{where}: {source}")
+    for line in source_lines(chip):
+        print_line(line)
 
 
 def ceiling_rows(chip: "Chip") -> list[tuple[str, str]]:

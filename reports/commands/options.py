@@ -23,6 +23,15 @@ MeasuredChip = Annotated[
         "else h100-sxm).",
     ),
 ]
+SeveralChips = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--chip",
+        "-c",
+        help="A chip's name or its TOML file; may be repeated (default: the one that the trace was measured on, else "
+        "h100-sxm).",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script instead of tables.")]
 
 
@@ -76,6 +85,19 @@ def chip_for(traces: "Sequence[Trace]", chip: str | None) -> str:
         return chip
     measured = {chip_of(trace) for trace in traces}
     return next(iter(measured)) or DEFAULT_CHIP if len(measured) == 1 else DEFAULT_CHIP
+
+
+def unique_chips(names: "Sequence[str]") -> tuple[str, ...]:
+    """Chips that were asked for, each once, refusing files whose chips have one and the same name."""
+    from reports.errors import ReportError
+    from roofline.chipfile import load_chip
+
+    asked = tuple(dict.fromkeys(names))
+    known = [load_chip(name).name for name in asked]
+    twice = next((name for name in known if known.count(name) > 1), None)
+    if twice:
+        raise ReportError(f"two of the chips are called {twice!r}; give one of the files another name")
+    return asked
 
 
 def writable(path: Path | None) -> Path | None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reports.commands.options import MeasuredChip, View, ViewOption, chip_for, read_trace, writable
+from reports.commands.options import SeveralChips, View, ViewOption, chip_for, read_trace, unique_chips, writable
 
 if TYPE_CHECKING:
     from profiler.traces import Trace
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def report(
     trace_files: Annotated[list[Path], typer.Argument(help="Traces to show side by side.")],
-    chip: MeasuredChip = None,
+    chip: SeveralChips = None,
     output: Annotated[Path, typer.Option("--output", "-o", callback=writable, help="The HTML file to write.")] = Path(
         "out/report.html"
     ),
@@ -28,6 +28,8 @@ def report(
     """Write one self-contained HTML report; it works offline and in print.
 
     roofscape report ar.parquet diffusion.parquet --chip h100-sxm -o report.html
+
+    roofscape report llada.parquet --chip h100-sxm --chip my-chip.toml -o chips.html
     """
     from reports.console import print_line, progress
     from reports.html import write_report
@@ -42,20 +44,22 @@ def report(
             print_line(name)
         return
     traces = [read_trace(path, view) for path in trace_files]
-    loaded_chip = load_chip(chip_for(traces, chip))
+    chips = [load_chip(name) for name in unique_chips(chip or [chip_for(traces, None)])]
     subjects = []
     with progress("analyzing and simulating"):
-        for trace, label in zip(traces, labels(traces, trace_files), strict=True):
-            subjects.append(
-                Subject(
-                    label=label,
-                    trace=trace,
-                    chip=loaded_chip,
-                    paradigm=guess_paradigm(trace),
-                    simulation=simulate(trace, loaded_chip),
+        for each in chips:
+            for trace, label in zip(traces, labels(traces, trace_files), strict=True):
+                subjects.append(
+                    Subject(
+                        label=label if len(chips) == 1 else f"{label} on {each.name}",
+                        trace=trace,
+                        chip=each,
+                        paradigm=guess_paradigm(trace),
+                        simulation=simulate(trace, each),
+                    )
                 )
-            )
-        write_report(build_reports(build_tables(subjects), page), output, title=f"Roofscape on {loaded_chip.title}")
+        title = f"Roofscape on {', '.join(each.title for each in chips)}"
+        write_report(build_reports(build_tables(subjects), page), output, title=title)
     print_line(f"wrote {output}")
 
 

@@ -1,5 +1,6 @@
 """`roofscape roofline`: a trace under the roofline of a chip."""
 
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -55,6 +56,9 @@ def roofline(
     trace = read_trace(trace_file, view)
     loaded_chip = load_chip(chip_for((trace,), chip))
     points = sorted(analyze(trace, loaded_chip, by=by.value), key=_longest_first)
+    is_here = is_same_device(trace.provenance.device, loaded_chip)
+    if not is_here:  # a time of another device says nothing of this chip's limits
+        points = [replace(point, efficiency=None, gap_s=None) for point in points]
     if plot is not None:
         _draw(trace_file, view, loaded_chip.name if chip is None else chip, plot)
     if as_json:
@@ -63,6 +67,8 @@ def roofline(
                 "trace": trace.name,
                 "view": trace.view,
                 "chip": loaded_chip.name,
+                "measured_on": trace.provenance.device if trace.is_measured else None,
+                "is_measured_on_chip": trace.is_measured and is_here,
                 "ridge_flops_per_byte": loaded_chip.ridge_flops_per_byte("bfloat16"),
                 "measured_energy": energy_json(trace),
                 "points": points_frame(tuple(points)).to_dict("records"),
@@ -71,7 +77,6 @@ def roofline(
         )
         return
     whole = analyze(trace, loaded_chip, by="trace")
-    is_here = is_same_device(trace.provenance.device, loaded_chip)
     _print(
         trace.name, loaded_chip.title, by.value, [*points[:top], *(whole if by is not Grouping.trace else ())], is_here
     )
@@ -81,6 +86,9 @@ def roofline(
         remark(
             f"measured on {trace.provenance.device or 'an unnamed device'}, not on {loaded_chip.title}: no efficiency"
         )
+    partial = _partly_judged(whole[0]) if whole and is_here else ""
+    if partial:
+        remark(partial)
     print_energy(trace)
     summary = summarize(trace)
     if len(points) > top:
@@ -94,6 +102,19 @@ def roofline(
 def _longest_first(point: "RooflinePoint") -> tuple[float, float]:
     """Sorts by measured time where there is any, so that what nobody can bound is not hidden behind trifles."""
     return -(point.measured_s or 0.0), -(point.bound_s or 0.0)
+
+
+def _partly_judged(whole: "RooflinePoint") -> str:
+    """What the efficiency of a trace leaves out where calls of it have no bound; empty where none is left out."""
+    from reports import formatting
+
+    if not whole.unbounded_calls or not whole.efficiency or not whole.measured_s or whole.gap_s is None:
+        return ""
+    judged_s = whole.gap_s / (1.0 - whole.efficiency) if whole.efficiency != 1.0 else whole.bound_s
+    return (
+        f"efficiency is that of the calls that have a bound, {formatting.format_seconds(judged_s)} of the "
+        f"{formatting.format_seconds(whole.measured_s)} measured"
+    )
 
 
 def _print(trace: str, chip: str, by: str, points: "list[RooflinePoint]", is_here: bool) -> None:

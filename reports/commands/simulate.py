@@ -8,25 +8,34 @@ from reports.commands.options import (
     AsJson,
     Engine,
     EngineOption,
-    MeasuredChip,
     Mode,
     ModeOption,
+    SeveralChips,
     TraceFile,
     View,
     ViewOption,
     chip_for,
     read_trace,
+    unique_chips,
 )
 
 if TYPE_CHECKING:
     from profiler.traces import Trace
+    from roofline.chip import Chip
     from simulator.policy import Policy
     from simulator.result import SimulationResult
 
 
 def simulate(
     trace_file: TraceFile,
-    chip: MeasuredChip = None,
+    chip: SeveralChips = None,
+    change: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What if: hbm.bandwidth_bytes_per_s*2, or cores=264,matrix*0.5 together; may be repeated, each beside "
+            "the chip as it is."
+        ),
+    ] = None,
     engine: EngineOption = Engine.analytic,
     mode: ModeOption = Mode.graph,
     view: ViewOption = View.eager,
@@ -45,34 +54,51 @@ def simulate(
     """Simulate a trace on a chip: time, energy, what each unit did; predicted, not measured.
 
     Prefetching, persistent kernels, streams and microbatches are played by the event engine (--engine event).
+
+    Several chips, or changes of one, stand side by side:
+
+      roofscape simulate llada.parquet --chip h100-sxm --chip my-chip.toml
+
+      roofscape simulate llada.parquet --chip my-chip.toml --change sram.bandwidth_bytes_per_s*2 --change cores*2
     """
+    from reports.chip_variants import chip_variants
     from reports.console import print_json, progress, remark
     from reports.memory_fit import trace_does_not_fit
-    from roofline.chipfile import load_chip
+    from reports.simulation_table import print_side_by_side
     from simulator.policy import Policy
 
     trace = read_trace(trace_file, view)
-    chip = chip_for((trace,), chip)
-    misfit = trace_does_not_fit(trace if view is View.eager else read_trace(trace_file), load_chip(chip))
-    if misfit:
+    variants = chip_variants(unique_chips(chip or [chip_for((trace,), None)]), change or ())
+    whole = trace if view is View.eager else read_trace(trace_file)
+    misfits = [trace_does_not_fit(whole, each.chip) for each in variants]
+    for misfit in dict.fromkeys(filter(None, misfits)):
         remark(f"note: {misfit}")
-    with progress(f"simulating {trace.name} on {chip}"):
-        policy = Policy(prefetch=prefetch, persistent=persistent, streams=streams, microbatches=microbatches)
-        result = play(trace, chip, engine, mode, policy)
+    policy = Policy(prefetch=prefetch, persistent=persistent, streams=streams, microbatches=microbatches)
+    with progress(f"simulating {trace.name} on {', '.join(each.label for each in variants)}"):
+        results = [play(trace, each.chip, engine, mode, policy) for each in variants]
     if as_json:
-        print_json({**result.to_json(), "does_not_fit": misfit, "parts": result.summary().to_dict("records")})
-        return
-    _print(result)
+        told = [
+            {**result.to_json(), "does_not_fit": misfit, "parts": result.summary().to_dict("records")}
+            for result, misfit in zip(results, misfits, strict=True)
+        ]
+        changes = [{"change": each.change, **one} for each, one in zip(variants, told, strict=True)]
+        print_json(told[0] if len(told) == 1 else {"results": changes})
+    elif len(results) == 1:
+        _print(results[0])
+    else:
+        print_side_by_side([each.label for each in variants], results)
 
 
-def play(trace: "Trace", chip: str, engine: Engine, mode: Mode, policy: "Policy | None" = None) -> "SimulationResult":
-    """Simulate a trace on a chip, given by name or file, with one of the engines."""
+def play(
+    trace: "Trace", chip: "str | Chip", engine: Engine, mode: Mode, policy: "Policy | None" = None
+) -> "SimulationResult":
+    """Simulate a trace on a chip, or one given by name or file, with one of the engines."""
     from roofline.chipfile import load_chip
     from simulator import analytic
     from simulator.errors import SimulationError
     from simulator.policy import PLAIN
 
-    loaded_chip = load_chip(chip)
+    loaded_chip = load_chip(chip) if isinstance(chip, str) else chip
     if engine is Engine.event:
         from simulator import event
 

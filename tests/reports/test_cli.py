@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from importlib.metadata import version
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from command_line import refused
 from typer.testing import CliRunner
 
 from profiler.capture import capture, phase
+from profiler.op import Op
 from profiler.storage import load_trace, save_trace
 from reports.cli import app
 from reports.commands.options import writable
@@ -162,6 +164,76 @@ def test_roofline_prints_a_table_and_json(trace_file):
     assert gemm["bytes"] == 4 * (64 * 32 + 32 * 16 + 64 * 16)
 
 
+def test_roofline_tells_no_efficiency_of_a_time_from_another_device(trace_file, tmp_path):
+    trace = load_trace(trace_file)
+    path = tmp_path / "other.parquet"
+    save_trace(measured(trace, "AMD Instinct MI300X", [1e-3] * len(trace.calls)), path)
+    there = json.loads(run("roofline", path, "--chip", "mi300x", "--json").stdout)
+    elsewhere = json.loads(run("roofline", path, "--chip", "h100-sxm", "--json").stdout)
+    assert (there["measured_on"], there["is_measured_on_chip"], elsewhere["is_measured_on_chip"]) == (
+        "AMD Instinct MI300X",
+        True,
+        False,
+    )
+    assert all(point["efficiency"] > 0 for point in there["points"])
+    assert all(point["efficiency"] is None and point["gap_s"] is None for point in elsewhere["points"])
+    assert all(point["measured_s"] > 0 for point in elsewhere["points"])
+
+
+def test_efficiency_of_a_trace_says_what_time_it_is_of(tmp_path):
+    """The product takes 1 ms of 10 and has a bound, the other op takes 9 and has none."""
+    with torch.no_grad(), capture(name="mixed") as recording:
+        torch.ones(64, 32) @ torch.ones(32, 16)
+        torch.linalg.qr(torch.ones(8, 8))
+    trace = recording.trace
+    nobodys = Op(kind="unknown", name="kernel", dtype="unknown", matrix_flops=None, vector_flops=None)
+    ops = tuple(nobodys if "qr" in op.name else op for op in trace.ops)
+    unknown = [ops[op].kind == "unknown" for op in trace.calls.op]
+    times = np.where(unknown, 9e-3 / sum(unknown), 1e-3 / (len(unknown) - sum(unknown)))
+    path = tmp_path / "mixed.parquet"
+    save_trace(measured(replace(trace, ops=ops), "NVIDIA H100 80GB HBM3", times), path)
+    assert "calls that have a bound, 1.00 ms of the 10.0 ms measured" in run("roofline", path).output
+
+
+def test_simulate_shows_chips_and_changes_side_by_side(tmp_path):
+    """Adding two arrays of 40 MB is bound by main memory: twice the bandwidth takes half of the time above launch."""
+    with capture(name="add") as recording:
+        torch.empty(20_000_000, dtype=torch.bfloat16, device="meta") + torch.empty(
+            20_000_000, dtype=torch.bfloat16, device="meta"
+        )
+    save_trace(recording.trace, tmp_path / "add.parquet")
+    chip = tmp_path / "plain.toml"
+    chip.write_text(
+        'schema = 1\nname = "plain"\nfamily = "none"\nclock_hz = 1e9\ncores = 100\nlaunch_s = 2e-6\n'
+        "[vector]\nspecial_flops_per_clock_per_core = 100\n[vector.flops_per_clock_per_core]\nfloat32 = 1000\n"
+        "[memory.hbm]\ncapacity_bytes = 8e10\nbandwidth_bytes_per_s = 1e12\nlatency_s = 0\n"
+        '[sources]\n"*" = "invented"\n'
+    )
+    asked = ("simulate", tmp_path / "add.parquet", "--chip", chip, "--change", "hbm.bandwidth_bytes_per_s*2")
+    results = json.loads(run(*asked, "--json").stdout)["results"]
+    assert [each["change"] for each in results] == ["", "hbm.bandwidth_bytes_per_s*2"]
+    first, second = (each["makespan_s"] for each in results)
+    assert first == pytest.approx(2e-6 + 120e-6, rel=0.01)  # 1 %: what filling the pipeline leaves
+    assert second == pytest.approx(2e-6 + 60e-6, rel=0.01)
+    lines = run(*asked, "--chip", "h100-sxm").output
+    for label in ("plain, hbm.bandwidth_bytes_per_s*2", "h100-sxm, hbm.bandwidth_bytes_per_s*2", "error band"):
+        assert label in lines
+
+
+def test_chip_of_moved_constants_says_so_where_it_is_shown_and_simulated(trace_file, tmp_path):
+    chip = tmp_path / "mine.toml"
+    text = (files("roofline") / "chips" / "h100-sxm.toml").read_text()
+    head = text[: text.index("[calibration")]
+    chip.write_text(head.replace('name = "h100-sxm"', 'name = "mine"') + '[sources]\n"*" = "invented"\n')
+    output = run("chips", chip).output
+    assert "sections of h100-sxm" in output
+    assert sum("not fitted to this chip" in line for line in output.splitlines()) == 1
+    notes = json.loads(run("simulate", trace_file, "--chip", chip, "--json").stdout)["notes"]
+    assert "kernels take the constants of h100-sxm: not fitted to chip mine" in notes
+    notes = json.loads(run("simulate", trace_file, "--chip", "h100-sxm", "--json").stdout)["notes"]
+    assert not any("constants of" in note for note in notes)
+
+
 def test_simulate_plays_what_lies_between_kernels(trace_file, capsys, monkeypatch):
     def result(*options):
         return json.loads(run("simulate", trace_file, "--engine", "event", *options, "--json").output)
@@ -197,6 +269,18 @@ def test_report_is_written(trace_file, tmp_path):
     result = run("report", trace_file, "-o", tmp_path / "r" / "report.html")
     assert result.exit_code == 0
     assert "small" in (tmp_path / "r" / "report.html").read_text(encoding="utf-8")
+
+
+def test_report_shows_every_chip_that_was_asked_for(trace_file, tmp_path, capsys, monkeypatch):
+    page = tmp_path / "chips.html"
+    assert run("report", trace_file, "--chip", "h100-sxm", "--chip", "tpu-v5e", "-o", page).exit_code == 0
+    text = page.read_text(encoding="utf-8")
+    assert "small on h100-sxm" in text
+    assert "small on tpu-v5e" in text
+    other = tmp_path / "other.toml"
+    other.write_text((files("roofline") / "chips" / "tpu-v5e.toml").read_text())
+    line = refused(capsys, monkeypatch, "report", trace_file, "--chip", "tpu-v5e", "--chip", other, "-o", page)
+    assert "two of the chips are called 'tpu-v5e'" in line
 
 
 OWN_SAMPLER = '''"""Left to right, two masks at a time, without a cache."""

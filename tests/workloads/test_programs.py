@@ -213,6 +213,48 @@ def test_script_function_with_arguments_is_refused_before_it_runs(tmp_path):
         resolve_program(f"py:{script}:generate")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import torch\nx = torch.ones(2, 3)\ny = x @ x.T\n",
+        "import torch\nif __name__ == '__main__':\n    torch.ones(2, 3) @ torch.ones(3, 2)\n    raise SystemExit(0)\n",
+    ],
+)
+def test_script_without_main_is_recorded_as_a_whole(tmp_path, text):
+    script = tmp_path / "plain.py"
+    script.write_text(text)
+    program = resolve_program(f"py:{script}")
+    with capture() as recording:
+        program.run()
+    products = [op for op in recording.trace.ops if op.kind == "gemm"]
+    assert [op.flops for op in products] == [2 * 2 * 3 * 2]
+    assert program.description == f"all of {script}"
+
+
+def test_script_without_main_sees_no_arguments_of_ours_and_tells_of_its_failure(tmp_path):
+    script = tmp_path / "plain.py"
+    script.write_text("import sys\nsys.exit(len(sys.argv) + 2)\n")
+    with pytest.raises(WorkloadError, match=r"plain\.py ended with exit code 3"):
+        resolve_program(f"py:{script}").run()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def main():\n    return 7\n",
+        "if True:\n    def main():\n        return 7\n",
+        "try:\n    main = lambda: 7\nexcept ImportError:\n    pass\n",
+        "from seven import *\n",
+        "from seven import other as main\n",
+    ],
+)
+def test_script_runs_its_main_wherever_that_comes_from(tmp_path, text):
+    (tmp_path / "seven.py").write_text("def main():\n    return 7\n\n\nother = main\n")
+    script = tmp_path / "script.py"
+    script.write_text(text)
+    assert resolve_program(f"py:{script}").run() == 7
+
+
 def test_script_that_reads_a_value_on_meta_is_told_where(tmp_path):
     script = tmp_path / "script.py"
     script.write_text("import torch\ndef main():\n    x = torch.ones(3)\n    return 1 if x.sum() > 2 else 0\n")
