@@ -3,3 +3,7 @@
 
 class SimulationError(ValueError):
     """A trace that cannot be played on a chip as asked."""
+
+
+class NoRowsError(SimulationError):
+    """A table of measured kernels holds none of the type that was asked for."""

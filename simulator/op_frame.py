@@ -32,6 +32,10 @@ def ops_from_frame(frame: pd.DataFrame) -> OpColumns:
     for column in ("kind", "dtype"):
         if column not in frame:
             raise SimulationError(f"the table has no column {column!r}; its columns are {', '.join(map(str, frame))}")
+    names = [str(name) for name in frame]
+    for name in sorted(_known_columns().intersection(names)):
+        if names.count(name) > 1 or f"{name}.1" in names:  # as pandas names a second one that it reads
+            raise SimulationError(f"the table has two columns {name!r}")
     count = len(frame)
     kind, dtype = _codes(frame, "kind", tuple(FRAME_SIZES)), _codes(frame, "dtype", DTYPES)
     columns: dict[str, Any] = {name: np.zeros((count, 1)) for name in _AMOUNTS}
@@ -61,18 +65,16 @@ def mistaken_columns(frame: pd.DataFrame) -> list[str]:
     >>> mistaken_columns(pd.DataFrame(columns=["kind", "dtype", "m", "bach", "my notes"]))
     ["column 'bach' is not read; did you mean 'batch'?"]
     """
-    options = [name for names in (*FRAME_OPTIONS.values(), *FRAME_DTYPES.values()) for name in names]
-    known = {
-        "kind",
-        "dtype",
-        "name",
-        *options,
-        *CONDITIONS,
-        *(size for sizes in FRAME_SIZES.values() for size in sizes),
-    }
+    known = _known_columns()
     others = [str(column) for column in frame if str(column) not in known]
     hints = {column: did_you_mean(column, known, alike=0.75) for column in others}  # others' columns have names, too
     return [f"column {column!r} is not read; {hint}" for column, hint in hints.items() if hint]
+
+
+def _known_columns() -> set[str]:
+    """Names of all columns that some kind reads."""
+    by_kind = (*FRAME_SIZES.values(), *FRAME_OPTIONS.values(), *FRAME_DTYPES.values())
+    return {"kind", "dtype", "name", *CONDITIONS, *(name for names in by_kind for name in names)}
 
 
 _AMOUNTS = ("read_bytes", "write_bytes", "required_matrix_flops", "matrix_flops", "vector_flops", "special_flops")

@@ -73,7 +73,10 @@ ModeOption = Annotated[
     ),
 ]
 OwnTable = Annotated[
-    Path | None, typer.Option(help="Measured table of your own: the columns of predict, and measured_s.")
+    Path | None,
+    typer.Option(
+        help="Measured table of your own: the columns of predict, and measured_s; or those of aiconfigurator."
+    ),
 ]
 
 

@@ -17,7 +17,8 @@ from simulator.validation.baselines import datasheet_roofline_s, fitted_roofline
 from simulator.validation.families import family
 from simulator.validation.scores import predict_s, score, score_few_rows, scores_by_class
 from simulator.validation.silicon import SYSTEMS, TABLES, silicon_backends, silicon_table, table_kind
-from simulator.validation.tables import MeasuredTable, read_table
+from simulator.validation.table_files import file_tables
+from simulator.validation.tables import MeasuredTable
 
 # The types that are validated where nothing is asked for, by family of kernels; every other type on request.
 _DTYPES: dict[str, tuple[str, ...]] = {
@@ -82,7 +83,7 @@ def chosen_tables(
 def _tables(chip: str, op: str, dtype: str, backend: str, file: Path | None) -> list[tuple[MeasuredTable, Chip]]:
     if file is not None:
         loaded = load_chip(chip or "h100-sxm")
-        return [(table, loaded) for table in read_table(file, loaded, op=op, dtype=dtype)]
+        return [(table, loaded) for table in file_tables(file, loaded, op=op, dtype=dtype, backend=backend)]
     chips = [load_chip(chip)] if chip else [load_chip(name) for name in SYSTEMS]
     found = []
     for loaded in chips:
@@ -102,7 +103,7 @@ def _tables(chip: str, op: str, dtype: str, backend: str, file: Path | None) -> 
 def chosen_table(chip: Chip, op: str, dtype: str, backend: str, file: Path | None) -> MeasuredTable:
     """One table to fit to: a file's, or the package's of this backend (default: the family's own)."""
     if file is not None:
-        return read_table(file, chip, op=op, dtype=dtype)[0]
+        return file_tables(file, chip, op=op, dtype=dtype, backend=backend)[0]
     chosen = backend or table_kind(op).fitted or next(iter(silicon_backends(chip.name, op)), "any")
     return silicon_table(chip, op, dtype, chosen)
 

@@ -14,7 +14,7 @@ import pandas as pd
 from pyarrow import parquet
 
 from roofline.chip import Chip
-from simulator.errors import SimulationError
+from simulator.errors import NoRowsError, SimulationError
 from simulator.validation.product_tables import (
     ATTENTION_DTYPES,
     ATTENTION_KEYS,
@@ -216,15 +216,18 @@ def silicon_backends(chip: str, op: str) -> tuple[str, ...]:
     return tuple(each for each in BACKENDS if each in allowed and _versions(folder / each, kind.file))
 
 
-def table_kind(op: str) -> TableKind:
+def table_kind(op: str, dtype: str = "") -> TableKind:
     """What is known of the tables of a family of kernels.
 
     Raises:
-        SimulationError: there is no such family.
+        SimulationError: there is no such family, or it has no such type.
     """
     if op not in TABLES:
         raise SimulationError(f"op must be one of {', '.join(TABLES)}, got {op!r}")
-    return TABLES[op]
+    kind = TABLES[op]
+    if dtype and dtype not in kind.dtypes:
+        raise SimulationError(f"dtype of {op} must be one of {', '.join(kind.dtypes)}, got {dtype!r}")
+    return kind
 
 
 def silicon_table(chip: Chip, op: str, dtype: str, backend: str) -> MeasuredTable:
@@ -233,9 +236,7 @@ def silicon_table(chip: Chip, op: str, dtype: str, backend: str) -> MeasuredTabl
     Raises:
         SimulationError: the package is not installed, or has no such table.
     """
-    kind = table_kind(op)
-    if dtype not in kind.dtypes:
-        raise SimulationError(f"dtype of {op} must be one of {', '.join(kind.dtypes)}, got {dtype!r}")
+    kind = table_kind(op, dtype)
     versions = _versions(_folder(chip.name, op) / backend, kind.file)
     if not versions or backend not in (kind.backends or (backend,)):
         there = ", ".join(silicon_backends(chip.name, op)) or "none"
@@ -248,23 +249,45 @@ def silicon_table(chip: Chip, op: str, dtype: str, backend: str) -> MeasuredTabl
     if kind.joined:
         other = pd.read_parquet(newest / f"{kind.joined}.parquet")
         frame = frame.merge(other[[*kind.keys, "latency"]], on=list(kind.keys), suffixes=("", "_joined"))
+    source = f"aiconfigurator-core {'/'.join(path.parts[-5:])}"
+    return table_of_rows(frame, chip, op, dtype, backend, version=newest.name, source=source)
+
+
+def table_of_rows(
+    frame: pd.DataFrame, chip: Chip, op: str, dtype: str, backend: str, *, version: str, source: str
+) -> MeasuredTable:
+    """Rows with the package's columns as a table.
+
+    Args:
+        frame: the rows, with the latency of a second file as `latency_joined` where the family has one.
+        chip: what was measured.
+        op: family of kernels.
+        dtype: type, one of the family's.
+        backend: library.
+        version: of the library.
+        source: where the rows are from.
+
+    Raises:
+        NoRowsError: none of the rows is of this type.
+    """
+    kind = table_kind(op, dtype)
     if "window_size" not in frame and "window_size" in kind.keys:
         frame = frame.assign(window_size=0)
     frame = frame.assign(**{f"key_{key}": frame[key] for key in kind.keys})
     rows = kind.read(frame, dtype)
     if rows.empty:
-        raise SimulationError(f"no rows of dtype {dtype} in the {op} table of {backend} on {chip.name}")
+        raise NoRowsError(f"no rows of dtype {dtype} in the {op} table of {backend} on {chip.name}")
     rows = rows.assign(measured_s=rows["latency"] * 1e-3)
     if op == "gemm":
-        rows = rows.assign(weight_copies=weight_copies(rows, chip, backend, newest.name))
+        rows = rows.assign(weight_copies=weight_copies(rows, chip, backend, version))
     return measured_table(
         rows[rows["measured_s"] > 0],
         chip=chip,
         op=op,
         dtype=dtype,
-        backend=f"{backend} {newest.name}",
+        backend=f"{backend} {version}",
         keys=[f"key_{key}" for key in kind.keys],
-        source=f"aiconfigurator-core {'/'.join(path.parts[-5:])}",
+        source=source,
     )
 
 

@@ -106,14 +106,21 @@ def measured_table(
 
 
 def held_out_rows(frame: pd.DataFrame, keys: Sequence[str]) -> BoolArray:
-    """Rows whose key columns, joined by commas, have an odd CRC-32.
+    """Rows whose key columns, joined by commas, have an odd CRC-32; whole numbers have no point, however they are kept.
 
-    >>> held_out_rows(pd.DataFrame({"m": [1, 2], "n": [3, 4], "k": [5, 6]}), ("m", "n", "k"))
+    >>> held_out_rows(pd.DataFrame({"m": [1, 2], "n": [3.0, 4.0], "k": [5, 6]}), ("m", "n", "k"))
     array([ True, False])
     """
-    cells = [frame[key].astype(str).tolist() for key in keys]
+    cells = [_texts(frame[key]) for key in keys]
     texts = (",".join(row) for row in zip(*cells, strict=True))
     return np.fromiter((zlib.crc32(text.encode()) % 2 == 1 for text in texts), dtype=np.bool_, count=len(frame))
+
+
+def _texts(column: pd.Series) -> list[str]:
+    """Cells as text; a column that other rows leave empty keeps its whole numbers as fractions."""
+    if column.dtype.kind != "f":
+        return list(column.astype(str))
+    return [str(int(value)) if value % 1 == 0 else str(value) for value in column.tolist()]
 
 
 def _is_possible(ops: OpColumns, measured_s: FloatArray, chip: Chip) -> BoolArray:
@@ -129,19 +136,22 @@ def _size_classes(frame: pd.DataFrame, op: str) -> NDArray[np.str_]:
     return classes_of(op, frame[column].to_numpy(dtype=np.float64)) if column in frame else np.full(len(frame), "all")
 
 
-def read_table(path: str | Path, chip: Chip, *, op: str = "", dtype: str = "") -> list[MeasuredTable]:
-    """Read measured kernels of one's own: a CSV or Parquet file with the columns of `predict` and `measured_s`.
+def own_tables(
+    frame: pd.DataFrame, path: str | Path, chip: Chip, *, op: str = "", dtype: str = "", backend: str = ""
+) -> list[MeasuredTable]:
+    """Measured kernels of one's own, with the columns of `predict` and `measured_s`, as tables.
 
     Args:
-        path: the file. A column `op` names the family of each row, else its kind does; `backend` who measured it.
+        frame: the rows. A column `op` names the family of each row, else its kind does; `backend` who measured it.
+        path: the file that they are from.
         chip: the chip that it was measured on.
         op: take this family only.
         dtype: take this type only.
+        backend: take what this one measured only.
 
     Raises:
-        SimulationError: the file cannot be read, or nothing in it is what was asked for.
+        SimulationError: the rows cannot be read, or nothing in them is what was asked for.
     """
-    frame = read_frame(path)
     if "measured_s" not in frame:
         raise SimulationError(f"{path}: has no column 'measured_s', the measured seconds of each row")
     measured_s = pd.to_numeric(frame["measured_s"], errors="coerce")
@@ -154,10 +164,12 @@ def read_table(path: str | Path, chip: Chip, *, op: str = "", dtype: str = "") -
     for column in ("kind", "dtype"):
         if column not in frame:
             raise SimulationError(f"{path}: has no column {column!r}")
-    frame = frame.assign(measured_s=measured_s, op=frame.get("op", frame["kind"]), backend=frame.get("backend", "own"))
+    ops = frame["op"].fillna(frame["kind"]) if "op" in frame else frame["kind"]
+    backends = frame["backend"].fillna("own") if "backend" in frame else "own"
+    frame = frame.assign(measured_s=measured_s, op=ops, backend=backends)
     tables = []
-    for (row_op, row_dtype, backend), rows in frame.groupby(["op", "dtype", "backend"], sort=True):
-        if (op and row_op != op) or (dtype and row_dtype != dtype):
+    for (row_op, row_dtype, row_backend), rows in frame.groupby(["op", "dtype", "backend"], sort=True, dropna=False):
+        if (op and row_op != op) or (dtype and row_dtype != dtype) or (backend and row_backend != backend):
             continue
         keys = [name for name in FRAME_SIZES.get(str(rows["kind"].iloc[0]), ()) if name in rows]
         tables.append(
@@ -166,13 +178,14 @@ def read_table(path: str | Path, chip: Chip, *, op: str = "", dtype: str = "") -
                 chip=chip,
                 op=str(row_op),
                 dtype=str(row_dtype),
-                backend=str(backend),
+                backend=str(row_backend),
                 keys=keys,
                 source=str(path),
             )
         )
     if not tables:
-        raise SimulationError(f"{path}: has no rows of op {op or 'any'!r} and dtype {dtype or 'any'!r}")
+        chosen = f"op {op or 'any'!r}, dtype {dtype or 'any'!r} and backend {backend or 'any'!r}"
+        raise SimulationError(f"{path}: has no rows of {chosen}")
     return tables
 
 
@@ -185,7 +198,7 @@ def read_frame(path: str | Path) -> pd.DataFrame:
     try:
         if str(path).endswith(".parquet"):
             return pd.read_parquet(path)
-        frame = pd.read_csv(path)
+        frame = pd.read_csv(path, skipinitialspace=True)
     except (OSError, ValueError, pd.errors.ParserError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
         if isinstance(error, FileNotFoundError):  # pyarrow's says the path alone
@@ -197,7 +210,7 @@ def read_frame(path: str | Path) -> pd.DataFrame:
 
 
 def write_frame(frame: pd.DataFrame, path: str | Path) -> None:
-    """Write a frame as CSV or Parquet, by the file's ending; a failure leaves no partial file.
+    """Write a frame as CSV (`.gz`: compressed) or Parquet, by the file's ending; a failure leaves no partial file.
 
     Raises:
         SimulationError: it cannot be written.
@@ -206,6 +219,8 @@ def write_frame(frame: pd.DataFrame, path: str | Path) -> None:
     try:
         if target.suffix == ".parquet":
             write_atomically(target, lambda temporary: frame.to_parquet(temporary, index=False))
+        elif target.suffix == ".gz":
+            write_atomically(target, lambda temporary: frame.to_csv(temporary, index=False, compression="gzip"))
         else:
             write_atomically(target, lambda temporary: _write_csv(frame, temporary))
     except OSError as error:

@@ -5,7 +5,7 @@ import pandas as pd
 from reports.validation_page import build_validation_page
 from roofline.chipfile import load_chip
 from simulator.validation.runs import run_all, scores_frame
-from simulator.validation.tables import read_table
+from simulator.validation.table_files import file_tables
 
 
 def test_the_page_shows_every_table_with_its_errors_and_classes_in_order(tmp_path):
@@ -15,7 +15,7 @@ def test_the_page_shows_every_table_with_its_errors_and_classes_in_order(tmp_pat
     frame["n"] += frame.index * 64
     frame["measured_s"] = 1e-3
     frame.to_csv(tmp_path / "own.csv", index=False)
-    runs = list(run_all([(table, chip) for table in read_table(tmp_path / "own.csv", chip)]))
+    runs = list(run_all([(table, chip) for table in file_tables(tmp_path / "own.csv", chip)]))
     page = build_validation_page(runs, scores_frame(runs, by_class=True))
     errors, picture = page.sections
     rows = errors.tables[0].texts()

@@ -14,7 +14,8 @@ from simulator.bands import Band, OpBands, combine, load_bands, op_bands, save_b
 from simulator.errors import SimulationError
 from simulator.op_frame import ops_from_frame
 from simulator.validation.bands_from_tables import own_bands
-from simulator.validation.tables import measured_table, read_table
+from simulator.validation.table_files import file_tables
+from simulator.validation.tables import measured_table
 
 
 def band(low, high, *, chip="h100-sxm", basis="own", op="gemm", dtype="bfloat16", size_class="all"):
@@ -116,7 +117,7 @@ def test_a_band_from_one_half_covers_the_other(tmp_path):
     frame = pd.DataFrame({"kind": "gemm", "dtype": "float32", "m": m, "n": 64, "k": 64, "measured_s": 1.0})
     frame["measured_s"] = np.exp(generator.normal(0.0, 0.1, len(m)))
     frame.to_csv(tmp_path / "own.csv", index=False)
-    (table,) = read_table(tmp_path / "own.csv", load_chip("h100-sxm"))
+    (table,) = file_tables(tmp_path / "own.csv", load_chip("h100-sxm"))
     whole = own_bands(table, np.ones(len(table)))[0]
     # 90 % of a normal distribution lie within 1.645 standard deviations; 1,500 rows know that end to about 4 %.
     assert np.log([whole.low_ratio, whole.high_ratio]) == pytest.approx([-0.1645, 0.1645], abs=0.015)

@@ -137,6 +137,13 @@ def test_a_column_of_ones_own_is_not_taken_for_a_misspelled_one():
     assert mistaken_columns(pd.DataFrame(columns=["kv_head"])) == [hint]
 
 
+@pytest.mark.parametrize("names", [["m", "m", "n", "k"], ["m", "n", "k", "k.1"]])
+def test_a_column_that_stands_twice_is_refused(names):
+    frame = pd.DataFrame([["gemm", "bfloat16", *range(1, len(names) + 1)]], columns=["kind", "dtype", *names])
+    with pytest.raises(SimulationError, match="the table has two columns"):
+        ops_from_frame(frame)
+
+
 def test_a_missing_column_is_named():
     with pytest.raises(SimulationError, match="no column 'k', which gemm needs"):
         ops_from_frame(pd.DataFrame([{"kind": "gemm", "dtype": "bfloat16", "m": 2, "n": 4}]))

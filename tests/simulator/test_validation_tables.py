@@ -9,7 +9,8 @@ import pytest
 from roofline.chipfile import load_chip
 from simulator.errors import SimulationError
 from simulator.validation.silicon import package_folder, silicon_backends, silicon_table
-from simulator.validation.tables import held_out_rows, read_frame, read_table, write_frame
+from simulator.validation.table_files import file_tables
+from simulator.validation.tables import held_out_rows, read_frame, write_frame
 
 ROWS = [
     {"kind": "gemm", "dtype": "bfloat16", "m": m, "n": 4096, "k": 4096, "measured_s": 1e-4} for m in (1, 16, 17, 8192)
@@ -20,13 +21,15 @@ def test_held_out_rows_follow_the_published_rule():
     frame = pd.DataFrame({"m": [1, 2, 3, 4], "n": [128, 128, 256, 256], "k": [64, 64, 64, 64]})
     expected = [zlib.crc32(f"{m},{n},{k}".encode()) % 2 == 1 for m, n, k in zip(*frame.to_numpy().T, strict=True)]
     assert held_out_rows(frame, ("m", "n", "k")).tolist() == expected
+    # Beside rows of another kind, which have no m, pandas keeps the numbers as fractions.
+    assert held_out_rows(frame.astype(float), ("m", "n", "k")).tolist() == expected
 
 
 def test_a_table_of_ones_own_is_classed_and_what_is_impossible_dropped(tmp_path):
     path = tmp_path / "own.csv"
     impossible = {"kind": "gemm", "dtype": "bfloat16", "m": 1, "n": 65536, "k": 65536, "measured_s": 1e-4}  # 8.6 GB
     pd.DataFrame([*ROWS, impossible]).to_csv(path, index=False)
-    (table,) = read_table(path, load_chip("h100-sxm"))
+    (table,) = file_tables(path, load_chip("h100-sxm"))
     assert (len(table), table.dropped, table.op, table.backend) == (4, 1, "gemm", "own")
     assert table.size_class.tolist() == ["m 1-16", "m 1-16", "m 17-64", "m >=4353"]
     assert len(table.half(held_out=True)) + len(table.half(held_out=False)) == 4
@@ -43,16 +46,51 @@ def test_a_wrong_measurement_is_one_line(tmp_path, change, message):
     path = tmp_path / "own.csv"
     pd.DataFrame([{**ROWS[0], **change}]).to_csv(path, index=False)
     with pytest.raises(SimulationError, match=message):
-        read_table(path, load_chip("h100-sxm"))
+        file_tables(path, load_chip("h100-sxm"))
 
 
 def test_a_missing_file_and_an_empty_choice_are_one_line(tmp_path):
     for name in ("absent.csv", "absent.parquet"):
         with pytest.raises(SimulationError, match=rf"cannot read table .*{name}: No such file"):
-            read_table(tmp_path / name, load_chip("h100-sxm"))
+            file_tables(tmp_path / name, load_chip("h100-sxm"))
     pd.DataFrame(ROWS).to_parquet(tmp_path / "own.parquet")
     with pytest.raises(SimulationError, match="no rows of op 'attention_decode'"):
-        read_table(tmp_path / "own.parquet", load_chip("h100-sxm"), op="attention_decode")
+        file_tables(tmp_path / "own.parquet", load_chip("h100-sxm"), op="attention_decode")
+
+
+def test_a_table_of_several_kinds_and_libraries_is_taken_apart(tmp_path):
+    path = tmp_path / "own.csv"
+    norm = {"kind": "norm", "dtype": "bfloat16", "rows": 64, "columns": 4096, "measured_s": 1e-5}
+    pd.DataFrame([*ROWS, {**ROWS[1], "backend": "mine"}, norm]).to_csv(path, index=False)
+    chip = load_chip("h100-sxm")
+    found = [(table.op, table.backend, len(table)) for table in file_tables(path, chip)]
+    assert found == [("gemm", "mine", 1), ("gemm", "own", 4), ("norm", "own", 1)]
+    assert [len(table) for table in file_tables(path, chip, backend="mine")] == [1]
+    with pytest.raises(SimulationError, match="no rows of op 'gemm', dtype 'any' and backend 'theirs'"):
+        file_tables(path, chip, op="gemm", backend="theirs")
+
+
+def test_rows_with_the_columns_of_the_package_are_read_as_the_package_is(tmp_path):
+    said = {"framework": "VLLM", "version": "0.1", "kernel_source": "fa", "latency": 0.25}
+    product = {**said, "op_name": "gemm", "gemm_dtype": "bfloat16", "m": 16, "n": 4096, "k": 4096}
+    narrow = {**product, "gemm_dtype": "fp8"}
+    heads = {"num_heads": 8, "num_key_value_heads": 2, "head_dim": 128, "window_size": 0}
+    types = {"attn_dtype": "bfloat16", "kv_cache_dtype": "bfloat16"}
+    query = {**said, **heads, **types, "op_name": "generation_attention", "batch_size": 4, "isl": 1, "step": 99}
+    pd.DataFrame([product, narrow, query]).to_csv(tmp_path / "kernels.txt", index=False)
+    chip = load_chip("h100-sxm")
+    tables = {(table.op, table.dtype): table for table in file_tables(tmp_path / "kernels.txt", chip)}
+    assert set(tables) == {("gemm", "bfloat16"), ("gemm", "float8_e4m3fn"), ("attention_decode", "bfloat16")}
+    assert {table.backend for table in tables.values()} == {"vllm 0.1"}
+    ops = tables["gemm", "float8_e4m3fn"].ops
+    assert [ops.size(name).item() for name in ("m", "quantizes_input", "weight_copies")] == [16, 1, 6]
+    decode = tables["attention_decode", "bfloat16"]
+    assert [decode.ops.size(name).item() for name in ("queries", "keys", "kv_heads")] == [1, 100, 2]
+    assert decode.measured_s.tolist() == [0.25e-3]
+    with pytest.raises(SimulationError, match="dtype of gemm must be one of"):
+        file_tables(tmp_path / "kernels.txt", chip, op="gemm", dtype="bf16")
+    with pytest.raises(SimulationError, match="no rows of op 'moe'"):
+        file_tables(tmp_path / "kernels.txt", chip, op="moe")
 
 
 @pytest.mark.skipif(package_folder() is None, reason="the extra `silicon` (aiconfigurator-core) is not installed")
@@ -108,6 +146,15 @@ def test_a_written_table_reads_back_equal(tmp_path, text):
 def test_columns_of_mixed_types_are_written_as_text(tmp_path):
     write_frame(pd.DataFrame({"note": [1, "one"], "m": [2, 3]}), tmp_path / "table.csv")
     assert (tmp_path / "table.csv").read_text() == "note,m\n1,2\none,3\n"
+
+
+def test_spaces_after_commas_are_no_part_of_names_and_a_compressed_table_reads_back(tmp_path):
+    (tmp_path / "own.csv").write_text("kind, dtype, m\ngemm, bfloat16, 3\n")
+    frame = read_frame(tmp_path / "own.csv")
+    assert frame.to_dict("list") == {"kind": ["gemm"], "dtype": ["bfloat16"], "m": [3]}
+    write_frame(frame, tmp_path / "own.csv.gz")
+    assert (tmp_path / "own.csv.gz").read_bytes()[:2] == b"\x1f\x8b"  # of a gzip file
+    assert read_frame(tmp_path / "own.csv.gz").equals(frame)
 
 
 def test_rows_with_more_cells_than_columns_are_refused(tmp_path):

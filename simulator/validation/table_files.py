@@ -1,0 +1,83 @@
+"""Files of measured kernels: with the columns of `predict`, or with those that a collector of aiconfigurator writes."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from roofline.chip import Chip
+from simulator.errors import NoRowsError, SimulationError
+from simulator.validation.silicon import TABLES, table_kind, table_of_rows
+from simulator.validation.tables import MeasuredTable, own_tables, read_frame
+
+_COLLECTIVES = frozenset(family for family, kind in TABLES.items() if kind.file == "nccl_perf")
+_COLUMNS = frozenset({"framework", "version", "op_name", "latency"})
+
+
+def file_tables(
+    path: str | Path, chip: Chip, *, op: str = "", dtype: str = "", backend: str = ""
+) -> list[MeasuredTable]:
+    """Tables of a CSV or Parquet file.
+
+    Args:
+        path: the file.
+        chip: the chip that it was measured on.
+        op: take this family only.
+        dtype: take this type only.
+        backend: take what this one measured only.
+
+    Raises:
+        SimulationError: the file cannot be read, or nothing in it is what was asked for.
+    """
+    frame = read_frame(path)
+    tables_of = _package_tables if _has_package_columns(frame) else own_tables
+    return tables_of(frame, path, chip, op=op, dtype=dtype, backend=backend)
+
+
+def _has_package_columns(frame: pd.DataFrame) -> bool:
+    """Whether rows have the package's columns, and not those of `predict` with `measured_s`."""
+    return _COLUMNS.issubset(frame) and "measured_s" not in frame
+
+
+def _package_tables(
+    frame: pd.DataFrame, path: str | Path, chip: Chip, *, op: str = "", dtype: str = "", backend: str = ""
+) -> list[MeasuredTable]:
+    """The rows as tables, one a family, type, library and version.
+
+    Args:
+        frame: rows with the package's columns.
+        path: where they are from.
+        chip: what was measured; the rows' own name of the device is not looked at.
+        op: take this family only, instead of those that the rows name.
+        dtype: take this type only.
+        backend: take this library only.
+
+    Raises:
+        SimulationError: nothing in the file is what was asked for.
+    """
+    tables = []
+    for (framework, version, op_name), rows in frame.groupby(["framework", "version", "op_name"], sort=True):
+        library = "nccl" if op_name in _COLLECTIVES else str(framework).lower()
+        if backend and library != backend:
+            continue
+        for family in _families(str(op_name), op):
+            for each in [dtype] if dtype else table_kind(family).dtypes:
+                try:
+                    tables.append(
+                        table_of_rows(rows, chip, family, each, library, version=str(version), source=str(path))
+                    )
+                except KeyError as error:
+                    raise SimulationError(f"{path}: has no column {error}, which {family} needs") from None
+                except NoRowsError:
+                    continue
+    if not tables:
+        chosen = f"op {op or 'any'!r}, dtype {dtype or 'any'!r} and backend {backend or 'any'!r}"
+        raise SimulationError(f"{path}: has no rows of {chosen}")
+    return tables
+
+
+def _families(op_name: str, op: str) -> list[str]:
+    """Families that rows of this name are: the one asked for, if it is, else all but other views of the same rows."""
+    named = [family for family, kind in TABLES.items() if op_name in (family, kind.file.removesuffix("_perf"))]
+    if op:
+        return [op] if op in named or not named else []
+    return [family for family in named if family != "attention_block" and not TABLES[family].joined]
