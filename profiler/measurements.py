@@ -15,6 +15,13 @@ DOUBTFUL_SPREAD = 0.05
 # Further apart than this, the best of two halves of the windows have not settled on one figure.
 SETTLED_WITHIN = 0.05
 
+# Benchmarks of eager PyTorch: names, and shapes of those whose times say something only together.
+EAGER_PREFIX = "eager "
+EAGER_ROWS = (1, 16, 128)  # of products with one matrix of weights
+EAGER_WEIGHT_SIZE = 1024  # rows and columns of that
+EAGER_BLOCK_CALLS = {"layer_norm": 1, "linear": 2, "call": 4}  # of a small block of modules, by kind of call
+GRAIN_ELEMENTS = 32768  # of a pointwise operation, from which PyTorch takes another thread (at::internal::GRAIN_SIZE)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
@@ -124,6 +131,9 @@ class MachineMeasurements:
         main_memory_bytes: capacity of main memory.
         matmul: (dtype, FLOP/s of a square product), several sizes per dtype.
         exponential: the exponential function, per second, 32-bit.
+        eager: what operations of eager programs take on a CPU, see `profiler.capture.eager_benchmarks`; names begin
+            with `eager `.
+        eager_reaches: bytes that were streamed before calls of those names with `near` and `far`.
         kernels: other figures, each under its own name: `logarithm`, `tanh`, `sine`, `reduction`, `gather`, `sort`,
             `topk`, `tall_skinny <dtype>`, `gemv <dtype>`, and on GPUs `graph_launch`, `all_reduce latency` and
             `all_reduce bandwidth`.
@@ -148,6 +158,8 @@ class MachineMeasurements:
     dispatch: Measurement
     launch: Measurement | None = None
     kernels: tuple[Measurement, ...] = ()
+    eager: tuple[Measurement, ...] = ()
+    eager_reaches: tuple[int, int] = (0, 0)
     caches: tuple[CacheSize, ...] = ()
     notes: tuple[str, ...] = ()
     provenance: Provenance

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from profiler.measurements import DOUBTFUL_SPREAD, SETTLED_WITHIN, MachineMeasurements, Measurement
 from roofline.chip import Chip, Link, Memory
 from roofline.errors import ChipError
+from roofline.host_constants import SCOPE, HostConstant, host_constants
 from roofline.memory_levels import Level, find_levels
 
 # float32 products run on the vector units of CPUs and GPUs, so their rate is also the vector units' rate; on a CPU
@@ -61,6 +62,7 @@ def chip_from_measurements(measured: MachineMeasurements, *, name: str = "this-m
     memories, latency_sources = _memories(levels, measured, clock_hz)
     launch = measured.launch or measured.dispatch
     special = _fastest_function(measured)
+    constants = host_constants(measured)
     used = [*peaks.values(), special, launch, *(level.bandwidth for level in levels)]
     notes += _doubts(used)
     chip = Chip(
@@ -80,8 +82,9 @@ def chip_from_measurements(measured: MachineMeasurements, *, name: str = "this-m
         special_flops=special.value / core_clocks_per_s,
         memories=memories,
         links=_links(measured),
+        calibration=tuple((f"{SCOPE}.{each.name}", each.value) for each in constants),
         throughput=tuple((_throughput_name(found), found.value) for found in measured.kernels),
-        sources=(*_sources(measured, peaks, levels), *latency_sources),
+        sources=(*_sources(measured, peaks, levels), *latency_sources, *_host_sources(measured, constants)),
         is_measured=True,
     )
     return Calibration(chip=chip, notes=tuple(notes))
@@ -203,6 +206,15 @@ def _sources(
         sources.append(
             (f"memory.{level.name}.capacity_bytes", "as the system tells, held against the bandwidth ladder")
         )
+    return sources
+
+
+def _host_sources(measured: MachineMeasurements, constants: Sequence[HostConstant]) -> list[tuple[str, str]]:
+    """Where the constants of eager programs come from, each with its own measurements."""
+    sources = []
+    for each in constants:
+        told = "; ".join(_when(measured, found) for found in each.of)
+        sources.append((f"calibration.{SCOPE}.{each.name}", f"{each.how}: {told}" if each.how else told))
     return sources
 
 

@@ -154,7 +154,7 @@ def _op_row(op: Op) -> tuple[float, ...]:
         max(0, matrix - op.skippable_flops),
         matrix,
         op.vector_flops or 0,
-        _special_flops(op),
+        special_flops(op),
         2.0 if op.kind == "collective" and base_name(op.name) in ("allreduce", "all_reduce") else 1.0,
         not (reads_known and writes_known and op.matrix_flops is not None and op.vector_flops is not None),
     )
@@ -175,7 +175,7 @@ def _input_element_bytes(op: Op) -> float:
     return max((DTYPE_BITS.get(operand.dtype, 32) / 8 for operand in largest), default=0.0)
 
 
-def _special_flops(op: Op) -> float:
+def special_flops(op: Op) -> float:
     """Elementary functions of an op; a fused op adds those of its pointwise parts, one output element each."""
     sizes = dict(op.sizes)
     elements = sizes.get("elements", sizes.get("rows", 0) * sizes.get("columns", 0))

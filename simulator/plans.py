@@ -257,7 +257,7 @@ def op_notes(ops: OpColumns, names: Sequence[str], chip: Chip) -> tuple[str, ...
     if partial:
         unique = sorted(set(partial))
         notes.append(f"{len(partial)} ops cost only their known bytes and FLOPs: {', '.join(unique)}")
-    if not chip.calibration:
+    if all(key.startswith("eager.") for key, _ in chip.calibration):
         notes.append(f"chip {chip.name} has no calibration: kernels run at peak rates with latencies of the chip file")
     elif not own_scopes(chip):
         notes.append(f"kernels take the constants of {', '.join(constants_from(chip))}: not fitted to chip {chip.name}")

@@ -14,6 +14,7 @@ from simulator.energy import OpEnergy, op_energy
 from simulator.errors import SimulationError
 from simulator.host import MODES, SCRIPTED_DISPATCH_S, HostIssue, Mode, dispatch_of, host_issue, in_order, is_scripted
 from simulator.op_columns import FloatArray
+from simulator.own_host import UNTABLED, HostRates, on_own_host
 from simulator.plans import PlanTable, op_notes, plan_ops
 from simulator.power_bands import JoulesBand, power_bands, run_band
 from simulator.power_limit import run_clock, sets_its_clock, stretch
@@ -79,7 +80,11 @@ def prepare(
         raise SimulationError(f"clock_ratio must be above 0 and at most 1, got {clock_ratio:g}")
     chip = eager_chip(chip) if mode == "eager" else chip
     table = plan_ops(trace.ops, [steady_chip(chip) if _follows_power(chip) else chip])
-    dispatch, dispatch_notes = (0.0, ()) if mode == "graph" else _dispatch(chip, table, host_dispatch_s)
+    rates = HostRates(chip)
+    if rates:
+        table = on_own_host(table, trace, rates)
+    is_issued = mode == "graph" or rates
+    dispatch, dispatch_notes = (0.0, ()) if is_issued else _dispatch(chip, table, host_dispatch_s)
     full = Setting(
         trace=trace,
         chip=chip,
@@ -199,7 +204,8 @@ def _band(
         return None, None, ()
     total_s = float(setting.op_duration_s @ counts)
     low_s, high_s = combine(setting.op_duration_s, counts, bands)
-    return max(0.0, makespan_s + low_s - total_s), makespan_s + high_s - total_s, bands.basis
+    basis = (UNTABLED,) if HostRates(setting.chip) else bands.basis
+    return max(0.0, makespan_s + low_s - total_s), makespan_s + high_s - total_s, basis
 
 
 def _energy_band(

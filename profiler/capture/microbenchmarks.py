@@ -11,6 +11,7 @@ import torch
 
 from profiler.capture.bench import Bench, Mode
 from profiler.capture.devices import describe_device
+from profiler.capture.eager_benchmarks import eager_reaches, eager_steps
 from profiler.capture.kernel_benchmarks import (
     FUNCTIONS,
     KERNELS,
@@ -23,7 +24,7 @@ from profiler.capture.machine import cpu_caches, cuda_caches, free_memory_bytes,
 from profiler.capture.product_benchmarks import CUDA_ONLY, DTYPES, SQUARE_SIZES, measure_square, measure_thin
 from profiler.capture.timers import follow_chain
 from profiler.errors import TraceError
-from profiler.measurements import MachineMeasurements, measurement_from_times
+from profiler.measurements import EAGER_PREFIX, MachineMeasurements, measurement_from_times
 from profiler.provenance import record_provenance
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
@@ -129,7 +130,7 @@ class MicrobenchmarkRun:
 
 def _passes_of(step: str) -> Sequence[int]:
     """The passes in which a step is visited."""
-    return _FEWER_IN if step in KERNELS or step.startswith("latency ") else range(_PASSES)
+    return _FEWER_IN if step in KERNELS or step.startswith(("latency ", EAGER_PREFIX)) else range(_PASSES)
 
 
 def _run_step(bench: Bench, name: str, step: Callable[[], None]) -> float:
@@ -162,6 +163,7 @@ def _steps(bench: Bench) -> tuple[tuple[str, Callable[[], None]], ...]:
             steps.append((f"matmul {dtype}", partial(measure_square, bench, dtype)))
             steps.append((f"thin products {dtype}", partial(measure_thin, bench, dtype)))
     steps += [(name, partial(measure_kernel, bench, name)) for name in KERNELS]
+    steps += eager_steps(bench) if on_cpu else []
     for size in sets:
         steps.append((f"bandwidth {format_bytes(size)}", partial(_measure_bandwidth, bench, size)))
     for size in _LATENCY_SETS if on_cpu else ():
@@ -256,7 +258,11 @@ def _assemble(bench: Bench, device_name: str, clock_hz: float | None) -> Machine
         latency=tuple((size, bench.told(found)) for size, found in sorted(bench.latency.items())),
         dispatch=single["dispatch"],
         launch=single.get("launch"),
-        kernels=tuple(found for name, found in single.items() if name not in _NAMED),
+        kernels=tuple(
+            found for name, found in single.items() if name not in _NAMED and not name.startswith(EAGER_PREFIX)
+        ),
+        eager=tuple(found for name, found in single.items() if name.startswith(EAGER_PREFIX)),
+        eager_reaches=eager_reaches(),
         caches=caches,
         notes=notes,
         provenance=record_provenance("calibrate", device=device_name, clock_hz=clock_hz, notes=notes),

@@ -9,13 +9,20 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="micro-benchmarks need torch")
 
-from profiler.capture import bench, kernel_benchmarks, microbenchmarks, product_benchmarks  # noqa: E402
+from profiler.capture import (  # noqa: E402
+    bench,
+    eager_benchmarks,
+    kernel_benchmarks,
+    microbenchmarks,
+    product_benchmarks,
+)
 from profiler.capture.bench import Bench, faster  # noqa: E402
 from profiler.capture.machine import ProcessorUse, cpu_caches, processor_use, waited_s  # noqa: E402
 from profiler.capture.microbenchmarks import MicrobenchmarkRun  # noqa: E402
 from profiler.capture.timers import follow_chain, time_on_host  # noqa: E402
 from profiler.errors import TraceError  # noqa: E402
 from profiler.measurements import measurement_from_times  # noqa: E402
+from roofline.calibration import chip_from_measurements  # noqa: E402
 
 KIB, MIB = 2**10, 2**20
 
@@ -33,6 +40,10 @@ def small_run(monkeypatch):
     monkeypatch.setattr(kernel_benchmarks, "_REDUCED", (8, 16))
     monkeypatch.setattr(kernel_benchmarks, "_SORTED", (2, 64))
     monkeypatch.setattr(kernel_benchmarks, "_GATHERED", (32, 16))
+    monkeypatch.setattr(eager_benchmarks, "cpu_caches", lambda: ())
+    monkeypatch.setattr(eager_benchmarks, "_LAST_CACHE_BYTES", (256 * KIB, 256 * KIB))
+    monkeypatch.setattr(eager_benchmarks, "_FRESH_BYTES", 64 * KIB)
+    monkeypatch.setattr(eager_benchmarks, "EAGER_WEIGHT_SIZE", 64)
     monkeypatch.setattr(bench, "_RUNS", {"brief": (3, 3)})
     monkeypatch.setattr(bench, "waited_s", lambda: 0.0)
     for module in (bench, kernel_benchmarks):
@@ -71,6 +82,24 @@ def test_rates_are_work_over_time(small_run):
     assert reads[16 * KIB] == pytest.approx(64 * KIB / 2e-3)
     assert reads[256 * KIB] == pytest.approx(256 * KIB / 2e-3)
     assert list(reads) == sorted(reads)
+
+
+def test_eager_figures_are_all_that_a_chip_takes(small_run):
+    """Every run takes 2 ms, and 1 s behind a stream: what a program waits for between two ticks of the clock."""
+    list(small_run)
+    result = small_run.result
+    eager = {found.name: found.value for found in result.eager}
+    assert result.eager_reaches == (64 * KIB, 512 * KIB)
+    assert eager["eager near call"] == eager["eager far call"] == eager["eager near module"] == 1.0
+    assert eager["eager 1 rows float32"] == eager["eager 16 held rows bfloat16"] == pytest.approx(2e-3)
+    assert eager["eager many queries"] == pytest.approx(4 * 8 * 256 * 256 * 64 / 2e-3)
+    assert eager["eager one query"] == pytest.approx(4 * 2 * 8 * 2048 * 64 / 2e-3)
+    assert eager["eager fresh"] == pytest.approx(64 * KIB / 2e-3)
+    assert eager["eager convolution 3"] == pytest.approx(2 * 4 * 28 * 28 * 64 * 64 * 9 / 2e-3)
+    assert not any(found.name in eager for found in result.kernels)
+    constants = dict(chip_from_measurements(result).chip.calibration)
+    assert constants["eager.host.conv.flops_per_s"] == pytest.approx(eager["eager convolution 3"], rel=0.5)
+    assert constants["eager.host.near_bytes"] == 64 * KIB
 
 
 def test_bandwidth_hidden_by_dispatch_is_not_reported(small_run):
