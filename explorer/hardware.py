@@ -11,6 +11,7 @@ from explorer.errors import ExplorationError
 FloatArray = NDArray[np.float64]
 TextArray = NDArray[np.str_]
 IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -99,6 +100,12 @@ class Hardware:
         """Dense 16-bit FLOPs per second of the matrix units, [D]."""
         peak: FloatArray = 2.0 * self.cores * self.matrix_macs * self.clock_hz
         return peak
+
+    @property
+    def is_held_up_by_cache(self) -> BoolArray:
+        """Whether a cache that all cores share gives fewer bytes a second than the main memory behind it, [D]."""
+        slower: BoolArray = (self.dram != "none") & (self.l2_bytes > 0) & (self.l2_bytes_per_s < self.dram_bytes_per_s)
+        return slower
 
     def take(self, rows: IntArray) -> "Hardware":
         """Some of the designs."""

@@ -17,6 +17,7 @@ from reports.commands.catalog import chips, models, samplers
 from reports.commands.compare import compare
 from reports.commands.crossover import crossover
 from reports.commands.demo import demo
+from reports.commands.design import design
 from reports.commands.diff import diff
 from reports.commands.exactness import exactness
 from reports.commands.explore import explore
@@ -82,6 +83,7 @@ for command in (
     app.command()(command)
 app.command()(scenario)
 app.command()(recovery)
+app.command()(design)
 app.command()(explore)
 app.command()(crossover)
 app.command()(iso)

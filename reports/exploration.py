@@ -138,6 +138,13 @@ class Exploration:
             self.asked.goals.objectives[0], ignore_index=True
         )
 
+    def held_up_by_cache(self, front: pd.DataFrame) -> int:
+        """Designs of the front whose shared cache gives fewer bytes a second than main memory."""
+        evaluator = self.evaluator
+        values = {name: front[name].to_numpy() for name in self.asked.space.names}
+        hardware = evaluator.template.hardware(evaluator.knobs(values, len(front)), evaluator.technology)
+        return int(hardware.is_held_up_by_cache.sum())
+
     def all_frame(self, most: int) -> pd.DataFrame:
         """Designs that hold all constraints, at most so many of them, drawn evenly."""
         assert self.result is not None

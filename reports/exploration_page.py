@@ -1,8 +1,10 @@
 """The page that `roofscape explore` writes, and what it prints."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 
-from reports.charts.exploration import TITLES, curve_chart, front_chart, most_designs, steps_chart
+from reports.charts.exploration import TITLES, curve_chart, front_chart, most_designs, steps_chart, tradeoff_chart
 from reports.charts.sensitivity import effects_chart, indices_chart
 from reports.console import print_line, print_table
 from reports.exploration import Exploration
@@ -67,6 +69,7 @@ def build_exploration_page(exploration: Exploration) -> Report:
             text="Every point is a design; those in orange are beaten by no other in all objectives of the search.",
             figures=(Figure(chart=front_chart(designs, jobs, parameters, asked.goals.objectives)),),
         ),
+        *_tradeoffs(designs, parameters, asked.goals.objectives),
         Section(title="The front", tables=(front_table(exploration, front),)),
     ]
     if exploration.steps:
@@ -91,6 +94,13 @@ def build_exploration_page(exploration: Exploration) -> Report:
         )
     sections.append(Section(title="The search", figures=(Figure(chart=curve_chart(exploration.curve_frame())),)))
     return Report(title=asked.title, findings=tuple(findings(exploration, front)), sections=tuple(sections))
+
+
+def _tradeoffs(designs: pd.DataFrame, parameters: Sequence[str], objectives: Sequence[str]) -> list[Section]:
+    """The plane of each pair of objectives, where the search has two or more."""
+    if len(objectives) < 2:
+        return []
+    return [Section(title="Trade-offs", figures=(Figure(chart=tradeoff_chart(designs, parameters, objectives)),))]
 
 
 def _whole_section(exploration: Exploration) -> Section:
@@ -136,6 +146,12 @@ def findings(exploration: Exploration, front: pd.DataFrame) -> list[str]:
             bound = f"{format_ratio(parts.min())} to {format_ratio(parts.max())}"
             share = f"memory binds {bound} of the kernels' time over the front"
         found.append(f"{job.name}: {share}{'' if job.weight else '; of weight 0, it judged no design'}.")
+    held_up = exploration.held_up_by_cache(front)
+    if held_up:
+        found.append(
+            f"On {format_count(held_up)} of {format_count(len(front))} designs of the front the shared cache gives "
+            "less than main memory and holds it up: vary l2_bytes_per_clock as well."
+        )
     if exploration.sobol is not None:
         for number, objective in enumerate(asked.goals.objectives):
             total = exploration.sobol.total[:, number]

@@ -22,18 +22,30 @@ def prepare_evaluator(asked: "SpaceFile", folder: Path) -> "Evaluator":
 
 def bare_evaluator(asked: "SpaceFile") -> "Evaluator":
     """The same without workloads, at once: enough to read designs and say what is wrong with them."""
-    from explorer.evaluator import Evaluator, constants_of  # noqa: PLC0415 - seconds of imports
+    import numpy as np  # noqa: PLC0415 - seconds of imports, as all of these
+
+    from explorer.evaluator import Evaluator, constants_of  # noqa: PLC0415
     from explorer.technology import load_technology  # noqa: PLC0415
 
+    technology = load_technology(asked.technology)
+    for knob, rows in (("node", technology.node_rows), ("dram", technology.dram_rows)):
+        rows(np.array(_given(asked, knob), dtype=np.str_))  # refuses unknown names before anything is captured
     return Evaluator(
         template=asked.template,
-        technology=load_technology(asked.technology),
+        technology=technology,
         jobs=(),
         goals=asked.goals,
         fixed=asked.fixed,
         mode=asked.mode,
         calibration=constants_of(asked.template),
     )
+
+
+def _given(asked: "SpaceFile", knob: str) -> list[str]:
+    """Values of a knob that the space fixes or varies."""
+    fixed = [asked.fixed[knob]] if knob in asked.fixed else []
+    varied = [value for parameter in asked.space.parameters if parameter.name == knob for value in parameter.values]
+    return [str(value) for value in (*fixed, *varied)]
 
 
 def with_workloads(bare: "Evaluator", asked: "SpaceFile", folder: Path) -> "Evaluator":

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from itertools import combinations
 
 import altair as alt
 import numpy as np
@@ -93,7 +94,7 @@ def front_chart(
         .transform_filter(chosen)
         .mark_point(filled=True, size=36, opacity=0.8)
         .encode(
-            y=alt.Y("value:Q").scale(type="log", nice=True).title("chosen objective"),
+            y=alt.Y("value:Q").scale(type="log", nice=False, padding=12).title("chosen objective"),
             color=color.otherwise(alt.value("#eeeeee")),
             tooltip=tooltip,
         )
@@ -108,6 +109,43 @@ def front_chart(
         warnings.filterwarnings("ignore", "Automatically deduplicated selection parameter")
         charts = alt.hconcat(*across).add_params(*choices)
     return themed(charts.properties(title=chart_title("Designs", "choose below; brush one chart, the other follows")))
+
+
+def tradeoff_chart(designs: pd.DataFrame, parameters: Sequence[str], objectives: Sequence[str]) -> alt.typing.ChartType:
+    """Every pair of the search's objectives against each other, over all workloads; down and left is better.
+
+    Args:
+        designs: rows of `Exploration.all_frame` with a column `on_front`.
+        parameters: names of what varies.
+        objectives: of the search, two or more.
+    """
+    columns = list(dict.fromkeys(("design", "on_front", *parameters, *objectives)))
+    rows = designs[columns].replace([np.inf, -np.inf], np.nan).dropna(subset=list(objectives))
+    base = (
+        alt.Chart(chart_data(rows.sort_values("on_front"), "objectives against each other"))
+        .mark_point(filled=True, size=36, opacity=0.8)
+        .encode(
+            color=alt.Color("on_front:N")
+            .scale(domain=[True, False], range=[_FRONT, _OTHER])
+            .title("beaten by no other")
+            .legend(orient="bottom"),
+            tooltip=[alt.Tooltip(f"{name}:N") for name in ("design", *parameters)]
+            + [alt.Tooltip(f"{name}:Q", format=".4g") for name in objectives],
+        )
+        .properties(width=_HALF, height=260)
+    )
+    pairs = [
+        base.encode(x=_objective_axis(alt.X, first), y=_objective_axis(alt.Y, second))
+        for first, second in combinations(objectives, 2)
+    ]
+    rows_of_two = [alt.hconcat(*pairs[start : start + 2]) for start in range(0, len(pairs), 2)]
+    title = chart_title("Objectives against each other", "all workloads, weighted; down and left is better")
+    return themed(alt.vconcat(*rows_of_two).properties(title=title))
+
+
+def _objective_axis(channel: "type[alt.X] | type[alt.Y]", name: str) -> "alt.X | alt.Y":
+    scale = {"zero": False} if name == "quality_loss" else {"type": "log", "nice": False, "padding": 12}
+    return channel(f"{name}:Q").scale(**scale).title(TITLES[name])
 
 
 def _menus(views: Sequence[tuple[str, str, str]], objectives: Sequence[str]) -> tuple[list[alt.Parameter], str]:

@@ -77,6 +77,27 @@ def test_front_holds_constraints_and_is_beaten_by_none(explored):
     assert "Small &lt;b&gt;chips&lt;/b&gt;" in page and "Small <b>chips</b>" not in page
 
 
+def test_page_draws_objectives_against_each_other_and_tells_of_slow_caches(explored, tmp_path):
+    folder, _ = explored
+    page = (folder / "out.html").read_text()
+    assert "Objectives against each other" in page
+    assert "holds it up" not in page  # six stacks of HBM3 give 4 TB/s, the cache at 1.4 GHz 7.4
+    slow = SPACE.replace("[[workload]]", '[fixed]\ndram = "hbm4"\n\n[[workload]]', 1).replace(
+        "stacks = [4, 6]", "stacks = [6]\nl2_bytes_per_clock = [2000]"
+    )
+    (tmp_path / "space.toml").write_text(slow)
+    run(tmp_path, "--sensitivity", "0", "--no-finalists")
+    found = (tmp_path / "out.html").read_text()
+    assert "the shared cache gives less than main memory and holds it up" in found
+
+
+def test_unknown_node_is_refused_before_anything_is_captured(tmp_path, capsys, monkeypatch):
+    (tmp_path / "space.toml").write_text(SPACE.replace("[[workload]]", '[fixed]\nnode = "n3"\n\n[[workload]]', 1))
+    line = refused(capsys, monkeypatch, "explore", tmp_path / "space.toml", "-o", tmp_path / "out.html")
+    assert "unknown process node 'n3'; known: n12" in line
+    assert not (tmp_path / "traces").exists()
+
+
 def test_what_decides_over_the_whole_space_is_told(explored):
     folder, found = explored
     rows = {(row["parameter"], row["objective"]): row for row in found["whole_space"]}
