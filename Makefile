@@ -89,9 +89,11 @@ samplers-table: $(VENV)/.demo
 	  dkv_cache:block_length=32 bd3lm:block_length=32 sdar:block_length=4 llada_edit:block_length=32 \
 	  --model llada-8b --device meta --prompt-length 1024 --gen-length 256 --markdown docs/tables/samplers.md
 
-# The table of docs/whole-models.md: captured on meta, simulated, beside what others measured.
+# The tables of docs/whole-models.md: captured on meta, simulated, beside what others measured.
 whole-models: $(VENV)/.demo
 	$(BIN)/roofscape validate-models --markdown docs/tables/whole_models.md
+	$(BIN)/python benchmarks/prompt_steps.py docs/tables/prompt_steps.md
+	$(BIN)/python benchmarks/waiting_power.py docs/tables/waiting_power.md
 	$(PAGES)
 
 # The table of docs/area-power-cost.md: area, power and cost of real chips, published and predicted.

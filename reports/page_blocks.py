@@ -52,6 +52,8 @@ BLOCKS: dict[str, Block] = {
     "untuned-experts": Block(target="validate", build=table_blocks.last_table("untuned_experts.md")),
     "constants-worth": Block(target="constants-worth", build=table_blocks.last_table("gemm_constants_worth.md")),
     "whole-models": Block(target="whole-models", build=table_blocks.last_table("whole_models.md")),
+    "prompt-steps": Block(target="whole-models", build=table_blocks.last_table("prompt_steps.md")),
+    "waiting-power": Block(target="whole-models", build=table_blocks.last_table("waiting_power.md")),
     "eager-profile": Block(target="eager-profile", build=table_blocks.last_table("eager_profile.md")),
     **{
         f"scenario-{name}": Block(

@@ -18,6 +18,7 @@ from profiler.serving_view import serving_view
 from profiler.state_layers import state_layers
 from profiler.traces import Trace
 from reports.arriving_prompts import median_prompt_tokens, prompt_steps
+from reports.state_updates import update_blocks_s
 from reports.whole_generations import captured
 from reports.whole_model_figures import MeasuredModel
 from roofline.chipfile import load_chip
@@ -87,10 +88,10 @@ def predict_serving(one: MeasuredModel) -> tuple[float, float, float]:
     Regulators average over more than a step of decoding, so all kinds of steps run at one clock.
     """
     arriving = one.batch / one.output  # in a steady state, each step's end frees as many places as prompts arrive
-    median = _step(one, median_prompt_tokens(arriving, one.prompt))
+    median = step_cost(one, median_prompt_tokens(arriving, one.prompt))
     mean_s, dynamic_j = np.zeros(len(_CLOCKS)), np.zeros(len(_CLOCKS))
     for share, tokens in prompt_steps(arriving, one.prompt):
-        kind = _step(one, tokens)
+        kind = step_cost(one, tokens)
         mean_s += share * kind.time_s
         dynamic_j += share * kind.dynamic_j
     chip = load_chip(one.chip)
@@ -102,16 +103,21 @@ def predict_serving(one: MeasuredModel) -> tuple[float, float, float]:
     return median_s, drawn_w * step_s / one.batch, drawn_w
 
 
-def _step(one: MeasuredModel, tokens: float) -> Cost:
-    """A step that computes so many tokens of prompts."""
+def step_cost(one: MeasuredModel, tokens: float) -> Cost:
+    """A step that computes so many tokens of prompts: the device's time with what the host makes it wait."""
     decoding = _decode_costs(one.model, one.chip, one.batch, one.context, one.sampling, one.state_dtype)
     batch = decoding["attention"] + decoding["states"] + decoding["vocabulary"]
     if tokens < 1:
         return batch + decoding["rows"]
     rows = _decode_costs(one.model, one.chip, round(one.batch + tokens), 1, None, None)["rows"]
     device = batch + rows + _mixed_prompts(one, tokens)
-    host_s = device.pieces_s if one.batch + tokens <= _CAPTURED_TOKENS else device.singly_s
-    return replace(device, time_s=metadata_s(load_preset(one.model), one.chip) + np.maximum(device.time_s, host_s))
+    waits_s = metadata_s(load_preset(one.model), one.chip)
+    return replace(device, time_s=waits_s + np.maximum(device.time_s, issue_s(one, tokens, device)))
+
+
+def issue_s(one: MeasuredModel, tokens: float, cost: Cost) -> float:
+    """The host's time for issuing such a step: in pieces, or singly where it has more tokens than are captured."""
+    return cost.pieces_s if one.batch + tokens <= _CAPTURED_TOKENS else cost.singly_s
 
 
 def _mixed_prompts(one: MeasuredModel, tokens: float) -> Cost:
@@ -224,15 +230,18 @@ def _is_inside(layers: tuple[str, ...], path: str) -> bool:
 def _device_costs(view: Trace, chip: str, is_library: BoolArray) -> tuple[FloatArray, FloatArray]:
     """(time, joules) of each call alone at each clock, [clocks, calls]; NaN joules on a chip without energy constants.
 
-    Calls that PyTorch's own kernels run take the constants of eager programs, though a graph may replay them. A power
-    limit holds for the step as a whole, not here.
+    Calls that PyTorch's own kernels run take the constants of eager programs, though a graph may replay them. States
+    of Mamba-2 move on in no less time than this version's blocks take. A power limit holds for the step as a whole,
+    not here.
     """
     loaded, of_call = load_chip(chip), view.calls.op
     time_s, joules = np.empty((len(_CLOCKS), len(of_call))), np.full((len(_CLOCKS), len(of_call)), np.nan)
     eager, compiled = (prepare(view, loaded, mode, 0.0, 1.0).table for mode in _KERNELS_OF)
+    blocks_s = update_blocks_s(OpColumns.from_ops(view.ops), loaded)[of_call]
     for row, ratio in enumerate(_CLOCKS.tolist()):
         slower = at_clock(eager, ratio), at_clock(compiled, ratio)
-        time_s[row] = np.where(is_library, *(table.duration_s[of_call, 0] for table in slower))
+        kernel_s = np.where(is_library, *(table.duration_s[of_call, 0] for table in slower))
+        time_s[row] = np.maximum(kernel_s, blocks_s / ratio)
         energies = [op_energy(table, clock_ratio=ratio) for table in slower]
         known_j = [energy.total_j[of_call] for energy in energies if not isinstance(energy, str)]
         if len(known_j) == len(slower):

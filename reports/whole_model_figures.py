@@ -26,6 +26,8 @@ class MeasuredModel:
         task: what the model was asked, where a source holds several.
         joules_per_output: measured joules per token, or per image; None where not measured.
         power_w: measured mean board power.
+        p90_s: measured time that nine of ten steps of decoding stay within.
+        waits: the published figures show that the device waits for its host.
         context: mean number of tokens that a sequence attends to.
         prompt: mean number of tokens of a prompt that are computed, those shared with prompts before left out.
         output: tokens of an answer.
@@ -47,6 +49,8 @@ class MeasuredModel:
     task: str = ""
     joules_per_output: float | None = None
     power_w: float | None = None
+    p90_s: float | None = None
+    waits: bool = False
     context: int = 0
     prompt: int = 0
     output: int = 0

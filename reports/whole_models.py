@@ -15,6 +15,7 @@ TIME_TARGET_PERCENT = {"decode_step": 12.0, "denoise_step": 15.0, "text_step": 2
 JOULES_TARGET_PERCENT = 15.0
 # The same for both, of decoding with a recurrent state or with experts.
 WIDER_TARGET_PERCENT = 20.0
+_WAITS = ", device waits"
 
 
 def predict_models(
@@ -22,9 +23,9 @@ def predict_models(
 ) -> pd.DataFrame:
     """Every measured model with its prediction, one row each.
 
-    Columns: `model, program, task, detail, chip, batch, measured_s, predicted_s, time_error_percent, residual_s`, the
-    same of the mean step of decoding, joules and power, and `source`; the residual is measured minus predicted time of
-    a step. The measured mean step is what joules and power say it is: a step's joules over the power.
+    Columns: `model, program, task, waits, detail, chip, batch, measured_s, predicted_s, time_error_percent,
+    residual_s`, the same of the mean step of decoding, joules and power, and `source`; the residual is measured minus
+    predicted time of a step. The measured mean step is what joules and power say it is: a step's joules over the power.
     """
     rows = []
     for one in measured:
@@ -39,6 +40,7 @@ def predict_models(
                 "model": one.model,
                 "program": one.program,
                 "task": one.task,
+                "waits": one.waits,
                 "detail": _detail(one),
                 "chip": one.chip,
                 "batch": one.batch,
@@ -66,7 +68,7 @@ def _detail(one: MeasuredModel) -> str:
     if one.program == "forward":
         return f"{one.prompt:,} token{'s' * (one.prompt > 1)}" + (f" after {one.context:,}" if one.context else "")
     if one.program != "text_step":
-        return one.task
+        return one.task + (_WAITS if one.waits else "")
     cache = dict(one.options).get("cache", "none")
     return f"{one.prompt:,} + {one.output:,} tokens" + ("" if cache == "none" else f", {cache} cache")
 
@@ -74,14 +76,15 @@ def _detail(one: MeasuredModel) -> str:
 def summarize_errors(frame: pd.DataFrame) -> pd.DataFrame:
     """Mean absolute error of each model, program, task and chip, in percent, beside what must be reached.
 
-    Also the mean signed error of its times (+: too slow) and the mean absolute error of its power.
+    Also the mean signed error of its times (+: too slow) and the mean absolute error of its power. Steps in which the
+    device waits for its host are apart and have no target: how fast that host is, is not known.
     """
     errors = frame.assign(
         time=frame["time_error_percent"].abs(),
         joules=frame["joules_error_percent"].abs(),
         power=frame["power_error_percent"].abs(),
     )
-    table = errors.groupby(["model", "program", "task", "chip"], sort=False).agg(
+    table = errors.groupby(["model", "program", "task", "chip", "waits"], sort=False).agg(
         rows=("batch", "size"),
         time_mape_percent=("time", "mean"),
         time_bias_percent=("time_error_percent", "mean"),
@@ -92,8 +95,10 @@ def summarize_errors(frame: pd.DataFrame) -> pd.DataFrame:
     wider = np.array([_is_wider(model, program) for model, program in zip(table.model, table.program, strict=True)])
     time, joules = table["program"].map(TIME_TARGET_PERCENT), np.full(len(table), JOULES_TARGET_PERCENT)
     table["time_target_percent"] = np.where(wider, WIDER_TARGET_PERCENT, time)
+    table["task"] = table["task"].where(~table["waits"], table["task"] + _WAITS)
     table["joules_target_percent"] = np.where(wider, WIDER_TARGET_PERCENT, joules)
     table.loc[table["joules_mape_percent"].isna(), "joules_target_percent"] = np.nan
+    table.loc[table["waits"], ["time_target_percent", "joules_target_percent"]] = np.nan
     return table
 
 

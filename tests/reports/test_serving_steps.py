@@ -60,13 +60,13 @@ def test_the_slower_of_host_and_device_counts(
     monkeypatch: pytest.MonkeyPatch, device_s: float, tokens: float, expected_s: float
 ) -> None:
     made_up(monkeypatch, device_s=device_s)
-    assert serving_steps._step(ONE, tokens).time_s == pytest.approx(expected_s)
+    assert serving_steps.step_cost(ONE, tokens).time_s == pytest.approx(expected_s)
 
 
 def test_a_model_without_a_state_waits_for_no_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
     made_up(monkeypatch, device_s=12e-3)
     plain = replace(ONE, model="llama-3.1-8b")
-    assert serving_steps._step(plain, 400).time_s == pytest.approx(13e-3)
+    assert serving_steps.step_cost(plain, 400).time_s == pytest.approx(13e-3)
 
 
 def test_a_short_prompt_pays_its_own_kernels_and_long_steps_hold_several(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from reports.errors import ReportError
 from reports.whole_generations import host_pictures_s, predict_denoising, predict_denoising_text, predict_forward
 from reports.whole_model_figures import MeasuredModel, read_measured_models
 from reports.whole_models import predict_models, summarize_errors
+from roofline.chipfile import load_chip
 from workloads.decode_step import build_decode_step
 from workloads.errors import WorkloadError
 from workloads.mixture_of_experts import AssumedRouting
@@ -111,15 +112,44 @@ def test_kinds_of_steps_are_those_of_simulated_steps(arriving: float, prompt: fl
 
 
 def test_measured_mean_step_is_no_shorter_than_the_median_step() -> None:
-    """Joules of a step over the power; steps with prompts only lengthen it, by a third at most in what is published."""
+    """Joules of a step over the power; steps with prompts only lengthen it, by a third at most, and waits by a half.
+
+    Of problems, the mean is that of young sequences, until the queue is empty, and the median one of the whole run.
+    """
     for one in read_measured_models():
         if one.program == "decode_step" and one.joules_per_output and one.power_w:
             mean_s = one.joules_per_output * one.batch / one.power_w
-            assert 1.0 < mean_s / one.latency_s < 1.35, (one.model, one.task, one.batch)
+            low, high = (1.0, 1.55 if one.waits else 1.35) if one.task == "chat" else (0.85, 1.1)
+            assert low < mean_s / one.latency_s < high, (one.model, one.chip, one.task, one.batch)
+
+
+def _wait(one: MeasuredModel) -> bool:
+    """One in ten steps takes over 1.2 times the median, though fewer have a prompt, and the board has power left."""
+    assert one.p90_s
+    assert one.power_w
+    few_prompts = one.batch / one.output < -np.log(0.9)
+    limit_w = load_chip(one.chip).tdp_w
+    assert limit_w
+    return bool(few_prompts and one.p90_s > 1.2 * one.latency_s and one.power_w < 0.9 * limit_w)
+
+
+def test_devices_wait_where_the_published_percentiles_show_it() -> None:
+    decoding = [one for one in read_measured_models() if one.program == "decode_step"]
+    series: dict[tuple[str, ...], list[MeasuredModel]] = {}
+    for one in decoding:
+        series.setdefault((one.model, one.chip, one.task), []).append(one)
+    assert sum(one.waits for one in decoding) > 30
+    for key, rows in series.items():
+        for one in rows:
+            seen = any(_wait(other) for other in rows if other.batch <= one.batch)
+            limit_w = load_chip(one.chip).tdp_w
+            assert limit_w
+            assert one.power_w
+            assert one.waits == (seen and one.power_w < 0.9 * limit_w), (key, one.batch)
 
 
 def test_prediction_never_beats_reading_the_weights() -> None:
-    [one] = [m for m in read_measured_models() if m.model == "llama-3.1-8b" and m.batch == 8]
+    [one] = [m for m in read_measured_models() if (m.model, m.batch, m.chip) == ("llama-3.1-8b", 8, "h100-sxm")]
     frame = predict_models((one,))
     row = frame.iloc[0]
     assert row["predicted_s"] > 2 * 7.50e9 / 3.35e12
@@ -134,7 +164,7 @@ def test_command_prints_measured_beside_predicted() -> None:
     done = CliRunner().invoke(app, ["validate-models", "--model", "llama-3.1-8b", "--json"])
     assert done.exit_code == 0
     printed = json.loads(done.stdout)
-    assert {row["chip"] for row in printed["rows"]} == {"h100-sxm", "rtx-a6000"}
+    assert {row["chip"] for row in printed["rows"]} == {"h100-sxm", "b200-sxm", "rtx-a6000"}
     assert printed["summary"][0]["time_target_percent"] == 12
 
 
@@ -147,11 +177,12 @@ def test_shipped_figures_are_those_of_the_published_table() -> None:
         (_preset_name(row["model_id"]), round(float(row["avg_batch_size"]))): row
         for row in csv.DictReader(table.open())
     }
-    decoding = [one for one in read_measured_models() if one.program == "decode_step" and one.task == "chat"]
+    decoding = [one for one in read_measured_models() if one.program == "decode_step" and "@0cd52da" in one.source]
     assert decoding
     for one in decoding:
         row = published[one.model, one.batch]
         assert one.latency_s == pytest.approx(float(row["median_itl_ms"]) / 1e3, rel=1e-3)
+        assert one.p90_s == pytest.approx(float(row["p90_itl_ms"]) / 1e3, rel=1e-3)
         assert one.joules_per_output == pytest.approx(float(row["energy_per_token_joules"]), rel=1e-3)
 
 
@@ -160,9 +191,13 @@ def _preset_name(model_id: str) -> str:
 
 
 def test_models_with_experts_or_states_have_a_wider_target() -> None:
-    [one] = [m for m in read_measured_models() if m.model == "qwen3-30b-a3b" and m.batch == 8]
-    summary = summarize_errors(predict_models((one,))).iloc[0]
-    assert summary["time_target_percent"] == summary["joules_target_percent"] == 20
+    rows = [m for m in read_measured_models() if (m.model, m.task, m.batch) == ("qwen3-30b-a3b", "chat", 8)]
+    summary = summarize_errors(predict_models(tuple(rows)))
+    hopper, blackwell = (summary[summary["chip"] == chip].iloc[0] for chip in ("h100-sxm", "b200-sxm"))
+    assert hopper["time_target_percent"] == hopper["joules_target_percent"] == 20
+    # How fast a host is, for which a device waits, nobody knows: such steps stand apart and have no target.
+    assert np.isnan([blackwell["time_target_percent"], blackwell["joules_target_percent"]]).all()
+    assert (hopper["task"], blackwell["task"]) == ("chat", "chat, device waits")
 
 
 def test_shipped_image_figures_are_those_of_the_published_table() -> None:
