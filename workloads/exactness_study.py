@@ -8,13 +8,14 @@ Shape suffixes: N sequences, G generated positions, W states and the mask token.
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 
 from workloads.errors import WorkloadError
 from workloads.exactness import ErrorPoint, UniformOracle, error_against_steps
 from workloads.oracle import MarkovOracle
+from workloads.samplers.registry import load_sampler
 
 CHAIN = ((0.1, 0.8, 0.1), (0.05, 0.05, 0.9), (0.6, 0.2, 0.2))
 STEPS = (1, 2, 4, 8, 16, 32)
@@ -56,6 +57,44 @@ CASES = (
     Case(label="udlm", sampler="udlm", noise="uniform"),
     Case(label="udlm, fed with the wrong conditional", sampler="udlm", noise="uniform_posterior"),
 )
+
+
+NOISES = ("absorbing", "uniform", "uniform_posterior")
+_STEPS_OPTIONS = ("steps", "steps_per_block")
+
+
+def own_case(text: str, noise: str = "absorbing", steps_option: str | None = None) -> Case:
+    """A case of one's own from `SAMPLER[:key=value,key=value]`; a sampler is a name or a file.
+
+    A sampler that has a temperature draws at 1 unless told otherwise, for at 0 it does not draw at all.
+
+    Args:
+        text: sampler and options.
+        noise: whose exact denoiser the sampler is given.
+        steps_option: the option that takes a number of steps; None for `steps`, else `steps_per_block`.
+
+    Raises:
+        WorkloadError: an unknown sampler, option or noise, or no option that takes steps.
+    """
+    name, _, given = text.partition(":")
+    sampler = load_sampler(name)
+    known = [field.name for field in fields(sampler.options_type)]
+    found = steps_option or next((option for option in _STEPS_OPTIONS if option in known), None)
+    if found not in known:
+        asked = f"no option {steps_option!r}" if steps_option else f"none of the options {', '.join(_STEPS_OPTIONS)}"
+        raise WorkloadError(
+            f"exactness: sampler {name!r} has {asked}; say which takes a number of steps: {', '.join(known)}"
+        )
+    options: dict[str, object] = {"temperature": 1.0} if "temperature" in known else {}
+    for part in filter(None, given.split(",")):
+        key, separator, value = part.partition("=")
+        if not (key.strip() and separator and value):
+            raise WorkloadError(f"exactness: options must be key=value, got {part!r}")
+        options[key.strip()] = value
+    sampler.build_options({**options, "gen_length": GEN_LENGTH, found: 1})  # refuses what it does not take, now
+    make_oracle(noise)
+    label = f"{sampler.name}{':' if given else ''}{given}"
+    return Case(label=label, sampler=name, noise=noise, options=tuple(options.items()), steps_option=found)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +154,7 @@ def make_oracle(noise: str) -> MarkovOracle | UniformOracle:
     chain = torch.tensor(CHAIN, dtype=torch.float64)
     if noise == "absorbing":
         return MarkovOracle(chain)
-    if noise not in ("uniform", "uniform_posterior"):
+    if noise not in NOISES:
         raise WorkloadError(f"exactness: noise must be absorbing, uniform or uniform_posterior, got {noise!r}")
     return UniformOracle(chain, leave_one_out=noise == "uniform")
 

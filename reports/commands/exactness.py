@@ -12,6 +12,24 @@ def exactness(
     draws: Annotated[int, typer.Option(help="Sequences that each point draws.")] = 5_000,
     steps: Annotated[str, typer.Option(help="Numbers of steps, with commas between.")] = "1,2,4,8,16,32",
     seed: Annotated[int, typer.Option(help="Seed of the samplers.")] = 0,
+    sampler: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A sampler of yours beside the usual ones: FILE.py or a name, with options: "
+            "my_sampler.py:block_length=3; may be repeated."
+        ),
+    ] = None,
+    noise: Annotated[
+        str,
+        typer.Option(
+            help="What yours is fed: absorbing (masks); uniform: each position given the others; uniform_posterior: "
+            "given the noisy token there as well."
+        ),
+    ] = "absorbing",
+    steps_option: Annotated[
+        str | None,
+        typer.Option(help="Option of yours that takes a number of steps (default: steps, else steps_per_block)."),
+    ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", callback=writable, help="The HTML page to write.")] = Path(
         "out/exactness.html"
     ),
@@ -25,6 +43,8 @@ def exactness(
     roofscape exactness
 
     roofscape exactness --draws 5000 --steps 1,4,16 --picture error.svg
+
+    roofscape exactness --sampler my_sampler.py:block_length=3
     """
     from rich.progress import Progress
 
@@ -34,12 +54,14 @@ def exactness(
     from reports.exactness_page import build_exactness_page, error_rows
     from reports.exactness_tables import exactness_sentences, exactness_table
     from reports.html import write_report
-    from workloads.exactness_study import CASES, study
+    from workloads.exactness_study import CASES, own_case, study
 
     counts = _read_steps(steps)
+    cases = (*(own_case(text, noise, steps_option) for text in sampler or ()), *CASES)
     with Progress(console=ERR, transient=True) as bar:
-        task = bar.add_task("drawing", total=len(CASES) * len(counts))
+        task = bar.add_task("drawing", total=len(cases) * len(counts))
         points = study(
+            cases=cases,
             steps=counts,
             draws=draws,
             seed=seed,

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from workloads.errors import WorkloadError
-from workloads.exactness_study import CASES, CHAIN, Case, make_oracle, masked_error, study
+from workloads.exactness_study import CASES, CHAIN, Case, make_oracle, masked_error, own_case, study
 from workloads.oracle import MarkovOracle
 
 
@@ -54,3 +54,72 @@ def test_bad_requests_are_one_line() -> None:
         study(steps=(0,))
     with pytest.raises(WorkloadError, match="noise must be absorbing"):
         make_oracle("pink")
+
+
+ALL_AT_ONCE = '''
+"""Draws every mask at once, however many steps it is given."""
+
+from dataclasses import dataclass
+
+import torch
+
+from workloads.samplers.protocol import Generation, SamplerOptions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options(SamplerOptions):
+    rounds: int = 1
+
+
+@torch.inference_mode()
+def sample(model, prompt_BP, options):
+    batch, prompt = prompt_BP.shape
+    generator = torch.Generator().manual_seed(options.seed)
+    masks_BG = prompt_BP.new_full((batch, options.gen_length), model.mask_id)
+    tokens_BL = torch.cat((prompt_BP, masks_BG), dim=1)
+    chance_BGV = model(tokens_BL)[:, prompt:, : model.mask_id].softmax(-1)
+    drawn = torch.multinomial(chance_BGV.flatten(0, 1), 1, generator=generator)
+    tokens_BL[:, prompt:].copy_(drawn.view(batch, options.gen_length))
+    return Generation(
+        tokens=tokens_BL,
+        prompt_length=prompt,
+        committed_per_forward=(batch * options.gen_length,),
+        rows_per_forward=(tokens_BL.numel(),),
+    )
+'''
+
+
+def test_sampler_of_ones_own_is_held_against_the_chain(tmp_path) -> None:
+    # All at once is one step of ancestral sampling, whatever number of steps it is told.
+    file = tmp_path / "at_once.py"
+    file.write_text(ALL_AT_ONCE)
+    case = own_case(f"{file}:temperature=1", steps_option="rounds")
+    assert (case.label, case.steps_option) == ("at_once:temperature=1", "rounds")
+    expected = masked_error(make_oracle("absorbing"), 1, 3)
+    for found in study(cases=(case,), steps=(1, 4), draws=6000):
+        assert found.point.total_variation == pytest.approx(expected, abs=0.03)  # chance of 6,000 draws is 0.027
+        assert found.point.nfe == 1
+
+
+def test_own_case_takes_steps_and_a_temperature_where_the_sampler_has_them() -> None:
+    assert own_case("mdlm").steps_option == "steps"
+    case = own_case("bd3lm:update=ddpm,block_length=1", noise="absorbing")
+    assert case.steps_option == "steps_per_block"
+    assert dict(case.options) == {"temperature": 1.0, "update": "ddpm", "block_length": "1"}
+    assert dict(own_case("bd3lm:update=ddpm,temperature=0.5").options)["temperature"] == "0.5"
+
+
+@pytest.mark.parametrize(
+    ("text", "more", "message"),
+    [
+        ("any_order", {}, "none of the options steps, steps_per_block; say which takes a number of steps: gen_length"),
+        ("mdlm", {"steps_option": "rounds"}, "has no option 'rounds'"),
+        ("mdlm:foo=1", {}, "has no option 'foo'"),
+        ("mdlm:foo", {}, "options must be key=value, got 'foo'"),
+        ("mdlm", {"noise": "pink"}, "noise must be absorbing, uniform or uniform_posterior, got 'pink'"),
+        ("mdml", {}, "did you mean 'mdlm'"),
+    ],
+)
+def test_what_is_no_case_is_one_line(text: str, more: dict[str, str], message: str) -> None:
+    with pytest.raises(WorkloadError, match=message):
+        own_case(text, **more)
