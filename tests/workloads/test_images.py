@@ -1,5 +1,7 @@
 """Image models at full size, on meta: published numbers of parameters, and costs worked out by hand."""
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 import torch
@@ -9,6 +11,7 @@ pytest.importorskip("transformers")
 
 from profiler.capture import capture
 from profiler.traces import Trace
+from workloads.errors import WorkloadError
 from workloads.images.generation import ImageGeneration
 from workloads.images.networks import build_denoiser, build_networks, parameters_count
 from workloads.images.presets import PRESETS_FOLDER, NetworkConfig, list_image_presets, load_image_preset
@@ -177,3 +180,57 @@ def test_every_preset_names_its_source() -> None:
         preset = load_image_preset(name)
         assert len(preset.source) > 20
         assert isinstance(preset.denoiser, NetworkConfig)
+
+
+EVERY_OTHER = '''
+"""Asks the network at one step of `every`."""
+
+from dataclasses import dataclass
+
+from workloads.images.generation import ImageOptions
+
+SCHEDULER = "ddim"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options(ImageOptions):
+    every: int = 2
+
+
+def predictor(predict, denoiser, options):
+    asked, last = 0, None
+
+    def cached(latents, timestep):
+        nonlocal asked, last
+        if asked % options.every == 0:
+            last = predict(latents, timestep)
+        asked += 1
+        return last
+
+    return cached
+'''
+
+
+def test_sampler_of_ones_own_that_skips_steps_saves_their_products(tmp_path: Path) -> None:
+    (tmp_path / "cached.py").write_text(EVERY_OTHER)
+    plain, whole = full_size("dit-xl-2@ddim", steps=5)
+    trace, cached = full_size(f"dit-xl-2@{tmp_path / 'cached.py'}", steps=5, every="2")  # asks at steps 0, 2 and 4
+    assert (whole.nfe, cached.nfe) == (5, 3)
+    assert cached.rows_per_forward == whole.rows_per_forward[:3]
+    flops = [phase_frame(each, "denoise").matrix_flops.sum() for each in (plain, trace)]
+    assert flops[1] * 5 == flops[0] * 3
+    assert set(phase_frame(trace, "denoise").step) == set(range(5))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = 1\n", r"own\.py: has no function predictor\(predict, denoiser, options\)"),
+        ("Options = int\ndef predictor(predict, denoiser, options): ...\n", "Options must be a dataclass that extends"),
+        ("SCHEDULER = 'dimm'\ndef predictor(predict, denoiser, options): ...\n", "must be one of .*got 'dimm'"),
+    ],
+)
+def test_file_that_is_no_image_sampler_is_one_line(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "own.py").write_text(text)
+    with pytest.raises(WorkloadError, match=message):
+        resolve_program(f"image:dit-xl-2@{tmp_path / 'own.py'}", device="meta", steps=2)

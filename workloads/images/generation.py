@@ -5,6 +5,7 @@ Shape suffixes: B batch, C channels, H and W latent positions.
 
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -13,9 +14,12 @@ from workloads.images.conditioning import Inputs, Prompts, ask, encode
 from workloads.images.denoising import denoise, unrecorded
 from workloads.images.networks import ImageNetworks, transposed_patches
 from workloads.images.presets import ImagePreset
-from workloads.images.schedules import build_scheduler, network_evaluations
+from workloads.images.schedules import build_scheduler
 from workloads.markers import phase
 from workloads.samplers.protocol import make_generator
+
+if TYPE_CHECKING:
+    from workloads.images.samplers import MakePredictor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,13 +84,26 @@ class ImageGeneration:
 
 @torch.inference_mode()
 def generate(
-    preset: ImagePreset, networks: ImageNetworks, prompts: Prompts, sampler: str, options: ImageOptions
+    preset: ImagePreset,
+    networks: ImageNetworks,
+    prompts: Prompts,
+    sampler: str,
+    options: ImageOptions,
+    make_predictor: "MakePredictor | None" = None,
 ) -> ImageGeneration:
     """Draw one image per prompt.
 
     Classifier-free guidance (Ho and Salimans, arXiv 2207.12598) is `un + s (c - un)`, with text and without it in one
     doubled batch, as the pipelines of `diffusers` run it. Left out of those pipelines: safety checkers, and VAEs that
     compute in a wider type than the rest.
+
+    Args:
+        preset: the model.
+        networks: its networks.
+        prompts: texts or classes, one an image.
+        sampler: name of the scheduler.
+        options: of the sampler.
+        make_predictor: what stands between scheduler and network, see `workloads.images.samplers.ImageSampler`.
 
     Raises:
         WorkloadError: the sampler does not suit the model, or the size of the image cannot be.
@@ -107,21 +124,25 @@ def generate(
         state = pack_latents(state)
         inputs |= _flux_positions(state, inputs["encoder_hidden_states"].shape[1], size // 2)
 
+    rows: list[int] = []
+
     def predict(shown: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        rows.append(batch * positions * (2 if doubled else 1))
         if not doubled:
             return ask(preset, networks, shown, timestep, inputs, strength)
         without, given = ask(preset, networks, torch.cat([shown, shown]), timestep, inputs, strength).chunk(2)
         return without + strength * (given - without)
 
     with transposed_patches(networks.denoiser) if options.transposed_patches else nullcontext():
-        state = denoise(predict, state, scheduler, generator=make_generator(state.device, options.seed + 1))
+        asked = predict if make_predictor is None else make_predictor(predict, networks.denoiser, options)
+        state = denoise(asked, state, scheduler, generator=make_generator(state.device, options.seed + 1))
     latents_BCHW = unpack_latents(state, size) if state.dim() == 3 else state
     return ImageGeneration(
         latents=latents_BCHW,
         image=_decode(networks, latents_BCHW) if options.decode else None,
         steps=steps,
         positions_per_image=positions,
-        rows_per_forward=(batch * positions * (2 if doubled else 1),) * network_evaluations(sampler, steps),
+        rows_per_forward=tuple(rows),
     )
 
 
