@@ -57,7 +57,7 @@ def host_constants(measured: MachineMeasurements) -> tuple[HostConstant, ...]:
         peaks[dtype] = max(peaks.get(dtype, 0.0), product.value)
     constants = [
         *_calls(found),
-        *_products(found, peaks),
+        *_products(found, peaks, max(point.best.value for point in measured.bandwidth)),
         *_rates(found, others),
         *_streams(measured.bandwidth, measured),
     ]
@@ -85,8 +85,13 @@ def _calls(found: Mapping[str, Measurement]) -> Iterator[HostConstant]:
     yield HostConstant(name="fork_s", value=max(0.0, together.value - alone.value), of=(alone, together), how=how)
 
 
-def _products(found: Mapping[str, Measurement], peaks: Mapping[str, float]) -> Iterator[HostConstant]:
-    """Rates of products: what each row adds, and what the weights take beside it, from main memory or a cache."""
+def _products(
+    found: Mapping[str, Measurement], peaks: Mapping[str, float], most_bytes_per_s: float
+) -> Iterator[HostConstant]:
+    """Rates of products: what each row adds, and what the weights take beside it, from main memory or a cache.
+
+    Differences of two times hold the noise of both; so no rate is beyond a ceiling that was measured directly.
+    """
     size, (first, few_rows, many_rows) = EAGER_WEIGHT_SIZE, EAGER_ROWS
     for dtype in sorted(name.split()[-1] for name in found if name.startswith(f"{first} rows ")):
         few, many = found[f"{few_rows} rows {dtype}"], found[f"{many_rows} rows {dtype}"]
@@ -99,7 +104,7 @@ def _products(found: Mapping[str, Measurement], peaks: Mapping[str, float]) -> I
             one, some = found[f"{first} {where}rows {dtype}"], found[f"{few_rows} {where}rows {dtype}"]
             weights_bytes = size**2 * dtype_bits(dtype) / 8
             yield HostConstant(name=f"{scope}row_bytes_per_s", value=weights_bytes / one.value, of=(one,))
-            weights_s = max(some.value - few_rows * row_s, _LEAST_S)
+            weights_s = max(some.value - few_rows * row_s, weights_bytes / most_bytes_per_s)
             how = "by what remains without the rows"
             yield HostConstant(name=f"{scope}weight_bytes_per_s", value=weights_bytes / weights_s, of=(some,), how=how)
 
