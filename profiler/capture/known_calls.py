@@ -29,6 +29,8 @@ class KnownCall:
         read_positions: which of these each operand of `op.inputs` is.
         role: of the first output, None where an input was written in place and keeps its role.
         output_roles: the same of every output.
+        write_positions: which of the outputs each operand of `op.outputs` is; others (statistics that attention keeps
+            for a backward pass) are no operands.
         cached_positions: inputs now known to be a KV cache.
         replay: how to make the outputs on meta without running the operation, None where it must run.
         replay_at: where the tensors stand among the arguments (`arguments_with_tensors`) of an operation whose replay
@@ -46,6 +48,7 @@ class KnownCall:
     read_positions: tuple[int, ...]
     role: Role | None
     output_roles: tuple[Role | None, ...]
+    write_positions: tuple[int, ...]
     cached_positions: tuple[int, ...]
     replay: ReplayPlan | None
     replay_at: tuple[int, ...] | None
@@ -127,7 +130,7 @@ def _work_out(name: str, new: NewCall, outputs: Sequence[torch.Tensor], aliases:
     on_meta = bool(outputs) and outputs[0].is_meta
     shaped_by_values = torch.Tag.dynamic_output_shape in getattr(new.identity, "tags", ())
     is_single = type(new.result) in _PLAIN_TYPES and new.result.layout is torch.strided
-    is_simple = is_single and not (shaped_by_values or cached_positions)
+    is_simple = is_single and len(op.outputs) == 1 and not (shaped_by_values or cached_positions)
     replay_plan = _replay_plan(new.result, outputs, new.tensors, aliases)
     return KnownCall(
         is_plain=is_simple and not on_meta,
@@ -136,6 +139,7 @@ def _work_out(name: str, new: NewCall, outputs: Sequence[torch.Tensor], aliases:
         read_positions=_read_positions(op, [(tuple(t.shape), DTYPE_NAMES[t.dtype]) for t in new.tensors]),
         role=output_roles[0] if output_roles else None,
         output_roles=output_roles,
+        write_positions=_write_positions(op, [(meta.shape, meta.dtype) for meta in metas]),
         cached_positions=cached_positions,
         replay=replay_plan,
         replay_at=_tensor_places(new) if is_simple and replay_plan is not None else None,
@@ -191,6 +195,19 @@ def _read_positions(op: Op, tensors: list[tuple[tuple[int, ...], str]]) -> tuple
         positions.append(max(candidate, 0))
         candidate -= 1
     return tuple(reversed(positions))
+
+
+def _write_positions(op: Op, tensors: Sequence[tuple[tuple[int, ...], str]]) -> tuple[int, ...]:
+    """Which output tensor each operand of `op.outputs` is: rules list operands in the order of the outputs."""
+    positions: list[int] = []
+    candidate = 0
+    for operand in op.outputs:
+        while candidate < len(tensors) - 1 and tensors[candidate] != (operand.shape, operand.dtype):
+            candidate += 1
+        if candidate < len(tensors):
+            positions.append(candidate)
+        candidate += 1
+    return tuple(positions)
 
 
 def _replay_plan(

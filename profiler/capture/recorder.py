@@ -253,10 +253,20 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
             start = end = None
         self.log.add_call((known, marker, self.modules.current, start, end))
         self.log.add_reads(versions)
-        self.storages.write(outputs, known.output_roles, self.log.writes)
+        self._write(outputs, known)
         if self.storages.versions >= self.flush_at:
             self.flush()
         return result
+
+    def _write(self, outputs: Sequence[torch.Tensor], known: KnownCall) -> None:
+        """Note what a call wrote: a version for each operand, and the storages of outputs that are none."""
+        written = known.write_positions
+        if len(written) < len(outputs):
+            for position, output in enumerate(outputs):
+                if position not in written and known.output_roles[position] is not None:
+                    self.storages.allocate(output)
+        roles = [known.output_roles[position] for position in written]
+        self.storages.write([outputs[position] for position in written], roles, self.log.writes)
 
     def _add_tokens(self, values: Iterable[Any], key: list[object], versions: list[int]) -> None:
         """Append what tells one distinct operation from another, and the versions of the tensors."""

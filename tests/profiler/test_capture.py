@@ -451,3 +451,47 @@ def test_linear_layer_of_a_slice_is_a_product_and_a_bias(device, trained, produc
     assert part.shape == (2, 2, 3)
     if device == "cpu":
         torch.testing.assert_close(part, whole[:, :2])
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_attention_of_a_module_hands_its_output_on_and_leaves_its_statistics_out(grad: bool) -> None:
+    """Below dispatch attention on a CPU gives two tensors, output and log-sum-exp; only the first is an operand."""
+    layer = torch.nn.MultiheadAttention(16, 2, batch_first=True).eval()
+    x = torch.randn(2, 8, 16)
+    with torch.set_grad_enabled(grad), capture(name="attention") as recording:
+        for _ in range(2):
+            layer(x, x, x, need_weights=False)
+    trace = recording.trace
+    ops, calls = trace.ops, trace.calls
+    assert len(calls.writes) == sum(len(ops[op].outputs) for op in calls.op)
+    reads, writes = iter(calls.reads.tolist()), iter(calls.writes.tolist())
+    per_call = [
+        ([next(reads) for _ in ops[op].inputs], [next(writes) for _ in ops[op].outputs], ops[op].kind)
+        for op in calls.op
+    ]
+    places = [index for index, (_, _, kind) in enumerate(per_call) if kind == "attention"]
+    assert len(places) == 2
+    for place in places:  # its projection comes next
+        assert per_call[place][1][0] in per_call[place + 1][0]
+    known = set(calls.writes.tolist()) | set(trace.allocations.version.tolist())
+    assert set(calls.reads.tolist()) <= known  # nothing is read that nobody wrote
+
+
+def test_every_call_has_a_version_for_each_of_its_operands() -> None:
+    """Operations of one, two and three outputs, in place and not, with operands or without."""
+    x, image = torch.randn(4, 8, 16), torch.randn(1, 4, 8, 8)
+    encoder = torch.nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+    for program in (
+        lambda: x.topk(2),
+        lambda: torch.nn.functional.max_pool2d(image, 2, return_indices=True),
+        lambda: torch.nn.functional.group_norm(image, 2),
+        lambda: torch.nn.LSTM(16, 8)(x),
+        lambda: torch.ops.aten.native_dropout(x, 0.5, True),
+        lambda: x.clone().add_(1.0),
+        lambda: encoder(x).sum().backward(),
+    ):
+        with capture(name="any") as recording:
+            program()
+        calls, ops = recording.trace.calls, recording.trace.ops
+        assert len(calls.writes) == len(calls.replaces) == sum(len(ops[op].outputs) for op in calls.op)
+        assert len(calls.reads) == sum(len(ops[op].inputs) for op in calls.op)
