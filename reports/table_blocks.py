@@ -6,7 +6,7 @@ from statistics import median
 
 from reports.errors import ReportError
 from reports.markdown import markdown_table
-from simulator.bands import FAMILY, FOREIGN, OWN, Band, shipped_bands
+from simulator.bands import DATASHEET, FAMILY, FOREIGN, OWN, Band, shipped_bands
 
 _CHIPS = {
     "h100-sxm": "H100",
@@ -171,7 +171,12 @@ def known_chips(tables: Path) -> str:
 
 def bands(_: Path) -> str:
     """Of the shipped error bands, by whose constants predict: how wide they are, and what they hold of other rows."""
-    titles = {OWN: "the chip's own", FAMILY: "of a chip of its family", FOREIGN: "of another family"}
+    titles = {
+        OWN: "the chip's own",
+        FAMILY: "of a chip of its family",
+        FOREIGN: "of another family",
+        DATASHEET: "none: the rates of its file",
+    }
     lines = []
     for basis, title in titles.items():
         for is_whole, part in ((True, "all sizes"), (False, "a size class")):

@@ -69,6 +69,16 @@ def has_foreign_constants(chip: Chip, scope: str) -> bool:
     return source.startswith(FOREIGN_PREFIX) and not source.partition(":")[0].endswith(_SAME_FAMILY)
 
 
+def lacks_constants(chip: Chip, scope: str) -> bool:
+    """Whether a chip has no constants of a scope, nor of one that it is a part of: its kernels run at the file's rates.
+
+    Those of all kernels alike do not count. A measured chip lacks none: its rates hold what software reaches there.
+    """
+    known = {_scope(key) for key, _ in chip.calibration}
+    parents = {scope.rpartition(".")[0], scope} - {""}
+    return bool(scope) and not chip.is_measured and not parents & known
+
+
 def constants_from(chip: Chip) -> dict[str, tuple[str, ...]]:
     """Chips whose constants this one takes, each with the scopes that it gave; `""` is the scope of all kernels."""
     given: dict[str, tuple[str, ...]] = {}

@@ -2,8 +2,9 @@
 
 A band is a pair of factors on the predicted time between which 90 % of measured kernels fell. It is looked up from the
 most to the least specific: the same kind of kernel, dtype and size class on this very chip; on a chip of the same
-family with the other's constants; on a chip of another family. Kinds that no table holds take the band of their nearest
-relative across families, which is wider than its own, else the widest of all.
+family with the other's constants; on a chip of another family. A chip without constants of such kernels runs them at
+the rates of its file, which is further off: it takes the band that measured chips have without their constants. Kinds
+that no table holds take the band of their nearest relative, else the widest of all.
 `roofscape validate --write-bands` makes the file.
 """
 
@@ -19,7 +20,7 @@ import numpy as np
 from profiler.files import write_atomically
 from profiler.op import KINDS
 from roofline.chip import Chip
-from roofline.chip_families import has_foreign_constants
+from roofline.chip_families import has_foreign_constants, lacks_constants
 from roofline.chipfile import list_chips, load_chip
 from simulator.errors import SimulationError
 from simulator.op_columns import DTYPES, BoolArray, FloatArray, IntArray, OpColumns
@@ -34,7 +35,8 @@ RELATIVES: dict[str, str] = {
     **dict.fromkeys(("copy", "random", "gather", "scatter"), "elementwise"),
     **dict.fromkeys(("reduction", "norm", "softmax"), "row_scale"),
 }
-OWN, FAMILY, FOREIGN = "own", "family", "foreign"  # whose constants: the chip's, a chip's of its family, another's
+# Whose constants: the chip's, a chip's of its family, another's, nobody's.
+OWN, FAMILY, FOREIGN, DATASHEET = "own", "family", "foreign", "datasheet"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +45,7 @@ class Band:
 
     Attributes:
         chip: that they were measured on; `*` pools all of a basis.
-        basis: whose constants predicted them: `own`, `family` or `foreign`.
+        basis: whose constants predicted them: `own`, `family`, `foreign`, or nobody's: `datasheet`.
         op: family of kernels, or `*`.
         dtype: type, or `*`.
         size_class: or `all`.
@@ -210,19 +212,20 @@ def _look_up(bands: Sequence[Band], chip: Chip, families: _Families, dtype: str)
     own_family = [band for band in bands if band.basis == FAMILY]
     candidates: list[tuple[list[Band], str]] = []
     for op, size_class in families:
-        is_foreign = has_foreign_constants(chip, section_of(RELATIVES.get(op, op)))
-        own = [] if is_foreign else [b for b in bands if b.basis == OWN and b.chip == chip.name]
+        relative = RELATIVES.get(op, op)
+        section = section_of(relative)
+        is_foreign, is_bare = has_foreign_constants(chip, section), lacks_constants(chip, section)
+        is_moved = is_foreign or is_bare
+        own = [] if is_moved else [b for b in bands if b.basis == OWN and b.chip == chip.name]
         found = _most_specific(own, op, dtype, size_class)
         basis = f"{op} measured on {chip.name}"
-        if not found and not is_foreign and chip.family in _families_of(validated):
+        if not found and not is_moved and chip.family in _families_of(validated):
             found = _most_specific(own_family, op, dtype, size_class)
             basis = f"{op} of a chip of the family {chip.family}"
         if not found:
-            relative = RELATIVES.get(op, op)
-            found = _most_specific([b for b in bands if b.basis == FOREIGN], relative, dtype, size_class)
-            basis = f"{op} with constants of another family"
-            if relative != op:
-                basis = f"{op} by its nearest relative, {relative}, with constants of another family"
+            kind, words = (DATASHEET, "without constants") if is_bare else (FOREIGN, "with constants of another family")
+            found = _most_specific([b for b in bands if b.basis == kind], relative, dtype, size_class)
+            basis = f"{op} {words}" if relative == op else f"{op} by its nearest relative, {relative}, {words}"
         if found:
             candidates.append((found, basis))
     if not candidates:

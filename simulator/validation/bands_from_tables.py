@@ -7,7 +7,7 @@ import numpy as np
 
 from roofline.chip_families import with_constants_of
 from roofline.chipfile import load_chip
-from simulator.bands import COVERAGE, FAMILY, FOREIGN, OWN, Band
+from simulator.bands import COVERAGE, DATASHEET, FAMILY, FOREIGN, OWN, Band
 from simulator.op_columns import FloatArray, IntArray
 from simulator.size_classes import in_order
 from simulator.validation.scores import predict_s
@@ -60,8 +60,7 @@ def moved_bands(tables: Sequence[MeasuredTable]) -> list[Band]:
     ratios: dict[tuple[str, str, str], list[FloatArray]] = {}
     chips = [load_chip(table.chip) for table in tables]
     for chip, table in zip(chips, tables, strict=True):
-        seen = np.flatnonzero(~table.held_out)
-        sample = table.take(seen[:: max(1, len(seen) // _MOVED_ROWS)])
+        sample = _sample(table)
         for donor in chips:
             if donor.name == chip.name:
                 continue
@@ -72,6 +71,26 @@ def moved_bands(tables: Sequence[MeasuredTable]) -> list[Band]:
         _band(replace(tables[0], chip="*"), basis, "all", np.concatenate(found), np.ones(sum(map(len, found))))
         for (basis, _, _), found in ratios.items()
     ]
+
+
+def datasheet_bands(tables: Sequence[MeasuredTable]) -> list[Band]:
+    """The band of predictions without any constants, at the rates of the chip's file.
+
+    Args:
+        tables: of one op and dtype, measured on one chip or several.
+    """
+    found = []
+    for table in tables:
+        sample, bare = _sample(table), replace(load_chip(table.chip), calibration=())
+        found.append(sample.measured_s / predict_s(sample, bare))
+    weights = _alike(np.repeat(np.arange(len(found)), list(map(len, found))))
+    return [_band(replace(tables[0], chip="*"), DATASHEET, "all", np.concatenate(found), weights)]
+
+
+def _sample(table: MeasuredTable) -> MeasuredTable:
+    """Rows that fits may see, evenly from all of them."""
+    seen = np.flatnonzero(~table.held_out)
+    return table.take(seen[:: max(1, len(seen) // _MOVED_ROWS)])
 
 
 def _band(table: MeasuredTable, basis: str, size_class: str, ratio: FloatArray, weights: FloatArray) -> Band:

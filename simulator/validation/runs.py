@@ -12,7 +12,7 @@ from roofline.chipfile import load_chip
 from simulator.bands import Band
 from simulator.errors import SimulationError
 from simulator.op_columns import FloatArray
-from simulator.validation.bands_from_tables import moved_bands, own_bands
+from simulator.validation.bands_from_tables import datasheet_bands, moved_bands, own_bands
 from simulator.validation.baselines import datasheet_roofline_s, fitted_roofline_s
 from simulator.validation.families import family
 from simulator.validation.scores import predict_s, score, score_few_rows, scores_by_class
@@ -116,10 +116,12 @@ def run_all(tables: Iterable[tuple[MeasuredTable, Chip]]) -> Iterator[Run]:
 
 def _is_fitted(table: MeasuredTable, chip: Chip) -> bool:
     """Whether the chip has constants of its own that were fitted to this backend's rows."""
-    if table.op not in TABLES or table.backend.split()[0] != TABLES[table.op].fitted:
-        return False
-    scope = family(table.op, table.dtype).scope
-    return has_own_constants(chip, scope)
+    return _is_of_fitted_backend(table) and has_own_constants(chip, family(table.op, table.dtype).scope)
+
+
+def _is_of_fitted_backend(table: MeasuredTable) -> bool:
+    """Whether fits of this family look at the rows of this backend."""
+    return table.op in TABLES and table.backend.split()[0] == TABLES[table.op].fitted
 
 
 def scores_frame(runs: Sequence[Run], *, by_class: bool = False) -> pd.DataFrame:
@@ -160,10 +162,18 @@ def _alike(run: Run, runs: Sequence[Run]) -> list[tuple[MeasuredTable, FloatArra
 
 
 def bands(runs: Sequence[Run]) -> list[Band]:
-    """Error bands of every run that was fitted to, and of constants moved between their chips."""
+    """Error bands of every run that was fitted to, of constants moved between their chips, and of chips without any."""
     fitted = [run for run in runs if run.is_fitted]
     found = [band for run in fitted for band in own_bands(run.table, run.predicted_s, _alike(run, runs))]
+    groups = _by_kernel(run.table for run in fitted)
+    found += [band for tables in groups if len(tables) > 1 for band in moved_bands(tables)]
+    every = _by_kernel(run.table for run in runs if _is_of_fitted_backend(run.table))
+    return found + [band for tables in every for band in datasheet_bands(tables)]
+
+
+def _by_kernel(tables: Iterable[MeasuredTable]) -> list[list[MeasuredTable]]:
+    """Tables of the same family and type together."""
     groups: dict[tuple[str, str], list[MeasuredTable]] = {}
-    for run in fitted:
-        groups.setdefault((run.table.op, run.table.dtype), []).append(run.table)
-    return found + [band for tables in groups.values() if len(tables) > 1 for band in moved_bands(tables)]
+    for table in tables:
+        groups.setdefault((table.op, table.dtype), []).append(table)
+    return list(groups.values())

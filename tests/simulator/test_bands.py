@@ -14,6 +14,8 @@ from simulator.bands import Band, OpBands, combine, load_bands, op_bands, save_b
 from simulator.errors import SimulationError
 from simulator.op_frame import ops_from_frame
 from simulator.validation.bands_from_tables import own_bands
+from simulator.validation.scores import predict_s
+from simulator.validation.silicon import package_folder, silicon_table
 from simulator.validation.table_files import file_tables
 from simulator.validation.tables import measured_table
 
@@ -61,6 +63,45 @@ def test_a_chip_with_constants_of_another_family_has_no_band_of_its_own(row, op)
     ops, bands = ops_from_frame(pd.DataFrame([row])), (*BANDS, band(0.9, 1.1, op=op, size_class="any"))
     assert op_bands(ops, own, bands).low_ratio.item() > 0.5
     assert op_bands(ops, moved, bands).low_ratio.item() == 0.5
+
+
+def test_a_chip_without_constants_takes_the_band_of_predictions_without_them():
+    bands = (*BANDS, band(0.6, 4.0, chip="*", basis="datasheet"), band(0.7, 9.0, chip="*", basis="datasheet", op="moe"))
+
+    def found(chip, **row):
+        return op_bands(ops_from_frame(pd.DataFrame([{**GEMM, "m": 64, **row}])), chip, bands)
+
+    bare = replace(load_chip("h100-sxm"), calibration=(("matrix_efficiency", 0.5),))  # of all kernels, not of these
+    assert (found(bare).low_ratio.item(), found(bare).high_ratio.item()) == (0.6, 4.0)
+    assert found(bare).basis == ("gemm without constants",)
+    assert found(load_chip("tpu-v5e")).high_ratio.item() == found(load_chip("mi300x")).high_ratio.item() == 4.0
+    assert found(load_chip("h100-sxm")).high_ratio.item() == 1.1
+    assert found(replace(bare, is_measured=True)).high_ratio.item() == 1.1  # its rates are measured, not a datasheet's
+    layer = {"kind": "moe", "tokens": 64, "hidden": 64, "inter": 64, "experts": 8, "topk": 2}
+    assert found(bare, **layer).high_ratio.item() == 9.0
+
+
+@pytest.mark.skipif(package_folder() is None, reason="the extra `silicon` (aiconfigurator-core) is not installed")
+@pytest.mark.parametrize(
+    ("op", "dtype", "backend"),
+    [
+        ("gemm", "bfloat16", "trtllm"),
+        ("attention_prefill", "bfloat16", "vllm"),
+        ("attention_decode", "bfloat16", "vllm"),
+        ("moe", "bfloat16", "trtllm"),
+        ("all_reduce", "bfloat16", "nccl"),
+    ],
+)
+def test_bands_without_constants_hold_measured_kernels_of_all_chips(op, dtype, backend):
+    """Rows held out, of four GPUs pooled, each as a chip that nobody knows."""
+    inside = []
+    for name in ("h100-sxm", "b200-sxm", "a100-sxm-80gb", "l40s"):
+        table = silicon_table(load_chip(name), op, dtype, backend).half(held_out=True)
+        table = table.take(np.arange(0, len(table), max(1, len(table) // 500)))
+        unknown = replace(load_chip(name), name="unknown", family="unknown", calibration=())
+        bands, ratio = op_bands(table.ops, unknown), table.measured_s / predict_s(table, unknown)
+        inside.append(((ratio >= bands.low_ratio) & (ratio <= bands.high_ratio)).mean())
+    assert 0.82 < np.mean(inside) < 0.97
 
 
 def test_a_block_against_a_cache_takes_the_wider_of_its_neighbors():
