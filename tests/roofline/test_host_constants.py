@@ -89,8 +89,8 @@ def test_constants_by_hand(measured):
     assert (found["near_s"], found["far_s"], found["norm.near_s"]) == (3e-6, 30e-6, 20e-6)
     # as many FLOPs at 120 as at 60 GFLOP/s
     assert found["conv.flops_per_s"] == pytest.approx(80e9)
-    # the largest set that is no larger than what was streamed, and the fastest of those beyond the caches
-    assert (found["near_bytes_per_s"], found["far_bytes_per_s"]) == (75e9, 25e9)
+    # the largest set that is no larger than what was streamed, and the middle one of those beyond the caches
+    assert (found["near_bytes_per_s"], found["far_bytes_per_s"]) == (75e9, 22e9)
     assert found["sort.elements_per_s"] == 2e7
 
 
