@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from roofline.chip import Chip, Energy
+from simulator.kernels.elementwise import KINDS as ISSUING
 from simulator.op_columns import DTYPES, FloatArray, OpColumns, kind_code
 from simulator.plans import PlanTable
 
@@ -44,8 +45,10 @@ def op_energy(
 
     Matrix FLOPs cost what their type costs on the matrix units; on a chip whose matrix units do not take the type they
     are vector FLOPs. Elementary functions are among the vector FLOPs already; attention's softmax, which an op's FLOPs
-    leave out, is added. At a lower clock everything but main memory costs less, by the square of the voltage; busy
-    cores and what the board draws beyond idle (clock tree, leakage) less by that and the clock.
+    leave out, is added. Elementwise kernels pay for every turn of the vector units that their instructions take (places
+    of elements, loads, conversions), as for a float32 multiply-add. At a lower clock everything but main memory costs
+    less, by the square of the voltage; busy cores and what the board draws beyond idle (clock tree, leakage) less by
+    that and the clock.
 
     Args:
         table: the plans, at that clock (`simulator.clocks.at_clock`).
@@ -64,7 +67,7 @@ def op_energy(
     if lacking and not may_lack_types:
         return f"chip {described.name} has no energy per {lacking[0]} FLOP of its matrix units"
     ops, per_op_j = table.op_columns, np.square(voltage_ratio(clock_ratio))
-    vector = ops.vector_flops[:, 0] + softmax_flops(ops)
+    vector = np.maximum(ops.vector_flops[:, 0] + softmax_flops(ops), _issued_flops(table, chip, clock_ratio))
     parts = [("matrix", matrix_j * per_op_j), ("vector", vector * constants.vector_j_per_flop * per_op_j)]
     if constants.core_w:
         running_s = table.duration_s[:, chip] - table.launch_s[:, chip]
@@ -111,6 +114,20 @@ def softmax_flops(ops: OpColumns) -> FloatArray:
     per_pair = 2.0 * (ops.size("head_dim")[:, 0] + ops.size("value_dim")[:, 0])
     pairs = np.divide(ops.required_matrix_flops[:, 0], per_pair, out=np.zeros(len(ops)), where=per_pair > 0)
     flops: FloatArray = np.where(is_attention, _SOFTMAX_FLOPS_PER_PAIR * pairs, 0.0)
+    return flops
+
+
+def _issued_flops(table: PlanTable, chip: int, clock_ratio: FloatArray | float) -> FloatArray:
+    """Float32 FLOPs that the clocks would hold in which elementwise kernels issue instructions, [O]; 0 of others.
+
+    Their plans count the clocks of the busiest core; the others have as many for each of their tiles.
+    """
+    columns, described = table.columns, table.chips[chip]
+    issues = np.isin(table.op_columns.kind[:, 0], [kind_code(kind) for kind in ISSUING])
+    tiles = columns.tiles[:, chip]
+    cores = np.divide(tiles, np.ceil(tiles / described.cores), out=np.zeros_like(tiles), where=tiles > 0)
+    core_clocks = columns.vector_s[:, chip] * cores * described.clock_hz * clock_ratio
+    flops: FloatArray = np.where(issues, core_clocks * dict(described.vector_flops).get("float32", 0.0), 0.0)
     return flops
 
 

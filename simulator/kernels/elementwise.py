@@ -52,7 +52,8 @@ def plan(ops: OpColumns, chips: ChipColumns) -> PlanColumns:
     sectors_per_s = chips.constant("sector_efficiency", _SCOPE, default=np.inf) * chips.shared_bandwidth
     scattered = ops.size("scattered_bytes")
     apart_s = np.where(scattered > 0, scattered + moved, 0.0) / sectors_per_s
-    return replace(planned, core_s=np.maximum(planned.core_s, np.maximum(one_by_one_s, apart_s)))
+    vector_s = np.maximum(planned.vector_s, one_by_one_s)  # instructions take the vector units' turns
+    return replace(planned, vector_s=vector_s, core_s=np.maximum(planned.core_s, np.maximum(one_by_one_s, apart_s)))
 
 
 def _element_clocks(ops: OpColumns, chips: ChipColumns) -> FloatArray:

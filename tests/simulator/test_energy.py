@@ -10,8 +10,11 @@ from profiler.op import Op
 from roofline.chip import Energy
 from roofline.chipfile import load_chip
 from simulator.analytic import simulate
+from simulator.clocks import at_clock
+from simulator.eager_kernels import eager_chip
 from simulator.energy import OpEnergy, op_energy, static_w
-from simulator.plans import plan_ops
+from simulator.op_frame import ops_from_frame
+from simulator.plans import plan_columns, plan_ops
 from simulator.power_limit import HELD_PART, repeated_j
 
 ENERGY = Energy(
@@ -95,6 +98,29 @@ def test_busy_cores_draw_power_while_a_kernel_runs(build):
     # 60 MB at 1 TB/s on all 100 cores of 2 W, and a hundredth of a stage that is not overlapped; the launch is idle.
     assert dict(parts.parts)["cores"] == pytest.approx([200 * 60e-6], rel=0.02)
     assert "cores" not in dict(op_energy(plan_ops([build.pointwise(1000)], [build.chip(energy=ENERGY)])).parts)
+
+
+def test_instructions_of_eager_kernels_cost_as_float32_multiply_adds():
+    """A million elements at 1.1 clocks of a core each, 256 FLOPs a clock at 0.8 pJ; compiled, next to nothing."""
+    chip = load_chip("h100-sxm")
+    row = {"kind": "copy", "dtype": "bfloat16", "elements": 10**6, "single_accesses": 10**6, "joins": 1}
+    ops = ops_from_frame(pd.DataFrame([row]))
+    clocks = dict(chip.calibration)["eager.elementwise.join_clocks"]
+    for ratio in (1.0, 0.8):
+        eager = at_clock(plan_columns(ops, [eager_chip(chip)]), ratio)
+        joules = dict(op_energy(eager, clock_ratio=ratio).parts)["vector"].item()
+        assert joules == pytest.approx(1e6 * clocks * 256 * 0.8e-12 * ratio**2, rel=1e-6)
+    compiled = op_energy(plan_columns(ops, [chip]))
+    assert dict(compiled.parts)["vector"].item() == 0
+
+
+def test_cores_that_only_issue_draw_about_what_was_measured_on_a_b300():
+    """361 to 437 W of float32 multiply-adds at 2.03 GHz (ademeure/QuickRunCUDA b300_clean/16_power_clock.md)."""
+    b200, h100 = load_chip("b200-sxm"), load_chip("h100-sxm")
+    issued_w = 2.03e9 * 148 * 256 * b200.energy.vector_j_per_flop
+    assert 361 < b200.energy.static_w + issued_w < 437
+    hopper_w = h100.energy.core_w + 2.03e9 * 256 * h100.energy.vector_j_per_flop  # a core, on another board
+    assert (361 - 245) / 148 < hopper_w < (437 - 245) / 148
 
 
 def test_joules_of_a_kernel_by_itself_keep_the_limit(build):
