@@ -5,6 +5,8 @@ three views around its product. They are kept whole on every backend. For common
 each, and for views, this level saves the slower way through the dispatcher; what is recorded is the same.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -18,6 +20,8 @@ _DisableTorchDispatch = torch._C._DisableTorchDispatch
 _is_autocast_enabled = torch._C._is_any_autocast_enabled
 _PARAMETER = torch.nn.Parameter
 _LINEAR = functional.linear
+_ATTENTION = functional.scaled_dot_product_attention
+_MODULE_ATTENTION = functional.multi_head_attention_forward
 
 
 def _meta_attention(
@@ -28,7 +32,7 @@ def _meta_attention(
     Flash kernels write [B, S, H, D] and show it transposed, so that joining the heads afterwards is a view.
     """
     if torch.is_grad_enabled():
-        output = functional.scaled_dot_product_attention(query, key, value, *rest, **options)
+        output = _ATTENTION(query, key, value, *rest, **options)
         return output.transpose(-3, -2).contiguous().transpose(-3, -2)
     *batch, heads, queries, _ = query.shape
     return torch.empty((*batch, queries, heads, value.shape[-1]), dtype=query.dtype, device="meta").transpose(-3, -2)
@@ -45,11 +49,7 @@ _Action = tuple[str, Any, Any]
 _RMS_NORM = ("aten::rms_norm", torch.rms_norm, None)
 _WHOLE: dict[Any, _Action] = {
     functional.linear: ("aten::linear", functional.linear, None),
-    functional.scaled_dot_product_attention: (
-        "aten::scaled_dot_product_attention",
-        functional.scaled_dot_product_attention,
-        _meta_attention,
-    ),
+    _ATTENTION: ("aten::scaled_dot_product_attention", _ATTENTION, _meta_attention),
     functional.rms_norm: _RMS_NORM,
     torch.rms_norm: _RMS_NORM,
 }
@@ -93,6 +93,9 @@ class FunctionLevel(TorchFunctionMode):
         """Record `func` whole, run it unseen where it is a view, or let its operations be seen below."""
         action = _ACTIONS.get(func)
         if action is None:
+            if func is _MODULE_ATTENTION:
+                with self._attention_within():
+                    return func(*args, **kwargs or _NO_KWARGS)
             return func(*args, **kwargs) if kwargs else func(*args)
         name, run, run_on_meta = action
         if func is _LINEAR and args and args[0].dim() > 2 and not args[0].is_contiguous():
@@ -115,6 +118,20 @@ class FunctionLevel(TorchFunctionMode):
             finally:
                 del guard
         return func(*args, **kwargs) if kwargs else func(*args)
+
+    @contextmanager
+    def _attention_within(self) -> Iterator[None]:
+        """Attention that a function of torch calls is seen here: this level is off while torch's own code runs."""
+
+        def attend(*args: Any, **kwargs: Any) -> Any:
+            return self.__torch_function__(_ATTENTION, (), args, kwargs)
+
+        before = functional.scaled_dot_product_attention
+        functional.scaled_dot_product_attention = attend
+        try:
+            yield
+        finally:
+            functional.scaled_dot_product_attention = before
 
 
 def _is_basic_index(index: object) -> bool:

@@ -477,6 +477,26 @@ def test_attention_of_a_module_hands_its_output_on_and_leaves_its_statistics_out
     assert set(calls.reads.tolist()) <= known  # nothing is read that nobody wrote
 
 
+@pytest.mark.parametrize("grad", [True, False])
+@pytest.mark.parametrize("masked", [True, False])
+def test_attention_of_a_module_is_one_operation_on_meta_as_on_cpu(grad: bool, masked: bool) -> None:
+    """2 sequences, 2 heads, 8 queries and keys of width 8: 2 x 2 products of 2 x 8 x 8 x 8 FLOPs a head."""
+    found = {}
+    for device in DEVICES:
+        layer = torch.nn.MultiheadAttention(16, 2, batch_first=True, device=device).eval()
+        x = torch.randn(2, 8, 16, device=device)
+        mask = torch.zeros(8, 8, device=device) if masked else None
+        with torch.set_grad_enabled(grad), capture(name="attention") as recording:
+            layer(x, x, x, need_weights=False, attn_mask=mask)
+        ops = recording.trace.ops
+        (attention,) = [op for op in ops if op.kind == "attention"]
+        assert attention.matrix_flops == 2 * 2 * 2 * (2 * 8 * 8 * 8)
+        # Flash kernels write positions of a sequence behind one another, so that on meta a copy follows.
+        found[device] = [(op.kind, op.name, op.sizes) for op in ops if op.kind in ("attention", "gemm")]
+    assert found["cpu"] == found["meta"]
+    assert functional.scaled_dot_product_attention.__name__ == "scaled_dot_product_attention"
+
+
 def test_every_call_has_a_version_for_each_of_its_operands() -> None:
     """Operations of one, two and three outputs, in place and not, with operands or without."""
     x, image = torch.randn(4, 8, 16), torch.randn(1, 4, 8, 8)
