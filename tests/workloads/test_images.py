@@ -174,6 +174,26 @@ def test_transposed_patches_change_what_is_copied_and_nothing_else() -> None:
     assert (rows.kind == "gemm").sum() == (as_before.kind == "gemm").sum()
 
 
+def text_kinds(name: str, *, earlier: bool) -> pd.Series:
+    options = {"earlier_attention": str(earlier).lower(), "decode": "false", "image_px": "256", "cfg_scale": "1"}
+    return phase_frame(full_size(name, steps=1, **options)[0], "text_encode").kind.value_counts()
+
+
+def test_earlier_attention_of_t5_is_two_products_and_a_softmax_in_each_of_24_layers() -> None:
+    fused, single = (text_kinds("pixart-sigma", earlier=earlier) for earlier in (False, True))
+    assert fused["attention"] == single["softmax"] == 24
+    assert "softmax" not in fused
+    assert "attention" not in single
+    assert single["gemm"] - fused["gemm"] == 2 * 24
+
+
+def test_earlier_attention_of_gemma_is_fused_in_each_of_26_layers() -> None:
+    single, fused = (text_kinds("sana1.5-1.6b", earlier=earlier) for earlier in (False, True))
+    assert single["softmax"] == fused["attention"] == 26
+    assert "softmax" not in fused
+    assert single["gemm"] - fused["gemm"] == 2 * 26
+
+
 def test_every_preset_names_its_source() -> None:
     assert list_image_presets() == tuple(sorted(path.stem for path in PRESETS_FOLDER.glob("*.toml")))
     for name in list_image_presets():

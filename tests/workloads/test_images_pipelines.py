@@ -182,6 +182,25 @@ def test_transposed_patches_of_other_networks_are_refused() -> None:
         generate(preset, networks, prompts, preset.sampler, ImageOptions(steps=2, transposed_patches=True))
 
 
+@pytest.mark.parametrize("name", ["pixart-sigma", "sana1.5-1.6b"])
+def test_earlier_attention_gives_the_same_image_and_ends_with_the_texts(name: str) -> None:
+    """T5 does the same one operation after another; the cap of Gemma-2, 50, is far from scores of random weights."""
+    preset, networks, prompts = built(name)
+    drawn = [
+        generate(preset, networks, prompts, preset.sampler, ImageOptions(steps=2, earlier_attention=earlier)).latents
+        for earlier in (False, True, False)
+    ]
+    torch.testing.assert_close(drawn[0], drawn[1], rtol=1e-3, atol=1e-3)
+    assert torch.equal(drawn[0], drawn[2])
+
+
+@pytest.mark.parametrize(("name", "encoders"), [("dit-xl-2", "none"), ("sdxl", "CLIPTextModel, CLIP")])
+def test_earlier_attention_of_other_encoders_is_refused(name: str, encoders: str) -> None:
+    preset, networks, prompts = built(name)
+    with pytest.raises(WorkloadError, match=f"T5EncoderModel or Gemma2Model, got {encoders}"):
+        generate(preset, networks, prompts, preset.sampler, ImageOptions(steps=2, earlier_attention=True))
+
+
 def pipeline_inputs(preset: ImagePreset, networks: ImageNetworks, prompts: Prompts) -> dict[str, Any]:
     """Texts as the pipelines take them when they are already encoded."""
     names = {"encoder_hidden_states": "prompt_embeds", "pooled_projections": "pooled_prompt_embeds"}

@@ -12,6 +12,7 @@ import torch
 from workloads.errors import WorkloadError
 from workloads.images.conditioning import Inputs, Prompts, ask, encode
 from workloads.images.denoising import denoise, unrecorded
+from workloads.images.earlier_attention import earlier_attention
 from workloads.images.networks import ImageNetworks, transposed_patches
 from workloads.images.presets import ImagePreset
 from workloads.images.schedules import build_scheduler
@@ -34,6 +35,7 @@ class ImageOptions:
         decode: whether the VAE makes an image of the latents.
         transposed_patches: whether Stable Diffusion 3 leaves its patches as a convolution made them, channel by channel
             in memory, as `diffusers` did until July 2026 (pull request 14186).
+        earlier_attention: whether text encoders attend as `transformers` had it before version 5.
         seed: seed of the noise.
     """
 
@@ -42,6 +44,7 @@ class ImageOptions:
     image_px: int | None = None
     decode: bool = True
     transposed_patches: bool = False
+    earlier_attention: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -115,9 +118,10 @@ def generate(
     positions = positions_per_image(preset, size)
     with unrecorded():
         scheduler = build_scheduler(sampler, preset.prediction, preset.schedule, steps=steps, positions=positions)
-    inputs = encode(preset, networks, prompts, unconditional=False)
-    if doubled:
-        inputs = _joined(encode(preset, networks, prompts, unconditional=True), inputs)
+    with earlier_attention(networks.text_encoders) if options.earlier_attention else nullcontext():
+        inputs = encode(preset, networks, prompts, unconditional=False)
+        if doubled:
+            inputs = _joined(encode(preset, networks, prompts, unconditional=True), inputs)
     batch = prompts.classes.shape[0]
     state = _draw_noise(preset, networks, batch, size, options.seed)
     if preset.denoiser.class_name == "FluxTransformer2DModel":
