@@ -44,6 +44,7 @@ RULES: dict[str, dict[str, float]] = {
     "slice_below_macs": {"slice_below_macs": 0.0},
     "slow_most_rows": {"slow_most_rows": 0.0},
     "least_rows_of_96_tiles": {"least_rows_of_96_tiles": 0.0},
+    "counter_tiles_per_core": {"counter_tiles_per_core": np.inf},
     "split_least_macs": {"split_least_macs": 0.0},
     "skinny_split_fill": {"skinny_split_fill": np.inf},
 }

@@ -62,6 +62,7 @@ _UNFITTED = {
     "slow_least_k": "length of K from which they run",
     "slow_most_k": "length of K up to which they run",
     "slow_step_ratio": "time of a step of theirs over that of others",
+    "counter_tiles_per_core": "largest tiles a core, beyond which blocks take tiles by a counter",
     "least_rows_of_96_tiles": "rows from which tiles with a side of 96 are taken",
     "untuned_tile_rows": "rows of the tile of a layer of experts that the library did not tune",
     "untuned_tile_columns": "its columns",

@@ -111,7 +111,7 @@ def products_of(ops: OpColumns, chips: ChipColumns, constants: GemmConstants) ->
     macs = chips.macs[ops.dtype[:, 0]]
     clock_ratio = _mean_clock_ratio(ops, chips, constants, macs)
     batch, m, n, k = (ops.size(name) for name in ("batch", "m", "n", "k"))
-    step_ratio, slice_s = kernel_steps((batch, m, n, k), constants)
+    step_ratio, beside_s = kernel_steps((batch, m, n, k), chips.cores, constants)
     return Products(
         batch=batch,
         m=m,
@@ -125,7 +125,7 @@ def products_of(ops: OpColumns, chips: ChipColumns, constants: GemmConstants) ->
         macs_per_s=constants.matrix_efficiency * clock_ratio * macs * chips.clock_hz,
         arrays=arrays_of(chips, chips.has_matrix[ops.dtype[:, 0]]),
         step_ratio=step_ratio,
-        slice_s=slice_s,
+        beside_s=beside_s,
         constants=constants,
         chips=ChipFigures.of(chips),
     )

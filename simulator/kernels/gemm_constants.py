@@ -125,6 +125,7 @@ CONSTANTS: tuple[Constant, ...] = (
         default=0.0,
     ),
     _constant("vector_s", 1e-8, 1e-6, 4e-6, "s", "fixed latency of those kernels", default=0.0),
+    _constant("counter_s", 1e-8, 2e-6, 6e-6, "s", "setting a counter of tiles to zero before a kernel", default=0.0),
     _constant(
         "conversion_s",
         1e-8,
@@ -174,6 +175,7 @@ _FACTS = {  # what a chip's kernels are like and how its library chooses: read o
     "slow_least_k": 0.0,  # length of K from which they do
     "slow_most_k": np.inf,  # and up to which
     "slow_step_ratio": 1.0,  # time of a step of those kernels over that of the others
+    "counter_tiles_per_core": np.inf,  # largest tiles a core, beyond which blocks take tiles by a counter
 }
 _RULES = tuple(_FACTS)[3:]  # those that are numbers and used as they stand
 
@@ -209,6 +211,7 @@ class GemmConstants:
     weight_cache_sharpness: FloatArray
     vector_ingest_bytes_per_clock_per_core: FloatArray
     vector_s: FloatArray
+    counter_s: FloatArray
     conversion_s: FloatArray
     conversion_passes: FloatArray
     conversion_element_s: FloatArray
@@ -226,6 +229,7 @@ class GemmConstants:
     slow_least_k: FloatArray
     slow_most_k: FloatArray
     slow_step_ratio: FloatArray
+    counter_tiles_per_core: FloatArray
     has_power_of_two_tiles: BoolArray
     has_largest_tiles_first: BoolArray
 

@@ -51,12 +51,13 @@ def is_offered(
 
 
 def kernel_steps(
-    sizes: tuple[FloatArray, FloatArray, FloatArray, FloatArray], constants: GemmConstants
+    sizes: tuple[FloatArray, FloatArray, FloatArray, FloatArray], cores: FloatArray, constants: GemmConstants
 ) -> tuple[FloatArray, FloatArray]:
-    """Time of a step along K over the constants' own, and the fixed cost of threads that share K in s, [O, C] both.
+    """Time of a step along K over the constants' own, and what some kernels cost beside in s, [O, C] both.
 
     Args:
         sizes: batch, m, n and k of the products, [O, 1] each.
+        cores: of the chips.
         constants: of the chips.
     """
     batch, m, n, k = sizes
@@ -66,8 +67,10 @@ def kernel_steps(
     is_slow &= (k >= constants.slow_least_k) & (k <= constants.slow_most_k)
     is_sliced = (np.minimum(m, n) > _SMALL_SIDES[0]) & (k < constants.split_least_k)
     is_sliced &= batch * m * n * k < constants.slice_below_macs
+    # Blocks that stay and take one tile after another by a counter, which is set to zero before.
+    is_counted = (m * n > constants.counter_tiles_per_core * cores * _LARGEST_TILE) & (batch == 1)
     ratio = np.where(is_slow, constants.slow_step_ratio, 1.0)
-    return ratio, np.where(is_sliced, constants.slice_s, 0.0)
+    return ratio, np.where(is_sliced, constants.slice_s, 0.0) + np.where(is_counted, constants.counter_s, 0.0)
 
 
 def _small_tiles(batch: FloatArray, m: FloatArray, n: FloatArray) -> FloatArray:

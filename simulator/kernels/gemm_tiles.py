@@ -35,7 +35,7 @@ class Products:
         macs_per_s: multiply-adds of one core per second, at the clock that a kernel of this size keeps.
         arrays: systolic arrays that the products run on.
         step_ratio: time of a step along K over the constants' own.
-        slice_s: fixed cost of kernels whose blocks of threads share K.
+        beside_s: fixed cost of kernels whose blocks of threads share K or take tiles by a counter.
         constants: of the chips.
         chips: their figures.
     """
@@ -52,7 +52,7 @@ class Products:
     macs_per_s: FloatArray
     arrays: Arrays
     step_ratio: FloatArray
-    slice_s: FloatArray
+    beside_s: FloatArray
     constants: GemmConstants
     chips: ChipFigures
 
@@ -152,7 +152,7 @@ def tiling(products: Products, tile_m: FloatArray, tile_n: FloatArray, split: Fl
         core_s=core_s,
         step_bytes=step_bytes,
         tile_bytes=tiles * steps * (step_bytes - shared_side * STEP_BYTES),
-        prologue_s=_unless(is_vector, waves * constants.wave_s + products.slice_s, constants.vector_s),
+        prologue_s=_unless(is_vector, waves * constants.wave_s + products.beside_s, constants.vector_s),
         epilogue_s=_unless(is_vector, exposed_tiles * tile_s, 0.0),
         reduction_s=np.where(split > 1, _second_pass_s(products, split), 0.0),
         fits=_tile_fits(products, tile_m, tile_n)

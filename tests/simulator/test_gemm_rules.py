@@ -67,6 +67,18 @@ def test_small_products_of_short_k_pay_for_k_that_threads_share(build):
     assert paid_s(32, 32, 1024) == 0  # K may be split
 
 
+def test_products_of_many_tiles_pay_for_the_counter_that_blocks_take_them_by(build):
+    """On 100 cores 250 of the largest tiles and no more: 25 x 10 of 128 x 256."""
+    counted = (("gemm.counter_tiles_per_core", 2.5), ("gemm.counter_s", 7e-6))
+
+    def paid_s(*sizes):
+        return plan(build, sizes, *counted).duration_s - plan(build, sizes).duration_s
+
+    assert paid_s(25 * 128, 10 * 256, 64) == 0
+    assert paid_s(25 * 128 + 1, 10 * 256, 64) == pytest.approx(7e-6)
+    assert paid_s(1000 * 128, 1000 * 256, 64) == pytest.approx(7e-6)
+
+
 def test_steps_of_slow_kernels_take_longer_between_their_bounds(build):
     slow = (
         *(("gemm.slow_most_rows", 8.0), ("gemm.slow_least_columns", 1024.0), ("gemm.slow_most_columns", 4096.0)),
