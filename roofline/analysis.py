@@ -1,5 +1,6 @@
-"""Hierarchical roofline analysis of a trace: per op, kind, phase, step, module, or as a whole."""
+"""Hierarchical roofline analysis of a trace: per op, kind, phase, step, module, layer, or as a whole."""
 
+import re
 from typing import Literal, get_args
 
 import numpy as np
@@ -14,8 +15,9 @@ from roofline.group_sums import GroupSums, sum_groups
 from roofline.points import RooflinePoint, op_label, points_frame
 from workloads.roles import ROLES
 
-By = Literal["op", "kind", "phase", "step", "module", "trace"]
+By = Literal["op", "kind", "phase", "step", "module", "layer", "trace"]
 GROUPINGS: tuple[By, ...] = get_args(By)
+_NUMBER = re.compile(r"(?<=[._/\[])\d+(?=$|[._/\]])")  # of a layer: `blocks.3.up`, `DecoderLayer_3/Attention_3`
 
 _SHOWN_UNKNOWN = 8
 
@@ -30,7 +32,8 @@ def analyze(trace: Trace, chip: Chip, *, by: By = "kind", caches: Caches = "cold
     Args:
         trace: what ran.
         chip: the device that it is held against; measured times belong to the device that it ran on.
-        by: `op` (each distinct op), `kind`, `phase`, `step` (each step of each phase), `module` or `trace`.
+        by: `op` (each distinct op), `kind`, `phase`, `step` (each step of each phase), `module`, `layer` (modules whose
+            paths differ in numbers alone, as one) or `trace`.
         caches: as in `op_bounds`.
 
     Returns:
@@ -57,8 +60,8 @@ def _groups(trace: Trace, by: str) -> tuple[IntArray, list[str]]:
         return kind_of_op[calls.op], list(KINDS)
     if by == "phase":
         return calls.phase, list(trace.phases)
-    if by == "module":
-        return calls.module, list(trace.modules)
+    if by in ("module", "layer"):
+        return _modules(trace, is_numbered=by == "module")
     if by == "trace":
         return np.zeros(len(calls), dtype=np.int64), [trace.name]
     if by == "step":
@@ -67,6 +70,13 @@ def _groups(trace: Trace, by: str) -> tuple[IntArray, list[str]]:
         pairs = [(trace.phases[key // steps], key % steps - 1) for key in keys]
         return groups.astype(np.int64), [phase if step < 0 else f"{phase}[{step}]" for phase, step in pairs]
     raise ChipError(f"by must be one of {', '.join(GROUPINGS)}, got {by!r}")
+
+
+def _modules(trace: Trace, *, is_numbered: bool) -> tuple[IntArray, list[str]]:
+    """Modules, or layers: those whose paths are the same without numbers."""
+    paths = [path if is_numbered else _NUMBER.sub("*", path) for path in trace.modules]
+    index = {label: place for place, label in enumerate(dict.fromkeys(paths))}
+    return np.array([index[path] for path in paths], dtype=np.int64)[trace.calls.module], list(index)
 
 
 def _point(sums: GroupSums, group: int, label: str) -> RooflinePoint:

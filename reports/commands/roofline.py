@@ -21,13 +21,17 @@ class Grouping(StrEnum):
     phase = "phase"
     step = "step"
     module = "module"
+    layer = "layer"
     trace = "trace"
 
 
 def roofline(
     trace_file: TraceFile,
     chip: MeasuredChip = None,
-    by: Annotated[Grouping, typer.Option("--by", "-b", help="What one row stands for.")] = Grouping.kind,
+    by: Annotated[
+        Grouping,
+        typer.Option("--by", "-b", help="What one row stands for; layer: modules that differ in numbers alone."),
+    ] = Grouping.kind,
     view: ViewOption = View.eager,
     top: Annotated[int, typer.Option(min=1, help="Show this many rows, the longest first: measured, else bound.")] = 30,
     plot: Annotated[

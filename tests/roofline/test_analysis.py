@@ -37,6 +37,30 @@ def test_group_bound_is_the_sum_of_its_calls_bounds(toy_chip, mixed_trace):
     assert points["decode"].bound_s == pytest.approx(3 * 335.70816e-6 + 10e-6, rel=1e-12)
 
 
+def test_modules_that_differ_in_numbers_alone_are_one_layer(toy_chip, build_trace, gemm):
+    paths = [
+        "net.blocks.0.up",
+        "net.blocks.11.up",
+        "net.blocks.0.down",
+        "Net_0/Layer_3/Attention_3",
+        "Net_0/Layer_4/Attention_4",
+    ]
+    more = ["net.conv2d", "net.norm1", "net.norm2", "net.4bit.x"]
+    trace = build_trace([gemm(64, 64, 64)], [(0, "", -1)] * 9, modules=[*paths, *more])
+    points = {point.label: point.calls for point in analyze(trace, toy_chip, by="layer")}
+    assert points == {
+        "net.blocks.*.up": 2,
+        "net.blocks.*.down": 1,
+        "Net_*/Layer_*/Attention_*": 2,
+        "net.conv2d": 1,
+        "net.norm1": 1,
+        "net.norm2": 1,
+        "net.4bit.x": 1,
+    }
+    up = next(point for point in analyze(trace, toy_chip, by="layer") if point.label == "net.blocks.*.up")
+    assert up.flops == 2 * 2 * 64**3
+
+
 def test_bound_by_is_the_largest_share_and_not_the_group_intensity(toy_chip, build_trace, gemm):
     # two products of 215 us of compute each, one GEMV of 336 us of HBM: in all 94 FLOP/byte, ridge at 100
     trace = build_trace([gemm(1024, 1024, 1024), gemm(1, 4096, 4096)], [(0, "", -1), (0, "", -1), (1, "", -1)])
@@ -132,8 +156,8 @@ def test_empty_trace_gives_no_points(toy_chip, build_trace, gemm):
 
 
 def test_unknown_grouping_is_refused(toy_chip, mixed_trace):
-    with pytest.raises(ChipError, match="op, kind, phase, step, module, trace, got 'layer'"):
-        analyze(mixed_trace, toy_chip, by="layer")  # type: ignore[arg-type]
+    with pytest.raises(ChipError, match="op, kind, phase, step, module, layer, trace, got 'depth'"):
+        analyze(mixed_trace, toy_chip, by="depth")  # type: ignore[arg-type]
 
 
 def test_quarter_million_calls_take_steps_for_their_points_only(build_trace, gemm, softmax_op):
