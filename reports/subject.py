@@ -106,8 +106,8 @@ def is_same_device(device: str, chip: Chip) -> bool:
 
 
 def chip_of(trace: Trace) -> str | None:
-    """The shipped chip that the trace's times were measured on, None where nothing was or none is that device."""
-    if not trace.is_measured:
+    """The shipped chip that the trace's times or counters belong to, None where it has none or none is that device."""
+    if not (trace.is_measured or trace.is_counted):
         return None
     return next((name for name in list_chips() if is_same_device(trace.provenance.device, load_chip(name))), None)
 

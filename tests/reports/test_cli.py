@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 from profiler.capture import capture, phase
 from profiler.op import Op
 from profiler.storage import load_trace, save_trace
+from profiler.traces import Kernels
 from reports.cli import app
 from reports.commands.options import writable
 from reports.commands.report import labels
@@ -486,6 +487,16 @@ def test_chip_is_that_of_the_measured_device_unless_another_is_given(trace_file,
     assert json.loads(run("simulate", path, "--json").stdout)["chip"] == "mi300x"
     assert json.loads(run("roofline", path, "--json", "--chip", "h200-sxm").stdout)["chip"] == "h200-sxm"
     assert json.loads(run("roofline", trace_file, "--json").stdout)["chip"] == "h100-sxm"
+
+
+def test_chip_is_that_of_the_counted_device_where_no_time_is_known(trace_file, tmp_path):
+    trace = load_trace(trace_file)
+    path = tmp_path / "counted.parquet"
+    one, far = np.zeros(1, dtype=np.int64), np.array([np.nan])
+    counted = Kernels(call=one, name=one, category=one, attribution=one, stream=one, start_s=far, duration_s=far)
+    untimed = measured(trace, "MI300X_A1", [np.nan] * len(trace.calls))
+    save_trace(replace(untimed, kernels=replace(counted, dram_bytes=np.array([8.0])), kernel_names=("copy",)), path)
+    assert json.loads(run("roofline", path, "--json").stdout)["chip"] == "mi300x"
 
 
 def test_rows_of_a_measured_trace_begin_with_the_longest_even_where_it_has_no_bound(tmp_path):
