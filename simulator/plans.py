@@ -135,9 +135,12 @@ class PlanTable:
 
     @property
     def bound_s(self) -> FloatArray:
-        """Roofline bound: the longest of required compute at peak and of moved bytes at each memory's peak, [O, C]."""
+        """Roofline bound: the longest of required compute at peak and of moved bytes at each memory's peak, [O, C].
+
+        Where an op is replayed on the same data, a memory carries what the ones before it cannot hold.
+        """
         ops, chips = self.op_columns, self.chip_columns
-        peak_s = (ops.moved_bytes[None] / chips.level_peak_bandwidth[:, None, :]).max(axis=0)
+        peak_s = (_least_bytes(ops, chips) / chips.level_peak_bandwidth[:, None, :]).max(axis=0)
         bound: FloatArray = np.maximum(_least_core_s(ops, chips), peak_s)
         return bound
 
@@ -226,15 +229,32 @@ def _bounded(ops: OpColumns, chips: ChipColumns, planned: PlanColumns) -> tuple[
     """
     least_core_s = _least_core_s(ops, chips)
     units_s = np.maximum(np.maximum(planned.matrix_s, planned.vector_s), planned.special_s)
-    # What runs again on the same data may find it in a nearer memory; everything else comes from the farthest one.
-    least_bytes = np.where(ops.size("weight_copies") > 0, 0.0, ops.moved_bytes)
-    traffic = np.where(chips.level_exists[:, None, :], np.maximum(planned.traffic_bytes, least_bytes[None]), 0.0)
+    least_bytes = _least_bytes(ops, chips)
+    traffic = np.where(chips.level_exists[:, None, :], np.maximum(planned.traffic_bytes, least_bytes), 0.0)
     bounded = replace(
         planned, core_s=np.maximum(np.maximum(planned.core_s, units_s), least_core_s), traffic_bytes=traffic
     )
     is_empty = (ops.moved_bytes + ops.matrix_flops + ops.vector_flops <= 0) & np.ones((1, len(chips)), dtype=np.bool_)
     emptied = {name: np.where(is_empty, 0.0, getattr(bounded, name)) for name in (*_CELLS, "traffic_bytes")}
     return replace(bounded, **emptied), is_empty
+
+
+def _least_bytes(ops: OpColumns, chips: ChipColumns) -> FloatArray:
+    """Bytes that each memory carries at least, [levels, O, C or 1], the farthest first.
+
+    Everything that an op moves, unless it is replayed on the same data (condition `weight_copies`): then what the
+    largest of the memories before it can hold may be there already.
+    """
+    moved_bytes = ops.moved_bytes[None]
+    is_replayed = ops.size("weight_copies") > 0
+    if not is_replayed.any():
+        return moved_bytes
+    nearer_bytes = np.zeros_like(chips.level_capacity_bytes)
+    nearer_bytes[:-1] = np.maximum.accumulate(chips.level_capacity_bytes[:0:-1], axis=0)[::-1]
+    least: FloatArray = np.where(
+        is_replayed[None], np.maximum(moved_bytes - nearer_bytes[:, None, :], 0.0), moved_bytes
+    )
+    return least
 
 
 def _least_core_s(ops: OpColumns, chips: ChipColumns) -> FloatArray:

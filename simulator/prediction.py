@@ -7,6 +7,7 @@ import pandas as pd
 
 from roofline.chip import Chip
 from simulator.bands import OpBands, op_bands
+from simulator.conditions import Conditions, with_conditions
 from simulator.energy import op_energy
 from simulator.op_columns import FloatArray, IntArray, OpColumns
 from simulator.op_frame import ops_from_frame
@@ -17,18 +18,20 @@ from simulator.power_limit import repeated_j
 _CHUNK_ROWS = 20_000  # keeps the candidates of one evaluation in memory
 
 
-def predict(frame: pd.DataFrame, chip: Chip) -> pd.DataFrame:
+def predict(frame: pd.DataFrame, chip: Chip, *, conditions: Conditions = "benchmark") -> pd.DataFrame:
     """The frame with what every row takes on a chip.
 
     Args:
         frame: one op a row, columns as `ops_from_frame` reads them; other columns are kept.
         chip: what the ops run on.
+        conditions: of cells that give none of their own: as benchmarks measure kernels, under which the error bands
+            were found, or as a program runs them (`simulator.conditions`).
 
     Returns:
         The frame and `predicted_s, low_s, high_s, bound_by, bound_s, joules, joules_low, joules_high`; bands are NaN
         where nothing is validated, joules where the chip has no energy constants, or none for the type.
     """
-    ops = ops_from_frame(frame)
+    ops = ops_from_frame(with_conditions(frame, chip, conditions))
     first, row_of = _distinct(ops)
     starts = range(0, len(first), _CHUNK_ROWS)
     parts = [_predicted(plan_columns(ops.take(first[start : start + _CHUNK_ROWS]), [chip]), chip) for start in starts]

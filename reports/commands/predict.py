@@ -1,11 +1,25 @@
 """`roofscape predict`: what a table of ops takes on a chip."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from reports.commands.options import AsJson, ChipName, writable
+
+
+class ConditionSet(StrEnum):
+    """Conditions that rows are predicted under where they give none."""
+
+    benchmark = "benchmark"
+    program = "program"
+
+
+_CONDITIONS = {
+    ConditionSet.benchmark: "conditions: as benchmarks measure kernels (--conditions program: as programs run them)",
+    ConditionSet.program: "conditions: as programs run kernels, with cold caches; error bands are those of benchmarks",
+}
 
 
 def predict(
@@ -19,6 +33,14 @@ def predict(
         ),
     ] = None,
     chip: ChipName = "h100-sxm",
+    conditions: Annotated[
+        ConditionSet,
+        typer.Option(
+            help="Of rows that give none: as benchmarks measure a kernel (replayed, so small operands are in the last "
+            "cache; 8-bit products quantize their activations; causal attention stores its tokens), or as a program "
+            "runs it (cold caches, nothing else)."
+        ),
+    ] = ConditionSet.benchmark,
     as_json: AsJson = False,
 ) -> None:
     """Predict the time of every op of a table: seconds and joules with error bands, and what binds.
@@ -43,7 +65,7 @@ def predict(
     for mistake in mistaken_columns(frame):
         remark(mistake)
     with progress(f"predicting {len(frame):,} ops on {loaded.name}"):
-        predicted = prediction.predict(frame, loaded)
+        predicted = prediction.predict(frame, loaded, conditions=conditions.value)
         if output is not None:
             write_frame(predicted, output)
     if as_json:
@@ -69,6 +91,7 @@ def predict(
     )
     if len(predicted) > len(shown):
         print_line(f"the first {len(shown)} of {len(predicted):,} rows")
+    print_line(_CONDITIONS[conditions])
     print_line(f"all rows: {formatting.format_seconds(float(predicted.predicted_s.sum()))} one after another")
     if output is not None:
         print_line(f"wrote {output}")

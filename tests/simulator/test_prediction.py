@@ -13,7 +13,7 @@ from simulator.analytic import sweep
 def test_a_row_takes_what_the_simulator_says_of_that_op(build):
     chip = load_chip("h100-sxm")
     frame = pd.DataFrame([{"kind": "gemm", "dtype": "bfloat16", "m": 300, "n": 4096, "k": 4096}])
-    predicted = prediction.predict(frame, chip)
+    predicted = prediction.predict(frame, chip, conditions="program")
     assert predicted.predicted_s.item() == sweep([build.gemm(300, 4096, 4096)], [chip]).item()
 
 
@@ -78,5 +78,5 @@ def test_a_memory_counts_at_the_bandwidth_that_the_plan_gives_it():
     chip = load_chip("h100-sxm")
     own = "attention.prefill.memory_efficiency"
     slow = replace(chip, calibration=(*(each for each in chip.calibration if each[0] != own), (own, 1e-3)))
-    assert prediction.predict(frame, chip).bound_by.item() != "hbm"
-    assert prediction.predict(frame, slow).bound_by.item() == "hbm"
+    assert prediction.predict(frame, chip, conditions="program").bound_by.item() != "hbm"
+    assert prediction.predict(frame, slow, conditions="program").bound_by.item() == "hbm"
