@@ -17,7 +17,9 @@ from simulator.op_columns import FloatArray
 Conditions = Literal["benchmark", "program"]
 CONDITION_SETS: tuple[Conditions, ...] = get_args(Conditions)
 
-_MOST_COPIES = 5.0  # ai-dynamo/aiconfigurator, collector/trtllm/collect_gemm.py: as many as fill the last cache, or five
+_MOST_COPIES = (
+    5.0  # as many as fill the last cache, or five: ai-dynamo/aiconfigurator, collector/trtllm/collect_gemm.py
+)
 _QUANTIZED_BITS = 8  # activations of so many bits and fewer come from a kernel that quantizes them
 
 
@@ -34,7 +36,7 @@ def with_conditions(frame: pd.DataFrame, chip: Chip, conditions: Conditions) -> 
         return frame  # a column that is missing or there twice is told by who reads them
     kind = frame["kind"].to_numpy(dtype=object)
     # Causal attention of a whole prompt, or of the newest token: both are in a cache afterwards.
-    adds_tokens = (_filled(frame, "causal") > 0) | (_filled(frame, "queries") == 1)
+    adds_tokens = (_filled(frame, "causal") > 0) | ((_filled(frame, "queries") == 1) & (_filled(frame, "keys") > 1))
     values = {
         "weight_copies": np.where(kind == "gemm", _copies(frame, chip), 1.0),
         "quantizes_input": ((kind == "gemm") & (_bits(frame["dtype"]) <= _QUANTIZED_BITS)).astype(float),
@@ -57,11 +59,13 @@ def _copies(frame: pd.DataFrame, chip: Chip) -> FloatArray:
 
 
 def _bits(dtype: "pd.Series[str]") -> FloatArray:
-    return dtype.map(DTYPE_BITS).fillna(16).to_numpy(dtype=np.float64)
+    bits: FloatArray = np.asarray(dtype.map(DTYPE_BITS).fillna(16), dtype=np.float64)
+    return bits
 
 
 def _filled(frame: pd.DataFrame, column: str) -> FloatArray:
     """A column as numbers, 0 where there are none; wrong cells are told by who reads them."""
     if column not in frame:
         return np.zeros(len(frame))
-    return pd.to_numeric(frame[column], errors="coerce").fillna(0.0).to_numpy(dtype=np.float64)
+    numbers: FloatArray = np.asarray(pd.to_numeric(frame[column], errors="coerce").fillna(0.0), dtype=np.float64)
+    return numbers

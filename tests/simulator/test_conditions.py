@@ -11,6 +11,8 @@ from simulator.conditions import with_conditions
 from simulator.op_frame import ops_from_frame
 from simulator.plans import plan_columns
 from simulator.prediction import predict
+from simulator.validation.scores import predict_s
+from simulator.validation.silicon import package_folder, silicon_table
 
 # 50 MiB of last cache.
 H100 = load_chip("h100-sxm")
@@ -90,12 +92,29 @@ def test_no_prediction_is_below_its_bound_under_either(chip):
     rows += [{"kind": "copy", "dtype": "bfloat16", "elements": sizes(28)} for _ in range(30)]
     rows += [{"kind": "norm", "dtype": "bfloat16", "rows": sizes(14), "columns": sizes(14)} for _ in range(30)]
     rows += [{**ATTENTION, "queries": q, "keys": q + sizes(14), "causal": q % 2} for q in (1, 2, 33, 512) * 8]
-    rows += [
-        {"kind": "moe", "dtype": "bfloat16", "tokens": sizes(12), "hidden": 2048, "inter": 768, "experts": 128, "topk": 8}
-        for _ in range(10)
-    ]
+    layer = {"kind": "moe", "dtype": "bfloat16", "hidden": 2048, "inter": 768, "experts": 128, "topk": 8}
+    rows += [{**layer, "tokens": sizes(12)} for _ in range(10)]
     loaded = load_chip(chip)
     for conditions in ("benchmark", "program"):
         predicted = predict(pd.DataFrame(rows), loaded, conditions=conditions)
         assert (predicted.predicted_s >= predicted.bound_s * (1 - 1e-12)).all(), conditions
         assert np.isfinite(predicted.predicted_s).all()
+
+
+@pytest.mark.skipif(package_folder() is None, reason="needs roofscape[silicon], which holds the measured tables")
+@pytest.mark.parametrize(
+    ("op", "dtype", "backend", "sizes"),
+    [
+        ("gemm", "bfloat16", "trtllm", "m n k"),
+        ("gemm", "float8_e4m3fn", "trtllm", "m n k"),
+        ("attention_prefill", "bfloat16", "vllm", "batch queries keys heads kv_heads head_dim causal window"),
+        ("attention_decode", "bfloat16", "vllm", "batch queries keys heads kv_heads head_dim causal window"),
+        ("attention_bidirectional", "bfloat16", "vllm", "batch queries keys heads kv_heads head_dim causal"),
+    ],
+)
+def test_sizes_alone_are_met_as_measured_tables_say_their_conditions(op, dtype, backend, sizes):
+    table = silicon_table(H100, op, dtype, backend).half(held_out=True)
+    table = table.take(np.arange(0, len(table), 25))
+    frame = pd.DataFrame({name: table.ops.size(name)[:, 0] for name in sizes.split()})
+    frame = frame.assign(kind=op.partition("_")[0], dtype=dtype)
+    np.testing.assert_allclose(predict(frame, H100).predicted_s, predict_s(table, H100), rtol=1e-9)
