@@ -1,5 +1,6 @@
 """The clock at a power limit: fixed points by hand, what must hold for any limit, and measured kernels that settled."""
 
+import importlib.util
 import json
 import os
 from dataclasses import replace
@@ -242,3 +243,22 @@ def test_a_b200_settles_likewise(file, part):
     assert len(at_limit) > 1000
     assert at_limit.median() == pytest.approx(part, abs=0.01)
     assert pytest.approx(part, abs=0.01) == HELD_PART
+
+
+@NEEDS_TABLES
+def test_streams_of_a_b200_read_as_different_as_its_page_says():
+    """Layers of experts that main memory binds read the limit; decoding that streams faster does not, but with 8 bits.
+
+    So one constant a byte cannot say both (docs/energy.md, constants at the limit).
+    """
+    file = Path(__file__).parents[2] / "benchmarks" / "stream_joules.py"
+    spec = importlib.util.spec_from_file_location("stream_joules_benchmark", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    chip, (table, found) = load_chip("b200-sxm"), module.streamed_experts()
+    for half in (found & table.half, found & ~table.half):
+        assert np.median(table.power_w[half]) == pytest.approx(HELD_PART * chip.tdp_w, abs=2)
+        assert 1.8 < np.median(module.joules_per_byte(table, chip)[half]) / 56.2e-12 < 2
+    watts = module.decoding_w()
+    assert np.percentile(watts["fp8"], 25) > 950
+    assert np.percentile(watts["bfloat16"], 75) < 800
