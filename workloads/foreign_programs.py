@@ -113,10 +113,11 @@ def script_program(request: ProgramRequest, target: str) -> Program:
     """
     request.forbid("a script", "seq_len", "prompt_length", "sampler", "weights", "expert_skew", "lora")
     file_text, separator, function_name = target.rpartition(":")
-    if not separator or function_name.endswith(".py"):
+    is_named = bool(separator) and not function_name.endswith(".py")
+    if not is_named:
         file_text, function_name = target, "main"
     path = Path(file_text)
-    is_whole = not target.endswith(f":{function_name}") and is_without_main(path)
+    is_whole = not is_named and is_without_main(path)
     function = partial(run_whole, request.spec, path) if is_whole else _script_function(request, path, function_name)
 
     def run() -> object:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from workloads.errors import WorkloadError
 
-_BLOCKS = ("body", "orelse", "finalbody", "handlers")  # of statements that hold others
+_BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")  # of statements that hold others
 
 
 def is_without_main(path: Path) -> bool:
@@ -34,8 +34,10 @@ def _binds_main(statements: Iterable[ast.AST]) -> bool:
         if isinstance(statement, ast.Import | ast.ImportFrom):
             if any((each.asname or each.name) in ("main", "*") for each in statement.names):
                 return True
-        elif isinstance(statement, ast.Assign):
-            if any(isinstance(each, ast.Name) and each.id == "main" for each in statement.targets):
+        elif isinstance(statement, ast.Assign | ast.AnnAssign):
+            targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+            names = (name for target in targets for name in ast.walk(target) if isinstance(name, ast.Name))
+            if any(name.id == "main" for name in names):
                 return True
         elif any(_binds_main(getattr(statement, block, ())) for block in _BLOCKS):
             return True

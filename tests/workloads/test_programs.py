@@ -245,6 +245,9 @@ def test_script_without_main_sees_no_arguments_of_ours_and_tells_of_its_failure(
         "if True:\n    def main():\n        return 7\n",
         "try:\n    main = lambda: 7\nexcept ImportError:\n    pass\n",
         "from seven import *\n",
+        "from collections.abc import Callable\nmain: Callable[[], int] = lambda: 7\n",
+        "main, rest = (lambda: 7), None\n",
+        "match 1:\n    case 1:\n        def main():\n            return 7\n",
         "from seven import other as main\n",
     ],
 )
