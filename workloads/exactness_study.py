@@ -74,7 +74,7 @@ def own_case(text: str, noise: str = "absorbing", steps_option: str | None = Non
         steps_option: the option that takes a number of steps; None for `steps`, else `steps_per_block`.
 
     Raises:
-        WorkloadError: an unknown sampler, option or noise, or no option that takes steps.
+        WorkloadError: an unknown sampler, option or noise, one that the study sets, or no option that takes steps.
     """
     name, _, given = text.partition(":")
     sampler = load_sampler(name)
@@ -90,6 +90,8 @@ def own_case(text: str, noise: str = "absorbing", steps_option: str | None = Non
         key, separator, value = part.partition("=")
         if not (key.strip() and separator and value):
             raise WorkloadError(f"exactness: options must be key=value, got {part!r}")
+        if key.strip() in (found, "gen_length", "seed"):
+            raise WorkloadError(f"exactness: {key.strip()} of sampler {name!r} is set by the study, leave it out")
         options[key.strip()] = value
     sampler.build_options({**options, "gen_length": GEN_LENGTH, found: 1})  # refuses what it does not take, now
     make_oracle(noise)

@@ -115,6 +115,8 @@ def test_own_case_takes_steps_and_a_temperature_where_the_sampler_has_them() -> 
         ("any_order", {}, "none of the options steps, steps_per_block; say which takes a number of steps: gen_length"),
         ("mdlm", {"steps_option": "rounds"}, "has no option 'rounds'"),
         ("mdlm:foo=1", {}, "has no option 'foo'"),
+        ("mdlm:steps=4", {}, "steps of sampler 'mdlm' is set by the study"),
+        ("mdlm:gen_length=5", {}, "gen_length of sampler 'mdlm' is set by the study"),
         ("mdlm:foo", {}, "options must be key=value, got 'foo'"),
         ("mdlm", {"noise": "pink"}, "noise must be absorbing, uniform or uniform_posterior, got 'pink'"),
         ("mdml", {}, "did you mean 'mdlm'"),
