@@ -49,7 +49,7 @@ def design_by_knobs(text: str, evaluator: Evaluator, name: str) -> DesignedChip:
     knobs = {**evaluator.fixed, **read_knobs(text, evaluator.template)}
     hardware = build((knobs,), evaluator)
     package = package_of(hardware, evaluator.technology)
-    values = {knob: np.array([value]) for knob, value in knobs.items()} or {"name": np.array([name])}
+    values = {knob: np.array([value]) for knob, value in knobs.items()}
     chip = replace(
         chip_of(evaluator, values, name),
         die_area_mm2=float(package.area.compute_mm2[0]),

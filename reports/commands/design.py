@@ -9,6 +9,7 @@ from reports.commands.options import AsJson, writable
 
 if TYPE_CHECKING:
     from explorer.design_file import DesignedChip
+    from explorer.evaluator import Evaluator
     from explorer.technology import Technology
 
 
@@ -37,39 +38,50 @@ def design(
 
     Everything is predicted; `roofscape known-chips` shows by how much such figures miss on real chips.
     """
-    from explorer.design_file import design_by_knobs, template_evaluator
-    from explorer.space_file import load_space
+    from explorer.design_file import design_by_knobs
     from explorer.technology import load_technology
     from reports.console import print_json, print_line, remark
-    from reports.prepared import bare_evaluator
     from roofline.chipfile import save_chip
 
-    figures = load_technology(technology)
     if template is None:
-        _list(figures, as_json)
+        _list(load_technology(technology), as_json)
         return
-    is_space = template.endswith(".toml")
-    evaluator = bare_evaluator(load_space(template)) if is_space else template_evaluator(template, figures)
+    evaluator = _evaluator(template, technology)
     found = design_by_knobs(knobs, evaluator, "design" if output is None else output.stem)
     _, broken = evaluator.goals.violation(found.package.figures())
     limits = [text for text, excess in broken if excess[0] > 0]
+    is_held_up = bool(found.design.hardware.is_held_up_by_cache[0])
     if output is not None:
         save_chip(found.chip, output)
     if as_json:
-        print_json(
-            {"template": evaluator.template.name, "knobs": found.design.knobs, "broken": limits, **_numbers(found)}
-        )
+        told = {"template": evaluator.template.name, "knobs": found.design.knobs, "broken": limits}
+        print_json({**told, "is_held_up_by_cache": is_held_up, **_numbers(found)})
         return
     _print(found)
     for limit in limits:
         remark(f"note: {limit}")
-    if found.design.hardware.is_held_up_by_cache[0]:
+    if is_held_up:
         remark("note: l2 gives less than main memory, which it holds up; raise l2_bytes_per_clock")
     donor = evaluator.template.constants_of
     print_line(f"kernels take the constants of {donor}" if donor else "kernels run at peak rates, without constants")
     if output is not None:
         print_line(f"wrote {output}")
         remark(f"next: roofscape simulate TRACE --chip h100-sxm --chip {output}")
+
+
+def _evaluator(template: str, technology: Path | None) -> "Evaluator":
+    """What builds designs of a template or of a space file; figures of one's own come before those of the space."""
+    from dataclasses import replace
+
+    from explorer.design_file import template_evaluator
+    from explorer.space_file import load_space
+    from explorer.technology import load_technology
+    from reports.prepared import bare_evaluator
+
+    if not template.endswith(".toml"):
+        return template_evaluator(template, load_technology(technology))
+    space = load_space(template)
+    return bare_evaluator(replace(space, technology=technology or space.technology))
 
 
 def _list(figures: "Technology", as_json: bool) -> None:
@@ -93,7 +105,7 @@ def _list(figures: "Technology", as_json: bool) -> None:
 
 
 def _numbers(found: "DesignedChip") -> dict[str, dict[str, float]]:
-    """All figures in SI units, by what they are of."""
+    """All figures, each in the unit of its name and areas in mm2, by what they are of."""
     from dataclasses import asdict
 
     area, power, cost = found.package.area, found.package.power, found.package.cost

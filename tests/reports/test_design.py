@@ -59,6 +59,23 @@ def test_space_file_says_what_is_fixed(tmp_path):
     assert told["knobs"] == {"stacks": 8, "dram": "hbm3e", "cores": 96.0}
 
 
+def test_figures_of_ones_own_count_for_templates_and_spaces(tmp_path):
+    """A wafer of N4 at twice the shipped 19,000 US$ makes each die cost twice as much."""
+    mine = tmp_path / "mine.toml"
+    mine.write_text('schema = 1\n[node.n4]\nwafer_usd = 38_000\n[sources]\n"node.n4.wafer_usd" = "invented"\n')
+    space = tmp_path / "space.toml"
+    space.write_text(
+        'schema = 1\n[parameters]\ncores = [96, 132]\n[fixed]\nnode = "n4"\n'
+        '[[workload]]\nname = "ar"\nprogram = "ar-100m"\n'
+    )
+    for asked in ("gpu", space):
+        shipped, own = (
+            json.loads(run("design", asked, *more, "--json").stdout)["cost"] for more in ((), ("--technology", mine))
+        )
+        assert own["logic_usd"] == pytest.approx(2 * shipped["logic_usd"])
+        assert own["dram_usd"] == shipped["dram_usd"]
+
+
 def test_cache_slower_than_main_memory_is_told():
     """5,300 bytes a clock at 1.83 GHz are 9.7 TB/s; eight stacks of HBM4 give 16, five of HBM3 3.35."""
     assert "raise l2_bytes_per_clock" in run("design", "gpu", "--set", "dram=hbm4,stacks=8").output
