@@ -35,7 +35,7 @@ def figure_rows(chip: Chip) -> list[tuple[str, str]]:
         ("power limit", formatting.format_watts(chip.tdp_w)),
         ("die", _die(chip)),
         ("energy", _energy(chip)),
-        ("kernel constants", constants_of(chip)),
+        ("kernel constants", _kernel_constants(chip)),
     ]
 
 
@@ -54,7 +54,7 @@ def source_lines(chip: Chip) -> list[str]:
     ]
 
 
-def constants_of(chip: Chip) -> str:
+def _kernel_constants(chip: Chip) -> str:
     """Whose constants the kernel models take on this chip."""
     if not chip.calibration:
         return "none: kernels run at peak rates"

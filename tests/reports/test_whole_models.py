@@ -111,10 +111,10 @@ def test_kinds_of_steps_are_those_of_simulated_steps(arriving: float, prompt: fl
     assert sum(share * mean for share, mean in kinds) == pytest.approx(arriving * prompt)
 
 
-def test_measured_mean_step_is_no_shorter_than_the_median_step() -> None:
-    """Joules of a step over the power; steps with prompts only lengthen it, by a third at most, and waits by a half.
+def test_measured_mean_and_median_steps_differ_by_prompts_and_waits_alone() -> None:
+    """The mean is joules of a step over power: prompts lengthen it by a third at most, waits by a half.
 
-    Of problems, the mean is that of young sequences, until the queue is empty, and the median one of the whole run.
+    In problem solving the mean is that of young sequences, until the queue is empty, the median that of the whole run.
     """
     for one in read_measured_models():
         if one.program == "decode_step" and one.joules_per_output and one.power_w:
@@ -123,7 +123,7 @@ def test_measured_mean_step_is_no_shorter_than_the_median_step() -> None:
             assert low < mean_s / one.latency_s < high, (one.model, one.chip, one.task, one.batch)
 
 
-def _wait(one: MeasuredModel) -> bool:
+def _shows_waits(one: MeasuredModel) -> bool:
     """One in ten steps takes over 1.2 times the median, though fewer have a prompt, and the board has power left."""
     assert one.p90_s
     assert one.power_w
@@ -141,7 +141,7 @@ def test_devices_wait_where_the_published_percentiles_show_it() -> None:
     assert sum(one.waits for one in decoding) > 30
     for key, rows in series.items():
         for one in rows:
-            seen = any(_wait(other) for other in rows if other.batch <= one.batch)
+            seen = any(_shows_waits(other) for other in rows if other.batch <= one.batch)
             limit_w = load_chip(one.chip).tdp_w
             assert limit_w
             assert one.power_w

@@ -19,7 +19,7 @@ pytest.importorskip("transformers")
 from profiler.capture import capture
 from workloads.errors import WorkloadError
 from workloads.images.denoising import denoise
-from workloads.images.schedules import SAMPLERS, build_scheduler, network_evaluations
+from workloads.images.schedules import SAMPLERS, build_scheduler
 
 MEAN, SPREAD = 0.7, 0.5
 SCHEDULE = {"num_train_timesteps": 1000, "beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "linear"}
@@ -200,7 +200,7 @@ def ddpm_moments(steps: int) -> tuple[float, float]:
 
 @pytest.mark.parametrize(("prediction", "sampler"), [(p, s) for p, names in SAMPLERS.items() for s in names])
 @pytest.mark.parametrize("steps", [1, 2, 18])
-def test_network_evaluations(prediction: str, sampler: str, steps: int) -> None:
+def test_every_step_asks_once_and_heun_twice_but_for_the_last(prediction: str, sampler: str, steps: int) -> None:
     """One per step; Heun 2 steps - 1: 18 steps are 35 evaluations in arXiv 2206.00364, table 2."""
     schedule = FLOW if prediction == "flow" else SCHEDULE
     asked = []
@@ -211,7 +211,7 @@ def test_network_evaluations(prediction: str, sampler: str, steps: int) -> None:
     )
 
     expected = {1: 1, 2: 3, 18: 35}[steps] if sampler == "heun" else steps
-    assert len(asked) == expected == network_evaluations(sampler, steps)
+    assert len(asked) == expected
     assert asked == sorted(asked, reverse=True)
 
 

@@ -29,16 +29,6 @@ _SAMPLER_ARGUMENTS: dict[str, dict[str, Any]] = {
 _SHIFT_KEYS = ("base_shift", "max_shift", "base_image_seq_len", "max_image_seq_len")
 
 
-def network_evaluations(sampler: str, steps: int) -> int:
-    """Network evaluations of `steps` steps: one each, and two for Heun but for its last (Karras et al., arXiv
-    2206.00364, algorithm 1).
-
-    >>> network_evaluations("ddim", 18), network_evaluations("heun", 18)
-    (18, 35)
-    """
-    return 2 * steps - 1 if sampler == "heun" else steps
-
-
 def build_scheduler(sampler: str, prediction: Prediction, schedule: Config, *, steps: int, positions: int) -> Any:
     """A scheduler of `diffusers` with its timesteps set, all its tables on the CPU.
 
