@@ -39,7 +39,7 @@ def _steady_value(key: str, value: float, *, settles: bool) -> float:
     return 0.0 if name == "sustained_slowdown" else value
 
 
-def at_clock(table: PlanTable, ratio: float | FloatArray) -> PlanTable:
+def at_clock(table: PlanTable, ratio: float | FloatArray, held: FloatArray | None = None) -> PlanTable:
     """The same kernels at a part of the chip's clock: cores and their own memories slow down, all else does not.
 
     Tiles stay, since libraries choose them without looking at the clock. Launches, latencies, shared caches, main
@@ -49,8 +49,9 @@ def at_clock(table: PlanTable, ratio: float | FloatArray) -> PlanTable:
     Args:
         table: plans at full clock, [O, C].
         ratio: of the clock, 0-1; one for all, or one for each op and chip, broadcast to [O, C].
+        held: `held_ratio` of the table, for who asks for many clocks of one.
     """
-    columns, held = table.columns, _held_ratio(table)
+    columns, held = table.columns, held_ratio(table) if held is None else held
     matrix_s = columns.matrix_s * held / np.minimum(ratio, held)
     slower = {name: getattr(columns, name) / ratio for name in ("vector_s", "special_s", "epilogue_s")}
     core_s = np.where(columns.matrix_s < columns.core_s, columns.core_s / ratio, matrix_s)
@@ -69,7 +70,7 @@ def at_clock(table: PlanTable, ratio: float | FloatArray) -> PlanTable:
     )
 
 
-def _held_ratio(table: PlanTable) -> FloatArray:
+def held_ratio(table: PlanTable) -> FloatArray:
     """Part of the full clock that the matrix units run at by themselves in kernels of each op, [O, C]."""
     ratio = np.ones_like(table.columns.core_s)
     rows = np.flatnonzero(np.isin(table.op_columns.kind[:, 0], [kind_code(kind) for kind in KINDS]))

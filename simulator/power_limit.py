@@ -10,7 +10,7 @@ import numpy as np
 
 from roofline.chip import Chip
 from roofline.chip_families import has_own_constants
-from simulator.clocks import at_clock
+from simulator.clocks import at_clock, held_ratio
 from simulator.energy import OpEnergy, op_energy
 from simulator.op_columns import FloatArray
 from simulator.plans import PlanTable
@@ -52,9 +52,10 @@ def run_clock(table: PlanTable, counts: FloatArray, makespan_s: Callable[[FloatA
         makespan_s: time of the run, given seconds of one call of each op [O].
         chip: whose limit it is.
     """
+    held = held_ratio(table)
 
     def power_w(ratios: FloatArray) -> FloatArray:
-        slower = at_clock(table, float(ratios[0]))
+        slower = at_clock(table, float(ratios[0]), held)
         energy = op_energy(slower, clock_ratio=float(ratios[0]))
         time_s = makespan_s(slower.duration_s[:, 0])
         if isinstance(energy, str) or time_s <= 0:
@@ -71,9 +72,10 @@ def kernel_clocks(table: PlanTable, chip: Chip) -> FloatArray:
         table: plans at full clock of the ops on one chip.
         chip: whose limit it is.
     """
+    held = held_ratio(table)
 
     def power_w(ratios: FloatArray) -> FloatArray:
-        slower = at_clock(table, ratios[:, None])
+        slower = at_clock(table, ratios[:, None], held)
         energy = op_energy(slower, clock_ratio=ratios)
         seconds = slower.duration_s[:, 0]
         if isinstance(energy, str):
