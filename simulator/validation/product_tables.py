@@ -1,10 +1,14 @@
 """Readers of the package's tables of products: GEMM, attention and layers of experts, and how each was measured."""
 
+import re
+
 import numpy as np
 import pandas as pd
 
 from profiler.op import DTYPE_BITS
 from roofline.chip import Chip
+from simulator.conditions import filling_copies
+from simulator.errors import SimulationError
 from simulator.op_columns import FloatArray
 from simulator.validation.tuning_files import ran_untuned
 
@@ -39,14 +43,19 @@ def weight_copies(rows: pd.DataFrame, chip: Chip, backend: str, version: str) ->
 
     As the package's collectors have it (ai-dynamo/aiconfigurator, collector/*/collect_gemm.py): six, or five for
     TensorRT-LLM; since its version 1.3 only as many as fill the last cache.
+
+    Raises:
+        SimulationError: the version of TensorRT-LLM is none.
     """
     if backend != "trtllm":
         return np.full(len(rows), 6.0)
-    if [int(part) for part in version.split(".")[:2]] < [1, 3]:
+    release = re.match(r"(\d+)\.(\d+)", version)
+    if release is None:
+        raise SimulationError(f"version of trtllm must begin as 1.3 does, got {version!r}")
+    if tuple(map(int, release.groups())) < (1, 3):
         return np.full(len(rows), 5.0)
     weight_bytes = rows["n"] * rows["k"] * DTYPE_BITS[str(rows["dtype"].iloc[0])] / 8
-    filling: FloatArray = np.ceil(chip.memories[-2].capacity_bytes / weight_bytes).to_numpy()
-    return np.clip(filling, 1.0, 5.0)
+    return filling_copies(weight_bytes.to_numpy(dtype=np.float64), chip)
 
 
 def prefill(table: pd.DataFrame, dtype: str) -> pd.DataFrame:

@@ -54,8 +54,16 @@ def _package_tables(
     Raises:
         SimulationError: nothing in the file is what was asked for.
     """
+    frame = frame.fillna({"framework": "own", "version": "unknown"})
+    latency = pd.to_numeric(frame["latency"], errors="coerce")
+    if latency.isna().any():
+        row = int(latency.isna().argmax())
+        raise SimulationError(
+            f"{path}: latency must be milliseconds, got {str(frame['latency'].iloc[row])!r} in row {row + 1}"
+        )
     tables = []
-    for (framework, version, op_name), rows in frame.groupby(["framework", "version", "op_name"], sort=True):
+    named = frame.assign(latency=latency).groupby(["framework", "version", "op_name"])
+    for (framework, version, op_name), rows in named:
         library = "nccl" if op_name in _COLLECTIVES else str(framework).lower()
         if backend and library != backend:
             continue
@@ -71,7 +79,8 @@ def _package_tables(
                     continue
     if not tables:
         chosen = f"op {op or 'any'!r}, dtype {dtype or 'any'!r} and backend {backend or 'any'!r}"
-        raise SimulationError(f"{path}: has no rows of {chosen}")
+        there = ", ".join(sorted(frame["op_name"].dropna().astype(str).unique())) or "nothing"
+        raise SimulationError(f"{path}: has no rows of {chosen}; op_name is {there}")
     return tables
 
 

@@ -220,7 +220,8 @@ def write_frame(frame: pd.DataFrame, path: str | Path) -> None:
         if target.suffix == ".parquet":
             write_atomically(target, lambda temporary: frame.to_parquet(temporary, index=False))
         elif target.suffix == ".gz":
-            write_atomically(target, lambda temporary: frame.to_csv(temporary, index=False, compression="gzip"))
+            same_bytes = {"method": "gzip", "mtime": 0}  # else the file holds the time at which it was written
+            write_atomically(target, lambda temporary: frame.to_csv(temporary, index=False, compression=same_bytes))
         else:
             write_atomically(target, lambda temporary: _write_csv(frame, temporary))
     except OSError as error:

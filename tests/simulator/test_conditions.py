@@ -8,6 +8,7 @@ import pytest
 
 from roofline.chipfile import load_chip
 from simulator.conditions import with_conditions
+from simulator.errors import SimulationError
 from simulator.op_frame import ops_from_frame
 from simulator.plans import plan_columns
 from simulator.prediction import predict
@@ -37,6 +38,11 @@ def test_a_product_goes_through_as_many_copies_of_its_weights_as_fill_the_last_c
     assert filled.weight_copies.tolist() == [copies]
 
 
+def test_a_chip_without_a_cache_that_cores_share_has_one_copy():
+    own_only = replace(H100, memories=(H100.memories[0], H100.memories[-1]))
+    assert with_conditions(pd.DataFrame([product(64, 64)]), own_only, "benchmark").weight_copies.tolist() == [1]
+
+
 def test_products_of_few_bits_quantize_and_causal_attention_stores():
     rows = [
         product(64, 64),
@@ -59,6 +65,18 @@ def test_a_row_that_says_its_own_keeps_it():
     filled = with_conditions(frame, H100, "benchmark")
     assert filled.weight_copies.tolist() == [0, 5]
     assert filled.quantizes_input.tolist() == [0, 1]
+
+
+def test_types_may_be_categories():
+    """Of 6 MiB in bfloat16 nine would fill the cache; weights of 4 and 8 bits are smaller still."""
+    frame = pd.DataFrame([product(1024, 3072, weight_dtype=dtype) for dtype in ("int4", None, "int8")])
+    told = predict(frame.astype({"kind": "category", "dtype": "category", "weight_dtype": "category"}), H100)
+    assert told.predicted_s.tolist() == predict(frame, H100).predicted_s.tolist()
+
+
+def test_unknown_conditions_are_refused():
+    with pytest.raises(SimulationError, match="conditions must be one of benchmark, program, got 'engine'"):
+        predict(pd.DataFrame([product(64, 64)]), H100, conditions="engine")  # type: ignore[arg-type]
 
 
 def test_a_program_adds_nothing():

@@ -93,6 +93,33 @@ def test_rows_with_the_columns_of_the_package_are_read_as_the_package_is(tmp_pat
         file_tables(tmp_path / "kernels.txt", chip, op="moe")
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"latency": "fast"}, "latency must be milliseconds, got 'fast' in row 2"),
+        ({"version": "main"}, "version of trtllm must begin as 1.3 does, got 'main'"),
+        ({"version": None}, "version of trtllm must begin as 1.3 does, got 'unknown'"),
+    ],
+)
+def test_a_wrong_cell_of_a_collector_is_one_line(tmp_path, change, message):
+    product = {"framework": "TRTLLM", "version": "1.0rc1", "op_name": "gemm", "gemm_dtype": "bfloat16", "latency": 0.25}
+    row = {**product, "m": 16, "n": 4096, "k": 4096}
+    path, chip = tmp_path / "kernels.csv", load_chip("h100-sxm")
+    pd.DataFrame([row]).to_csv(path, index=False)
+    (table,) = file_tables(path, chip)
+    assert (table.backend, table.ops.size("weight_copies").item()) == ("trtllm 1.0rc1", 5)
+    pd.DataFrame([row, {**row, **change}]).to_csv(path, index=False)
+    with pytest.raises(SimulationError, match=message):
+        file_tables(path, chip)
+
+
+def test_a_file_of_unknown_operations_says_which_it_holds(tmp_path):
+    row = {"framework": "VLLM", "version": "0.1", "op_name": "rope", "latency": 0.25}
+    pd.DataFrame([row]).to_csv(tmp_path / "kernels.csv", index=False)
+    with pytest.raises(SimulationError, match=r"has no rows of op 'any'.*; op_name is rope"):
+        file_tables(tmp_path / "kernels.csv", load_chip("h100-sxm"))
+
+
 @pytest.mark.skipif(package_folder() is None, reason="the extra `silicon` (aiconfigurator-core) is not installed")
 def test_silicon_tables_are_what_the_package_holds():
     chip = load_chip("h100-sxm")
@@ -153,7 +180,9 @@ def test_spaces_after_commas_are_no_part_of_names_and_a_compressed_table_reads_b
     frame = read_frame(tmp_path / "own.csv")
     assert frame.to_dict("list") == {"kind": ["gemm"], "dtype": ["bfloat16"], "m": [3]}
     write_frame(frame, tmp_path / "own.csv.gz")
-    assert (tmp_path / "own.csv.gz").read_bytes()[:2] == b"\x1f\x8b"  # of a gzip file
+    written = (tmp_path / "own.csv.gz").read_bytes()
+    assert written[:2] == b"\x1f\x8b"  # of a gzip file
+    assert written[4:8] == bytes(4)  # which may tell when it was written: then no two were equal
     assert read_frame(tmp_path / "own.csv.gz").equals(frame)
 
 
