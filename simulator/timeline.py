@@ -67,7 +67,8 @@ def prepare(
         trace: what runs.
         chip: what it runs on.
         mode: how the host issues calls, see `host_issue`.
-        host_dispatch_s: host time per dispatch; None takes the chip's, else the documented default.
+        host_dispatch_s: host time per dispatch; None takes the chip's, else the documented default. A chip that is its
+            own host has measured times of its calls instead, and takes neither.
         clock_ratio: part of the full clock that the cores are locked to, whatever they draw; None: the highest that
             keeps the power limit.
 
@@ -83,8 +84,8 @@ def prepare(
     rates = HostRates(chip)
     if rates:
         table = on_own_host(table, trace, rates)
-    is_issued = mode == "graph" or rates
-    dispatch, dispatch_notes = (0.0, ()) if is_issued else _dispatch(chip, table, host_dispatch_s)
+    has_no_issue = mode == "graph" or bool(rates)  # plans of a chip that is its own host hold its dispatch already
+    dispatch, dispatch_notes = (0.0, ()) if has_no_issue else _dispatch(chip, table, host_dispatch_s)
     full = Setting(
         trace=trace,
         chip=chip,

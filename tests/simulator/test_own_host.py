@@ -87,7 +87,7 @@ def test_a_call_is_python_dispatch_fork_and_kernels_one_after_another(build, chi
 def test_one_row_goes_at_its_own_rate_and_no_thread_is_forked_for_little(build, chip):
     small = elements("aten::neg", 1024)
     result = analytic.simulate(build.trace([linear(1, 1024), small], [0, 1]), chip, mode="eager")
-    row_s = 4 * MIB / 10e9 + 2 * 1024 * 4 / (50e9 / 1) + 2 * 1024**2 / 1e9 + 5e-6
+    row_s = 4 * MIB / 10e9 + 2 * 1024 * 4 / 50e9 + 2 * 1024**2 / 1e9 + 5e-6
     assert result.op_duration_s[0] == pytest.approx(103e-6 + row_s)
     # one of two cores has the elements, at half of the rate of both
     assert result.op_duration_s[1] == pytest.approx(43e-6 + 2 * 1024 * 4 / 25e9)
