@@ -128,6 +128,8 @@ class Chip:
         for memory in self.memories:
             positive.append((f"memory.{memory.name}.capacity_bytes", memory.capacity_bytes))
             positive.append((f"memory.{memory.name}.bandwidth_bytes_per_s", memory.bandwidth_bytes_per_s))
+        if self.tdp_w is not None:
+            positive.append(("power.tdp_w", self.tdp_w))
         for where, value in positive:
             if not (isfinite(value) and value > 0):
                 raise ChipError(f"chip {self.name!r}: {where} must be > 0 and finite, got {value}")

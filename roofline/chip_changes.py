@@ -76,7 +76,7 @@ def _with(chip: Chip, name: str, new: Callable[[float], float], part: str) -> Ch
         return replace(_with_own_memories(chip, cores / chip.cores, cores / chip.cores), cores=int(cores))
     if name == "clock_hz":
         clock_hz = new(chip.clock_hz)
-        return replace(_with_own_memories(chip, 1.0, clock_hz / chip.clock_hz), clock_hz=clock_hz)
+        return _with_own_memories(replace(chip, clock_hz=clock_hz), 1.0, clock_hz / chip.clock_hz)
     if name in _SET:
         old = getattr(chip, name)
         if old is None and "*" in part:

@@ -246,8 +246,9 @@ def _traffic(ops: OpColumns, chips: ChipColumns, constants: AttentionConstants, 
 def _read_again(readers: FloatArray, at_a_time: FloatArray) -> FloatArray:
     """Part of the repeated reads of keys that tiles at work at a time do not share, [O, C].
 
-    Tiles of one head begin together and go along its keys together, so the first of them brings each block for all;
-    only those of a later round read it again, from the cache if that holds what lies in between.
+    Tiles of one head, and of heads that share its keys, begin together and go along these together, so the first of
+    them brings each block for all; only those of a later round read it again, from the cache if that holds what lies
+    in between.
     """
     rounds = np.maximum(1.0, readers / at_a_time)
     again: FloatArray = np.divide(rounds - 1.0, readers - 1.0, out=np.zeros_like(rounds), where=readers > 1.0)

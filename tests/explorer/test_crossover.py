@@ -33,16 +33,23 @@ def test_achieved_rates_are_below_the_peaks_and_near_what_was_measured():
 
 
 def test_attention_has_the_rate_of_its_own_number_of_queries():
-    """A block of 4 queries fills 4 of 64 rows of FlashAttention-2's tile, and its heads load keys apart; 32 fill 32.
+    """A block of 4 queries fills 4 of 64 rows of FlashAttention-2's tile; 32 fill 32.
 
-    A chip whose kernels pack all heads of a group (H100) is as fast in bytes for 4 queries as for one.
+    Heads that share keys have a tile each there, four times as many as for one query, which packs them. They go along
+    their keys together, so main memory gives these once: where it is slow for its cores (A6000) little is lost, where
+    it is fast (A100) much. A chip whose kernels pack all heads of a group (H100) is as fast in bytes as for one query.
     """
     one, four, many = ((queries, 32, 8, 128, 0, 4096) for queries in (1, 4, 32))
-    a6000, h100 = achieved([load_chip("rtx-a6000"), load_chip("h100-sxm")], [one, four, many])
-    keys_per_s = [[rate / shape[0] for shape, rate in each.attention_flops_per_s.items()] for each in (a6000, h100)]
-    assert keys_per_s[0][1] < 0.5 * keys_per_s[0][0]
-    assert keys_per_s[0][2] == pytest.approx(keys_per_s[0][1], rel=0.1)  # as many tiles, their rows less empty
-    assert keys_per_s[1][1] == pytest.approx(keys_per_s[1][0], rel=0.1)
+    chips = [load_chip(name) for name in ("rtx-a6000", "a100-sxm-80gb", "h100-sxm")]
+    a6000, a100, h100 = (
+        [rate / shape[0] for shape, rate in each.attention_flops_per_s.items()]
+        for each in achieved(chips, [one, four, many])
+    )
+    assert 0.85 < a6000[1] / a6000[0] < 1
+    assert 0.25 < a100[1] / a100[0] < 0.6
+    assert a6000[2] == pytest.approx(a6000[1], rel=0.1)  # as many tiles, their rows less empty
+    assert a100[2] == pytest.approx(a100[1], rel=0.1)
+    assert h100[1] == pytest.approx(h100[0], rel=0.1)
 
 
 def test_blocks_against_a_cache_are_met_on_every_chip(build):

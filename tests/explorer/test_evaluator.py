@@ -85,8 +85,8 @@ def test_designs_take_the_constants_that_the_space_asks_for(trace, asked, donor,
 def test_bands_of_designs_are_those_of_chips_that_nothing_was_fitted_to(trace):
     """Whosever constants a design takes, nobody has measured it: the bands of another family's constants."""
     ops = OpColumns.from_ops(trace.ops)
-    bare = replace(load_chip("h100-sxm"), name="bare", family="nobody", calibration=(), sources=())
-    expected = op_bands(ops, bare)
+    nobody = replace(load_chip("h100-sxm"), name="unbuilt", family="nobody")
+    expected = op_bands(ops, with_constants_of(nobody, load_chip("a100-sxm-80gb")))
     for asked in ("h100-sxm", "nvidia-blackwell"):
         template = load_template("gpu", asked)
         evaluate = evaluator(trace, template=template, calibration=constants_of(template))

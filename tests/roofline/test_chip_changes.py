@@ -64,6 +64,8 @@ def test_changes_with_commas_are_made_together(chip):
         ("matrix=3", r"takes a factor, such as matrix\*2"),
         ("tdp_w*2", "has no tdp_w to multiply"),
         ("hbm.bandwidth_bytes_per_s*0", "must be > 0"),
+        ("clock_hz=0", "clock_hz must be > 0"),
+        ("tdp_w=0", r"power\.tdp_w must be > 0"),
         (" , ", "nothing given"),
     ],
 )
