@@ -93,6 +93,7 @@ class Designs:
 
     def tooltip(self, point: dict) -> list[str]:
         """Words that hovering over a point shows, once they are of its design."""
+        self.visit.page.mouse.move(0, 0)  # or what is shown of another point may lie over this one
         self.visit.page.mouse.move(point["x"], point["y"])
         words = []
 
