@@ -22,7 +22,7 @@ from reports.state_updates import update_blocks_s
 from reports.whole_generations import captured
 from reports.whole_model_figures import MeasuredModel
 from roofline.chipfile import load_chip
-from simulator.clocks import at_clock
+from simulator.clocks import at_clock, held_ratio
 from simulator.energy import op_energy, static_w
 from simulator.host import Mode, dispatch_of, host_issue
 from simulator.op_columns import OpColumns
@@ -236,10 +236,11 @@ def _device_costs(view: Trace, chip: str, is_library: BoolArray) -> tuple[FloatA
     """
     loaded, of_call = load_chip(chip), view.calls.op
     time_s, joules = np.empty((len(_CLOCKS), len(of_call))), np.full((len(_CLOCKS), len(of_call)), np.nan)
-    eager, compiled = (prepare(view, loaded, mode, 0.0, 1.0).table for mode in _KERNELS_OF)
+    plans = [prepare(view, loaded, mode, 0.0, 1.0).table for mode in _KERNELS_OF]
+    held = [held_ratio(table) for table in plans]
     blocks_s = update_blocks_s(OpColumns.from_ops(view.ops), loaded)[of_call]
     for row, ratio in enumerate(_CLOCKS.tolist()):
-        slower = at_clock(eager, ratio), at_clock(compiled, ratio)
+        slower = [at_clock(table, ratio, own) for table, own in zip(plans, held, strict=True)]
         kernel_s = np.where(is_library, *(table.duration_s[of_call, 0] for table in slower))
         time_s[row] = np.maximum(kernel_s, blocks_s / ratio)
         energies = [op_energy(table, clock_ratio=ratio) for table in slower]
