@@ -81,7 +81,7 @@ def front_chart(
         alt.Tooltip("area_mm2:Q", format=".0f"),
         alt.Tooltip("tdp_w:Q", format=".0f"),
         alt.Tooltip("bill_usd:Q", format=",.0f"),
-        alt.Tooltip("memory_part:Q", format=".0%", title="time bound by memory"),
+        alt.Tooltip("memory_part:N", title="time bound by memory"),
     ]
     color = alt.when(brush).then(
         alt.Color("on_front:N")
@@ -181,7 +181,7 @@ def _rows(designs: pd.DataFrame, views: Sequence[tuple[str, str, str]], paramete
                 workload=title,
                 batch=batch,
                 **{name: designs[f"{prefix}{name}"] for name in per_job},
-                memory_part=designs[f"{prefix}memory_part"] if prefix else float("nan"),
+                memory_part=_percent(designs[f"{prefix}memory_part"]) if prefix else "choose a workload",
             )
             for title, batch, prefix in views
         ],
@@ -191,6 +191,11 @@ def _rows(designs: pd.DataFrame, views: Sequence[tuple[str, str, str]], paramete
     long["objective"] = long["objective"].map(TITLES)
     long = long.replace([np.inf, -np.inf], np.nan)
     return chart_data(long[long["value"].notna()], "designs")
+
+
+def _percent(parts: pd.Series) -> pd.Series:
+    """Parts as a tooltip shows them, and in words where there are none."""
+    return parts.map(lambda part: "unknown" if pd.isna(part) else f"{part:.0%}")
 
 
 def steps_chart(steps: pd.DataFrame) -> alt.typing.ChartType:
