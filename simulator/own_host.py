@@ -146,14 +146,16 @@ def _weight_bytes(trace: Trace) -> float:
     """Bytes of all weights that a trace reads, each once; infinite where it does not tell which are the same."""
     if not len(trace.calls.reads):
         return float("inf")
-    offsets = operand_offsets(trace.ops, trace.calls.op)[0]
-    size_of: dict[int, int] = {}
-    for call, op in enumerate(trace.calls.op.tolist()):
-        for place, operand in enumerate(trace.ops[op].inputs):
-            if operand.role == "weights":
-                version = int(trace.calls.reads[offsets[call] + place])
-                size_of[version] = max(size_of.get(version, 0), operand.moved_bytes or 0)
-    return float(sum(size_of.values()))
+    calls, starts = trace.calls, np.cumsum([0, *(len(op.inputs) for op in trace.ops)])
+    offsets = operand_offsets(trace.ops, calls.op)[0]
+    # Of each operand that a call reads: its place among all ops' inputs, which tells its size.
+    place = np.arange(offsets[-1]) + np.repeat(starts[calls.op] - offsets[:-1], np.diff(offsets))
+    weights = [(each.moved_bytes or 0) if each.role == "weights" else 0 for op in trace.ops for each in op.inputs]
+    size_bytes = np.array(weights, dtype=np.float64)[place]
+    which = np.unique(calls.reads, return_inverse=True)[1]
+    largest_bytes = np.zeros(which.max() + 1)
+    np.maximum.at(largest_bytes, which, size_bytes)
+    return float(largest_bytes.sum())
 
 
 def _last_cache_bytes(rates: HostRates) -> float:
