@@ -47,9 +47,11 @@ def with_conditions(frame: pd.DataFrame, chip: Chip, conditions: Conditions) -> 
         "quantizes_input": ((kind == "gemm") & (_bits(frame["dtype"]) <= _QUANTIZED_BITS)).astype(float),
         "stores_kv": ((kind == "attention") & adds_tokens).astype(float),
     }
-    given = {name: frame[name].isna().to_numpy() for name in values if name in frame}
     return frame.assign(
-        **{name: frame[name].where(~given[name], value) if name in given else value for name, value in values.items()}
+        **{
+            name: frame[name].where(frame[name].notna(), value) if name in frame else value
+            for name, value in values.items()
+        }
     )
 
 

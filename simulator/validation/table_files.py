@@ -7,7 +7,7 @@ import pandas as pd
 from roofline.chip import Chip
 from simulator.errors import NoRowsError, SimulationError
 from simulator.validation.silicon import TABLES, table_kind, table_of_rows
-from simulator.validation.tables import MeasuredTable, own_tables, read_frame
+from simulator.validation.tables import MeasuredTable, chosen, own_tables, read_frame
 
 _COLLECTIVES = frozenset(family for family, kind in TABLES.items() if kind.file == "nccl_perf")
 _COLUMNS = frozenset({"framework", "version", "op_name", "latency"})
@@ -78,9 +78,8 @@ def _package_tables(
                 except NoRowsError:
                     continue
     if not tables:
-        chosen = f"op {op or 'any'!r}, dtype {dtype or 'any'!r} and backend {backend or 'any'!r}"
         there = ", ".join(sorted(frame["op_name"].dropna().astype(str).unique())) or "nothing"
-        raise SimulationError(f"{path}: has no rows of {chosen}; op_name is {there}")
+        raise SimulationError(f"{path}: has no rows of {chosen(op, dtype, backend)}; op_name is {there}")
     return tables
 
 

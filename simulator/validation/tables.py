@@ -184,9 +184,13 @@ def own_tables(
             )
         )
     if not tables:
-        chosen = f"op {op or 'any'!r}, dtype {dtype or 'any'!r} and backend {backend or 'any'!r}"
-        raise SimulationError(f"{path}: has no rows of {chosen}")
+        raise SimulationError(f"{path}: has no rows of {chosen(op, dtype, backend)}")
     return tables
+
+
+def chosen(op: str, dtype: str, backend: str) -> str:
+    """What was asked for of a file, in words of an error; whatever is empty may be anything."""
+    return f"op {op or 'any'!r}, dtype {dtype or 'any'!r} and backend {backend or 'any'!r}"
 
 
 def read_frame(path: str | Path) -> pd.DataFrame:
