@@ -74,6 +74,15 @@ def format_joules(joules: float | None) -> str:
     return _prefixed(joules, "J")
 
 
+def low_to_high(low: float | None, high: float | None, format_value: Formatter) -> str:
+    """Both ends of a band.
+
+    >>> low_to_high(0.05, 1234.0, format_joules)
+    '50.0 mJ to 1.23 kJ'
+    """
+    return f"{format_value(low)} to {format_value(high)}"
+
+
 def format_watts(watts: float | None) -> str:
     """A power; never in kilowatts, so that devices compare at a glance.
 

@@ -38,7 +38,7 @@ def print_side_by_side(labels: Sequence[str], results: Sequence[SimulationResult
 def _band(result: SimulationResult) -> str:
     if result.low_s is None:
         return "none"
-    return f"{formatting.format_seconds(result.low_s)} to {formatting.format_seconds(result.high_s)}"
+    return formatting.low_to_high(result.low_s, result.high_s, formatting.format_seconds)
 
 
 def _ratio(value: float | None, base: float | None) -> float | None:

@@ -77,10 +77,10 @@ def predict(
             str(row["kind"]),
             str(row["dtype"]),
             formatting.format_seconds(row["predicted_s"]),
-            f"{formatting.format_seconds(row['low_s'])} to {formatting.format_seconds(row['high_s'])}",
+            formatting.low_to_high(row["low_s"], row["high_s"], formatting.format_seconds),
             str(row["bound_by"]),
             formatting.format_joules(row["joules"]),
-            f"{formatting.format_joules(row['joules_low'])} to {formatting.format_joules(row['joules_high'])}",
+            formatting.low_to_high(row["joules_low"], row["joules_high"], formatting.format_joules),
         )
         for row in shown.to_dict("records")
     ]

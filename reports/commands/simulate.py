@@ -130,7 +130,7 @@ def _print(result: "SimulationResult") -> None:
         f"{result.trace} on {result.chip}: predicted, {result.engine} engine, {result.mode} mode", columns, rows
     )
     band = (
-        f"{formatting.format_seconds(result.low_s)} to {formatting.format_seconds(result.high_s)}"
+        formatting.low_to_high(result.low_s, result.high_s, formatting.format_seconds)
         if result.low_s is not None
         else result.band_reason
     )
@@ -142,8 +142,7 @@ def _print(result: "SimulationResult") -> None:
         formatting.format_joules(result.energy_j) if result.energy_j is not None else f"unknown: {result.energy_reason}"
     )
     if result.energy_low_j is not None:
-        ends = formatting.format_joules(result.energy_low_j), formatting.format_joules(result.energy_high_j)
-        energy += f" ({ends[0]} to {ends[1]})"
+        energy += f" ({formatting.low_to_high(result.energy_low_j, result.energy_high_j, formatting.format_joules)})"
     print_line(f"energy {energy}; average power {formatting.format_watts(result.average_power_w)}")
     busy = ", ".join(f"{name} {formatting.format_ratio(share)}" for name, share in result.utilization if share)
     print_line(f"utilization at peak rates: {busy or 'none'}")

@@ -15,6 +15,7 @@ from reports.formatting import (
     format_seconds,
     format_tokens_per_s,
     format_watts,
+    low_to_high,
     shorten,
 )
 from reports.report import Column, Figure, Report, Section, TableView, numbers, or_else, texts, unique
@@ -106,14 +107,14 @@ def _with_band(row: pd.Series) -> str:
     text = format_seconds(row["simulated_s"])
     if pd.isna(row["simulated_low_s"]):
         return f"{text}, no band yet"
-    return f"{text} ({format_seconds(row['simulated_low_s'])} to {format_seconds(row['simulated_high_s'])})"
+    return f"{text} ({low_to_high(row['simulated_low_s'], row['simulated_high_s'], format_seconds)})"
 
 
 def _joules_with_band(row: pd.Series) -> str:
     text = format_joules(row["energy_j"])
     if pd.isna(row["energy_low_j"]):
         return text
-    return f"{text} ({format_joules(row['energy_low_j'])} to {format_joules(row['energy_high_j'])})"
+    return f"{text} ({low_to_high(row['energy_low_j'], row['energy_high_j'], format_joules)})"
 
 
 def _paradigm_sections(tables: Tables) -> list[Section]:
