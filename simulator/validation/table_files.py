@@ -1,5 +1,7 @@
 """Files of measured kernels: with the columns of `predict`, or with those that a collector of aiconfigurator writes."""
 
+import logging
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
@@ -9,6 +11,7 @@ from simulator.errors import NoRowsError, SimulationError
 from simulator.validation.silicon import TABLES, table_kind, table_of_rows
 from simulator.validation.tables import MeasuredTable, chosen, own_tables, read_frame
 
+_log = logging.getLogger(__name__)
 _COLLECTIVES = frozenset(family for family, kind in TABLES.items() if kind.file == "nccl_perf")
 _COLUMNS = frozenset({"framework", "version", "op_name", "latency"})
 
@@ -41,7 +44,7 @@ def _has_package_columns(frame: pd.DataFrame) -> bool:
 def _package_tables(
     frame: pd.DataFrame, path: str | Path, chip: Chip, *, op: str = "", dtype: str = "", backend: str = ""
 ) -> list[MeasuredTable]:
-    """The rows as tables, one a family, type, library and version.
+    """The rows as tables, one a family, type, library and version; a warning counts rows of names that no family has.
 
     Args:
         frame: rows with the package's columns.
@@ -54,20 +57,17 @@ def _package_tables(
     Raises:
         SimulationError: nothing in the file is what was asked for.
     """
-    frame = frame.fillna({"framework": "own", "version": "unknown"})
-    latency = pd.to_numeric(frame["latency"], errors="coerce")
-    if latency.isna().any():
-        row = int(latency.isna().argmax())
-        raise SimulationError(
-            f"{path}: latency must be milliseconds, got {str(frame['latency'].iloc[row])!r} in row {row + 1}"
-        )
-    tables = []
-    named = frame.assign(latency=latency).groupby(["framework", "version", "op_name"])
+    frame = frame.fillna({"framework": "own", "version": "unknown"}).assign(latency=_latency_ms(frame, path))
+    tables, skipped = [], Counter[str]()
+    named = frame.groupby(["framework", "version", "op_name"])
     for (framework, version, op_name), rows in named:
         library = "nccl" if op_name in _COLLECTIVES else str(framework).lower()
         if backend and library != backend:
             continue
-        for family in _families(str(op_name), op):
+        families = _families(str(op_name), op)
+        if not families and not op:
+            skipped[str(op_name)] += len(rows)
+        for family in families:
             for each in [dtype] if dtype else table_kind(family).dtypes:
                 try:
                     tables.append(
@@ -80,7 +80,21 @@ def _package_tables(
     if not tables:
         there = ", ".join(sorted(frame["op_name"].dropna().astype(str).unique())) or "nothing"
         raise SimulationError(f"{path}: has no rows of {chosen(op, dtype, backend)}; op_name is {there}")
+    if skipped:
+        counts = ", ".join(f"{name} {rows:,}" for name, rows in sorted(skipped.items()))
+        _log.warning("%s: rows left out, since no model is for their op_name: %s", path, counts)
     return tables
+
+
+def _latency_ms(frame: pd.DataFrame, path: str | Path) -> pd.Series:
+    """The column of milliseconds as numbers; the first that is none is an error."""
+    latency_ms = pd.to_numeric(frame["latency"], errors="coerce")
+    if latency_ms.isna().any():
+        row = int(latency_ms.isna().argmax())
+        raise SimulationError(
+            f"{path}: latency must be milliseconds, got {str(frame['latency'].iloc[row])!r} in row {row + 1}"
+        )
+    return latency_ms
 
 
 def _families(op_name: str, op: str) -> list[str]:

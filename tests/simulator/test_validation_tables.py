@@ -120,6 +120,17 @@ def test_a_file_of_unknown_operations_says_which_it_holds(tmp_path):
         file_tables(tmp_path / "kernels.csv", load_chip("h100-sxm"))
 
 
+def test_rows_of_unknown_operations_beside_known_ones_are_counted_aloud(tmp_path, caplog):
+    said = {"framework": "VLLM", "version": "0.1", "latency": 0.25}
+    product = {**said, "op_name": "gemm", "gemm_dtype": "bfloat16", "m": 16, "n": 4096, "k": 4096}
+    others = [{**said, "op_name": name} for name in ("rope", "rope", "swizzle")]
+    pd.DataFrame([product, *others]).to_csv(tmp_path / "kernels.csv", index=False)
+    (table,) = file_tables(tmp_path / "kernels.csv", load_chip("h100-sxm"))
+    assert (table.op, len(table)) == ("gemm", 1)
+    (message,) = caplog.messages
+    assert message.endswith("kernels.csv: rows left out, since no model is for their op_name: rope 2, swizzle 1")
+
+
 @pytest.mark.skipif(package_folder() is None, reason="the extra `silicon` (aiconfigurator-core) is not installed")
 def test_silicon_tables_are_what_the_package_holds():
     chip = load_chip("h100-sxm")
