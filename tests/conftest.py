@@ -1,7 +1,9 @@
 """Ops, traces and toy chips that tests share, as fixtures that build them."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from browser_visit import running_browser
@@ -35,6 +37,21 @@ def shipped_chips() -> Callable[[], tuple[Chip, ...]]:
     from roofline.chipfile import list_chips, load_chip
 
     return lambda: tuple(load_chip(name) for name in list_chips())
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Callable[[str], Path]:
+    """Where a measured file or folder lies below `ROOFSCAPE_SHARED_DATA`; without it, the test is skipped aloud."""
+
+    def find(part: str) -> Path:
+        folder = os.environ.get("ROOFSCAPE_SHARED_DATA")
+        if not folder:
+            pytest.skip(f"needs measured data, {part}: set ROOFSCAPE_SHARED_DATA to the folder that holds it")
+        if not (path := Path(folder, part)).exists():
+            pytest.skip(f"ROOFSCAPE_SHARED_DATA has no {part}: looked for {path}")
+        return path
+
+    return find
 
 
 @pytest.fixture(scope="module")

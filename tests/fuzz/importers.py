@@ -139,10 +139,12 @@ class Probe:
 
 
 def real_files(importer: str) -> list[tuple[str, bytes]]:
-    folder = Path(os.environ.get("ROOFSCAPE_SHARED_DATA", ROOT.parent / "shared" / "data")) / "traces"
-    paths = [folder / name for name in REAL_FILES[importer] if (folder / name).is_file()]
+    folder = os.environ.get("ROOFSCAPE_SHARED_DATA")
+    traces = [Path(folder, "traces", name) for name in REAL_FILES[importer]] if folder else []
+    paths = [path for path in traces if path.is_file()]
     if not paths:
-        print(f"{importer}: no real files in {folder}, so only small ones are changed", flush=True)
+        where = f"in {folder}/traces" if folder else "(set ROOFSCAPE_SHARED_DATA)"
+        print(f"{importer}: no real files {where}, so only small ones are changed", flush=True)
     return [
         (
             path.name.removesuffix(".gz"),

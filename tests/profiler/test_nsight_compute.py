@@ -1,7 +1,6 @@
 """A program counted by a `ncu` that replays what it is told: its arguments, its rows, and every way to fail."""
 
 import json
-import os
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -200,11 +199,8 @@ def test_process_of_the_counted_run_starts_and_its_errors_are_one_line(ncu, tmp_
         count_kernels(CountedRun(program="nonsense", options={"device": "cpu"}, warmup=0))
 
 
-def test_rows_of_a_real_gpu_are_read(ncu, tmp_path):
-    shared = Path(os.environ.get("ROOFSCAPE_SHARED_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
-    path = shared / "traces" / "ncu_bert_flashattn_nsight.csv.gz"
-    if not path.is_file():
-        pytest.skip(f"needs {path.name}; set ROOFSCAPE_SHARED_DATA to the folder that holds traces/")
+def test_rows_of_a_real_gpu_are_read(ncu, tmp_path, shared_data):
+    path = shared_data("traces/ncu_bert_flashattn_nsight.csv.gz")
     import gzip
 
     from profiler.importers.ncu import import_ncu

@@ -3,7 +3,6 @@
 import gzip
 import importlib.util
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -304,12 +303,8 @@ def test_300_000_calls_are_exported_in_few_steps_each(decoding, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def traces_folder():
-    beside = Path(__file__).resolve().parents[3] / "shared" / "data"
-    folder = Path(os.environ.get("ROOFSCAPE_SHARED_DATA", beside)) / "traces"
-    if not folder.is_dir():
-        pytest.skip(f"the measured traces are not here ({folder}); set ROOFSCAPE_SHARED_DATA")
-    return folder
+def traces_folder(shared_data):
+    return shared_data("traces")
 
 
 MEASURED = ["kineto_h100_qwen1.5-0.5b-chat", "kineto_a100_nccl", "kineto_mi300x_sglang_qwen3-8b_decode"]

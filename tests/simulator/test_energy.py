@@ -1,6 +1,4 @@
-import os
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -137,12 +135,8 @@ def test_joules_of_a_kernel_by_itself_keep_the_limit(build):
 
 
 @pytest.fixture
-def kernel_power() -> pd.DataFrame:
-    folder = Path(os.environ.get("ROOFSCAPE_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
-    path = folder / "tables" / "kernel_power_h200.parquet"
-    if not path.exists():
-        pytest.skip(f"measured H200 kernel power not found at {path}; set ROOFSCAPE_SHARED_DATA")
-    return pd.read_parquet(path)
+def kernel_power(shared_data) -> pd.DataFrame:
+    return pd.read_parquet(shared_data("tables/kernel_power_h200.parquet"))
 
 
 def test_h200_products_match_measured_time_and_power(build, kernel_power):

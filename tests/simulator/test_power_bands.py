@@ -2,7 +2,6 @@
 
 import importlib.util
 import math
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -107,11 +106,8 @@ def test_predicted_rows_have_it_too():
 
 
 @pytest.fixture
-def h200_log() -> Path:
-    folder = Path(os.environ.get("ROOFSCAPE_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
-    path = folder / "tables" / "kernel_power_h200.parquet"
-    if not path.exists():
-        pytest.skip(f"measured H200 kernel power not found at {path}; set ROOFSCAPE_SHARED_DATA")
+def h200_log(shared_data) -> Path:
+    path: Path = shared_data("tables/kernel_power_h200.parquet")
     return path
 
 

@@ -1,7 +1,6 @@
 """Fits of power: constants that made a table by hand are found again, from rows that count; bad tables are one line."""
 
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -129,11 +128,8 @@ def test_a_chip_file_of_ones_own_finds_the_tables_of_its_chip(tmp_path):
     assert load_chip(str(output)).energy == load_chip("a100-sxm-80gb").energy
 
 
-def test_shipped_constants_of_the_h200_are_those_that_the_command_finds(tmp_path):
-    folder = Path(os.environ.get("ROOFSCAPE_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
-    path = folder / "tables" / "kernel_power_h200.parquet"
-    if not path.exists():
-        pytest.skip(f"measured H200 kernel power not found at {path}; set ROOFSCAPE_SHARED_DATA")
+def test_shipped_constants_of_the_h200_are_those_that_the_command_finds(tmp_path, shared_data):
+    path = shared_data("tables/kernel_power_h200.parquet")
     output = tmp_path / "h200.toml"
     done = CliRunner().invoke(
         app, ["fit", "--power", "--table", str(path), "--chip", "h200-sxm", "-o", str(output), "--json"]

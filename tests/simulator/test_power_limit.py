@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -221,11 +220,8 @@ def test_shipped_joules_at_the_limit_are_those_that_the_command_finds(chip, tmp_
         assert load_chip(str(output)).energy == shipped
 
 
-def test_boards_settle_a_little_below_their_limit():
-    folder = Path(os.environ.get("ROOFSCAPE_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
-    path = folder / "tables" / "kernel_power_h200.parquet"
-    if not path.exists():
-        pytest.skip(f"measured H200 kernel power not found at {path}; set ROOFSCAPE_SHARED_DATA")
+def test_boards_settle_a_little_below_their_limit(shared_data):
+    path = shared_data("tables/kernel_power_h200.parquet")
     table = pd.read_parquet(path)
     long = table[(table["op"] == "encoder_attention") & (table["latency_ms"] >= 1)]
     assert len(long) == 1875

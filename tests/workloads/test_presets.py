@@ -1,5 +1,4 @@
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -89,11 +88,8 @@ def test_counts_match_built_networks_and_published_digits(name: str, billions: t
     assert round((matrices - idle - routers) / 1e9, 3) == billions[1]
 
 
-def test_published_digits_are_those_of_the_reference_table() -> None:
-    data = Path(os.environ.get("ROOFSCAPE_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
-    file = data.parent / "reference" / "models.json"
-    if not file.is_file():
-        pytest.skip(f"the table of published dimensions is not here ({file}); set ROOFSCAPE_SHARED_DATA")
+def test_published_digits_are_those_of_the_reference_table(shared_data) -> None:
+    file = shared_data("../reference/models.json")
     models = [model for model in json.loads(file.read_text()) if model["family"] == "lm"]
 
     given = {m["name"].lower(): (m["computed_total_params_b"], m["computed_active_params_b"]) for m in models}
