@@ -94,6 +94,7 @@ whole-models: $(VENV)/.demo
 	$(BIN)/roofscape validate-models --markdown docs/tables/whole_models.md
 	$(BIN)/python benchmarks/prompt_steps.py docs/tables/prompt_steps.md
 	$(BIN)/python benchmarks/waiting_power.py docs/tables/waiting_power.md
+	$(BIN)/python benchmarks/other_boards.py docs/tables/other_boards.md
 	$(PAGES)
 
 # The table of docs/area-power-cost.md: area, power and cost of real chips, published and predicted.

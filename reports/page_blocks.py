@@ -54,6 +54,7 @@ BLOCKS: dict[str, Block] = {
     "whole-models": Block(target="whole-models", build=table_blocks.last_table("whole_models.md")),
     "prompt-steps": Block(target="whole-models", build=table_blocks.last_table("prompt_steps.md")),
     "waiting-power": Block(target="whole-models", build=table_blocks.last_table("waiting_power.md")),
+    "other-boards": Block(target="whole-models", build=table_blocks.last_table("other_boards.md")),
     "eager-profile": Block(target="eager-profile", build=table_blocks.last_table("eager_profile.md")),
     **{
         f"scenario-{name}": Block(
