@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-# A file or a pipe has no width of its own; wide enough that no figure of a table is cut.
-_PIPE_WIDTH = 200
+# A file or a pipe has no width of its own: a table there is as wide as its cells, none of which is cut or folded.
+_PIPE_WIDTH = 10_000
 
 Item = TypeVar("Item")
 
