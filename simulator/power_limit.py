@@ -126,6 +126,23 @@ def stretch(energy: OpEnergy, counts: FloatArray, makespan_s: float, chip: Chip)
     return max(1.0, float(energy.total_j @ counts) / ((limit_w - always_w) * makespan_s))
 
 
+def repeated_stretch(energy: OpEnergy, duration_s: FloatArray, chip: Chip) -> FloatArray:
+    """Factor on the time of each op by itself, [O], at least 1, by which a chip that nobody measured keeps its limit.
+
+    The same as `stretch` of a run that is that op alone. Constants of a chip's own products hold lower clocks already.
+
+    Args:
+        energy: of one call of each op at full clock.
+        duration_s: time of each, [O].
+        chip: whose limit it is.
+    """
+    limit_w, always_w = kept_limit_w(chip), float(np.max(energy.static_w))
+    if limit_w is None or limit_w <= always_w or has_own_constants(chip, "gemm"):
+        return np.ones(len(duration_s))
+    factor: FloatArray = np.fmax(1.0, energy.total_j / ((limit_w - always_w) * duration_s))
+    return factor
+
+
 def repeated_j(energy: OpEnergy, duration_s: FloatArray, chip: Chip) -> FloatArray:
     """Joules of each op by itself, [O], static power counted, at the times that tables of kernels show.
 

@@ -13,7 +13,7 @@ from simulator.op_columns import FloatArray, IntArray, OpColumns
 from simulator.op_frame import ops_from_frame
 from simulator.plans import PlanTable, plan_columns
 from simulator.power_bands import off_ratio, power_bands
-from simulator.power_limit import repeated_j
+from simulator.power_limit import repeated_j, repeated_stretch
 
 _CHUNK_ROWS = 20_000  # keeps the candidates of one evaluation in memory
 
@@ -58,14 +58,18 @@ def _predicted(table: PlanTable, chip: Chip) -> pd.DataFrame:
     duration_s = table.duration_s[:, 0]
     bands = op_bands(table.op_columns, chip)
     energy = op_energy(table, may_lack_types=True)
-    joules = np.full(len(duration_s), np.nan) if isinstance(energy, str) else repeated_j(energy, duration_s, chip)
+    joules, slower = np.full(len(duration_s), np.nan), np.ones(len(duration_s))
+    if not isinstance(energy, str):
+        slower = repeated_stretch(energy, duration_s, chip)
+        duration_s = duration_s * slower
+        joules = repeated_j(energy, duration_s, chip)
     joules_low, joules_high = _joules_ends(table.op_columns, chip, joules, duration_s, bands)
     return pd.DataFrame(
         {
             "predicted_s": duration_s,
             "low_s": np.nan if bands is None else duration_s * bands.low_ratio,
             "high_s": np.nan if bands is None else duration_s * bands.high_ratio,
-            "bound_by": bound_by(table, chip),
+            "bound_by": np.where(slower > 1.0, "power", bound_by(table, chip)).astype(object),
             "bound_s": table.bound_s[:, 0],
             "joules": joules,
             "joules_low": joules_low,
