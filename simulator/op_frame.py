@@ -17,6 +17,9 @@ from workloads.hints import did_you_mean
 # An input that is repeated counts by its share, and so do tokens that are stored; all other sizes are counts.
 _FRACTIONS = ("skew", "inputs", "stores_kv")
 _MOST = 1e12  # of a size: more than any memory holds of anything
+# Short names of types; an 8-bit float is the one with more bits of mantissa, as inference uses it.
+_TYPE_NAMES = {"bf16": "bfloat16", "fp16": "float16", "half": "float16", "fp32": "float32", "float": "float32"}
+_TYPE_NAMES |= {"fp64": "float64", "double": "float64", "fp8": "float8_e4m3fn", "e4m3": "float8_e4m3fn"}
 _NAMES = {"pointwise": "add", "collective": "all_reduce"}  # what the column `name` takes where it is empty
 
 
@@ -31,7 +34,10 @@ def ops_from_frame(frame: pd.DataFrame) -> OpColumns:
     """
     for column in ("kind", "dtype"):
         if column not in frame:
-            raise SimulationError(f"the table has no column {column!r}; its columns are {', '.join(map(str, frame))}")
+            there = ", ".join(map(str, frame))
+            hint = "; names are in small letters" if column in map(str.lower, map(str, frame)) else ""
+            hint = "; a CSV file separates its cells by commas" if len(frame.columns) == 1 else hint
+            raise SimulationError(f"the table has no column {column!r}; its columns are {there}{hint}")
     names = [str(name) for name in frame]
     for name in sorted(_known_columns().intersection(names)):
         if names.count(name) > 1 or f"{name}.1" in names:  # as pandas names a second one that it reads
@@ -115,16 +121,25 @@ def _values(frame: pd.DataFrame, kind: str, rows: Any, dtype: Any) -> Rows:
 
 
 def _codes(frame: pd.DataFrame, column: str, known: tuple[str, ...], *, may_be_empty: bool = False) -> Any:
-    """Index of each value among the known ones; -1 where it is empty and may be."""
+    """Index of each value among the known ones, types also by their short names; -1 where it is empty and may be."""
     codes, values = pd.factorize(frame[column], use_na_sentinel=True)
-    unknown = [str(value) for value in values if value not in known]
+    names = [full_type(value) if known is DTYPES else value for value in values]
+    unknown = [str(value) for value, name in zip(values, names, strict=True) if name not in known]
     if unknown:
         row = int(np.flatnonzero(codes == list(map(str, values)).index(unknown[0]))[0])
         raise SimulationError(f"{column} must be one of {', '.join(known)}, got {unknown[0]!r} in row {row + 1}")
     if not may_be_empty and (codes < 0).any():
         raise SimulationError(f"{column} is empty in row {int(np.flatnonzero(codes < 0)[0]) + 1}")
-    table = np.array([known.index(value) for value in values] + [-1], dtype=np.int64)
+    table = np.array([known.index(name) for name in names] + [-1], dtype=np.int64)
     return table[codes]
+
+
+def full_type(name: object) -> object:
+    """The name of a type in full: without `torch.`, in small letters, and not as a short name."""
+    if not isinstance(name, str):
+        return name
+    short = name.removeprefix("torch.").lower()
+    return _TYPE_NAMES.get(short, short)
 
 
 def _numbers(frame: pd.DataFrame, column: str, rows: Any, *, default: float | None) -> FloatArray:

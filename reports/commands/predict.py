@@ -64,6 +64,8 @@ def predict(
     frame = read_frame(ops_file)
     for mistake in mistaken_columns(frame):
         remark(mistake)
+    if frame.empty:
+        remark(f"{ops_file} has no rows")
     with progress(f"predicting {len(frame):,} ops on {loaded.name}"):
         predicted = prediction.predict(frame, loaded, conditions=conditions.value)
         if output is not None:

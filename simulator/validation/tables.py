@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from roofline.chip import Chip
 from simulator.errors import SimulationError
 from simulator.op_columns import BoolArray, FloatArray, IntArray, OpColumns
 from simulator.op_formulas import FRAME_SIZES
-from simulator.op_frame import ops_from_frame
+from simulator.op_frame import full_type, ops_from_frame
 from simulator.size_classes import CLASSES, classes_of
 
 
@@ -166,7 +167,8 @@ def own_tables(
             raise SimulationError(f"{path}: has no column {column!r}")
     ops = frame["op"].fillna(frame["kind"]) if "op" in frame else frame["kind"]
     backends = frame["backend"].fillna("own") if "backend" in frame else "own"
-    frame = frame.assign(measured_s=measured_s, op=ops, backend=backends)
+    types, dtype = frame["dtype"].map(full_type), str(full_type(dtype))
+    frame = frame.assign(measured_s=measured_s, op=ops, backend=backends, dtype=types)
     tables = []
     for (row_op, row_dtype, row_backend), rows in frame.groupby(["op", "dtype", "backend"], sort=True, dropna=False):
         if (op and row_op != op) or (dtype and row_dtype != dtype) or (backend and row_backend != backend):
@@ -207,6 +209,8 @@ def read_frame(path: str | Path) -> pd.DataFrame:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
         if isinstance(error, FileNotFoundError):  # pyarrow's says the path alone
             reason = os.strerror(errno.ENOENT)
+        if uneven := re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", reason):
+            reason = f"line {uneven[2]} has {uneven[3]} cells, more than the {uneven[1]} columns"
         raise SimulationError(f"cannot read table {path}: {reason}") from None
     if not isinstance(frame.index, pd.RangeIndex):  # pandas takes the cells too many for names of rows
         raise SimulationError(f"cannot read table {path}: rows have more cells than the {frame.shape[1]} named columns")

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from profiler.capture import capture
 from simulator.errors import SimulationError
-from simulator.op_columns import OpColumns
+from simulator.op_columns import DTYPES, OpColumns
 from simulator.op_frame import mistaken_columns, ops_from_frame
 
 META = {"device": "meta", "dtype": torch.bfloat16}
@@ -95,7 +95,7 @@ def test_kinds_may_be_mixed_in_any_order():
     ("change", "message"),
     [
         ({"kind": "gem"}, "kind must be one of gemm, .* got 'gem' in row 1"),
-        ({"dtype": "bf16"}, "dtype must be one of .* got 'bf16' in row 1"),
+        ({"dtype": "bf17"}, "dtype must be one of .* got 'bf17' in row 1"),
         ({"dtype": None}, "dtype is empty in row 1"),
         ({"m": -1}, "m must be a number >= 1, got -1 in row 1"),
         ({"m": "many"}, "m must be a number >= 1, got 'many' in row 1"),
@@ -109,6 +109,28 @@ def test_a_wrong_cell_is_one_line(change, message):
     row = {"kind": "gemm", "dtype": "bfloat16", "m": 2, "n": 4, "k": 8}
     with pytest.raises(SimulationError, match=message):
         ops_from_frame(pd.DataFrame([{**row, **change}]))
+
+
+@pytest.mark.parametrize(
+    ("short", "full"), [("bf16", "bfloat16"), ("torch.float16", "float16"), ("FP8", "float8_e4m3fn"), ("Int8", "int8")]
+)
+def test_short_names_of_types_are_those_in_full(short, full):
+    row = {"kind": "gemm", "m": 2, "n": 4, "k": 8, "output_dtype": "fp32"}
+    said, meant = (ops_from_frame(pd.DataFrame([{**row, "dtype": name}])) for name in (short, full))
+    assert said.dtype.tolist() == meant.dtype.tolist() == [[DTYPES.index(full)]]
+    assert said.write_bytes.item() == 2 * 4 * 4
+
+
+@pytest.mark.parametrize(
+    ("columns", "hint"),
+    [
+        (["kind;dtype;m"], "a CSV file separates its cells by commas"),
+        (["Kind", "DType", "m"], "names are in small letters"),
+    ],
+)
+def test_columns_that_are_not_found_come_with_a_hint(columns, hint):
+    with pytest.raises(SimulationError, match=rf"no column 'kind'; its columns are {columns[0]}.*; {hint}$"):
+        ops_from_frame(pd.DataFrame(columns=columns))
 
 
 @pytest.mark.parametrize(

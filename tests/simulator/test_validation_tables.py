@@ -66,6 +66,9 @@ def test_a_table_of_several_kinds_and_libraries_is_taken_apart(tmp_path):
     found = [(table.op, table.backend, len(table)) for table in file_tables(path, chip)]
     assert found == [("gemm", "mine", 1), ("gemm", "own", 4), ("norm", "own", 1)]
     assert [len(table) for table in file_tables(path, chip, backend="mine")] == [1]
+    pd.DataFrame([{**ROWS[1], "dtype": "bf16"}, ROWS[1]]).to_csv(path, index=False)
+    (table,) = file_tables(path, chip, dtype="torch.bfloat16")
+    assert (table.dtype, len(table)) == ("bfloat16", 2)
     with pytest.raises(SimulationError, match="no rows of op 'gemm', dtype 'any' and backend 'theirs'"):
         file_tables(path, chip, op="gemm", backend="theirs")
 
@@ -200,4 +203,7 @@ def test_spaces_after_commas_are_no_part_of_names_and_a_compressed_table_reads_b
 def test_rows_with_more_cells_than_columns_are_refused(tmp_path):
     (tmp_path / "table.csv").write_text("kind,m\ngemm,1,2\n")
     with pytest.raises(SimulationError, match="rows have more cells than the 2 named columns"):
+        read_frame(tmp_path / "table.csv")
+    (tmp_path / "table.csv").write_text("kind,m\ngemm,1\ngemm,1,2\n")
+    with pytest.raises(SimulationError, match=r"line 3 has 3 cells, more than the 2 columns$"):
         read_frame(tmp_path / "table.csv")
