@@ -324,7 +324,7 @@ def test_a_token_after_a_prompt_reads_all_weights_and_its_prompt_multiplies_with
 
 
 def test_images_on_other_boards_are_read_and_predicted() -> None:
-    """Steps are the published calls over their number; an H100's are 8 to 20 % too fast in docs/whole-models.md."""
+    """Steps are the published calls over their number; an H100's are 7 to 20 % too fast in docs/whole-models.md."""
     given = (Path(__file__).parents[2] / "reports" / "other_boards.toml").read_text(encoding="utf-8")
     rows = read_measured_models(given)
     for one in rows:
