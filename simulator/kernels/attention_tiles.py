@@ -72,26 +72,24 @@ def attention_tiles(ops: OpColumns, chips: ChipColumns, constants: AttentionCons
     is_paged = (ops.size("stores_kv") > 0) | (keys > queries)
     packs, group, decodes = _packing(ops, generation)
     packed_rows = queries * group
+    rows, block = _shape(
+        generation,
+        depth,
+        packed_rows,
+        plain=(ops.size("causal") <= 0) & ~is_paged,
+        paged=is_paged,
+        local=(window > 0) & (window < keys),
+        decodes=decodes,
+    )
+    arrays = arrays_of(chips, chips.has_matrix[ops.dtype[:, 0]])
+    rows, block = _fill_arrays(arrays, packed_rows, rows, block)
+    row_tiles = np.ceil(packed_rows / rows)
     # Two cores share the values of wide heads, and each works out all scores, but where keys take the place of rows.
     halves = np.where((generation == 4.0) & (value_depth > 256.0) & ~(decodes & (packed_rows <= 32.0)), 2.0, 1.0)
     value_depth = value_depth / halves
-    heads = ops.size("batch") * ops.size("heads") / group * halves
-    arrays = arrays_of(chips, chips.has_matrix[ops.dtype[:, 0]])
-
-    def shape(paged: BoolArray) -> tuple[FloatArray, FloatArray]:
-        plain, local = (ops.size("causal") <= 0) & ~is_paged, (window > 0) & (window < keys)
-        made = _shape(generation, depth, packed_rows, plain=plain, paged=paged, local=local, decodes=decodes)
-        return _fill_arrays(arrays, packed_rows, *made)
-
-    rows, block = shape(is_paged)
-    # FlashAttention-2 splits what lies in tensors as it would split pages, and else runs the kernel of whole prompts.
-    in_tensors = (generation == 2.0) & is_paged & (ops.size("stores_kv") <= 0)
-    tiles, blocks = heads * np.ceil(packed_rows / rows), np.ceil(keys / block)
-    split = _split(ops, constants, tiles, blocks, chips.cores, packs=packs | in_tensors)
-    whole_rows, whole_block = shape(is_paged & ~in_tensors)
-    rows, block = np.where(split > 1.0, rows, whole_rows), np.where(split > 1.0, block, whole_block)
-    row_tiles, blocks = np.ceil(packed_rows / rows), np.ceil(keys / block)
-    tiles = heads * row_tiles
+    tiles = ops.size("batch") * ops.size("heads") / group * row_tiles * halves
+    blocks = np.ceil(keys / block)
+    split = _split(ops, constants, tiles, blocks, chips.cores, packs=packs)
     split = np.where(decodes, decoding_split(tiles, keys, window, block, chips.cores), split)
     return AttentionTiles(
         rows=rows,

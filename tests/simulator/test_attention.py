@@ -186,27 +186,11 @@ def test_flash_attention_2_packs_only_heads_of_single_queries_and_copies_them(bu
     tiles = tiles_on(chip, attention(queries=[1, 16], keys=4096, kv_heads=8, batch=2))
     assert tiles.group[:, 0].tolist() == [4, 1]
     assert tiles.copies_queries[:, 0].tolist() == [True, False]
-    alone = tiles_on(chip, attention(queries=1, keys=65536, kv_heads=32, stores_kv=1))
-    assert alone.split[0, 0] == 1  # of a paged cache, it splits keys only where it packs
+    alone = tiles_on(chip, attention(queries=1, keys=65536, kv_heads=32))
+    assert alone.split[0, 0] == 1  # it splits keys only where it packs
     generic = tiles_on(build.chip(), attention(queries=[1, 16], keys=4096, kv_heads=8, batch=2))
     assert generic.group[:, 0].tolist() == [4, 4]
     assert not generic.copies_queries.any()
-
-
-def test_flash_attention_2_splits_the_keys_of_few_queries_that_lie_in_tensors(build):
-    """9 heads on 108 cores, two tiles each: blocks of 64 of 1,024 queries are 144 of 216, below 0.8; 2,048 are 288.
-
-    Two parts fill two rounds to two thirds, as one does; three fill them whole. Without parts tiles have 128 rows.
-    """
-    chip = with_calibration(build.chip(cores=108), **{"attention.generation": 2.0})
-    sizes = {"batch": 1, "heads": 9, "kv_heads": 9, "head_dim": 128}
-    tiles = tiles_on(chip, attention(queries=[1024, 2048], keys=62208, **sizes))
-    assert tiles.split[:, 0].tolist() == [3, 1]
-    assert tiles.rows[:, 0].tolist() == [64, 128]
-    assert tiles.block[:, 0].tolist() == [128, 64]
-    assert tiles.tiles[:, 0].tolist() == [9 * 16 * 3, 9 * 16]
-    paged = tiles_on(chip, attention(queries=1024, keys=62208, stores_kv=1, **sizes))
-    assert (paged.split[0, 0], paged.rows[0, 0]) == (1, 64)
 
 
 def test_flash_attention_2_splits_until_its_slots_are_nearly_as_full_as_they_can_be():
