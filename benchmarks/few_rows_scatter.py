@@ -39,8 +39,8 @@ def logs_of(name: str, backend: str) -> pd.DataFrame:
     chip = load_chip(name)
     seen = silicon_table(chip, "gemm", "bfloat16", backend).half(held_out=False)
     sizes = {size: seen.ops.size(size)[:, 0].astype(np.int64) for size in SIZES}
-    few = seen.take(np.flatnonzero((sizes["m"] >= LEAST_ROWS) & (sizes["m"] <= MOST_ROWS)))
-    columns = {size: few.ops.size(size)[:, 0].astype(np.int64) for size in SIZES}
+    rows = np.flatnonzero((sizes["m"] >= LEAST_ROWS) & (sizes["m"] <= MOST_ROWS))
+    few, columns = seen.take(rows), {size: column[rows] for size, column in sizes.items()}
     return pd.DataFrame(columns | {"log": np.log(few.measured_s / predict_s(few, chip))})
 
 

@@ -1,6 +1,6 @@
 """Attention kernels against times that no constant was fitted to, as a Markdown table.
 
-    python benchmarks/foreign_attention.py docs/tables/foreign_attention.md
+    python benchmarks/foreign_attention.py [TABLE.md]
 
 NVIDIA/cudnn-frontend, `benchmark/attention_training/results`, forward, bfloat16, ten calls: every such row of
 cuDNN 9.27 and FlashAttention-4's kernels for Hopper on an H200 (`llama3.1/h200/llama3.1_20260928_130009.csv` @816ea45
@@ -11,11 +11,11 @@ auto_regressive_dit_20260928_132520.csv` @d6d35d6). Nothing stores keys there, a
 """
 
 import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from reports.markdown import markdown_table, print_or_write
 from roofline.chipfile import load_chip
 from simulator.prediction import predict
 
@@ -57,12 +57,11 @@ _WORK = {
 }
 
 
-def main() -> None:
-    """Write the table to the file that the command line names."""
-    lines = [
-        "| chip | kernels | work | mask | rows | mean error, % | median, % | bias, % | in the 90 % band |",
-        "| --- | --- | --- | --- | ---: | ---: | ---: | ---: | ---: |",
-    ]
+_HEADINGS = ("chip", "kernels", "work", "mask", "rows", "mean error, %", "median, %", "bias, %", "in the 90 % band")
+
+
+def main(path: str = "") -> None:
+    lines = []
     for work, (times, queries, sizes) in _WORK.items():
         for (chip, kernels, causal), measured_ms in times.items():
             rows = pd.DataFrame([{"keys": count} | sizes | {"queries": count} for count in queries])
@@ -71,13 +70,11 @@ def main() -> None:
             measured_s = 1e-3 * np.array(measured_ms)
             off = 100.0 * (found["predicted_s"].to_numpy() / measured_s - 1.0)
             inside = ((found["low_s"] <= measured_s) & (measured_s <= found["high_s"])).sum()
-            lines.append(
-                f"| {chip} | {kernels} | {work} | {'causal' if causal else 'none'} | {len(off)} "
-                f"| {np.abs(off).mean():.1f} | {np.median(np.abs(off)):.1f} | {off.mean():+.1f} | {inside} |"
-            )
-            print(lines[-1], np.round(off, 0))
-    Path(sys.argv[1]).write_text("\n".join(lines) + "\n", encoding="utf-8")
+            errors = f"{np.abs(off).mean():.1f}", f"{np.median(np.abs(off)):.1f}", f"{off.mean():+.1f}"
+            mask = "causal" if causal else "none"
+            lines.append([chip, kernels, work, mask, str(len(off)), *errors, str(inside)])
+    print_or_write(markdown_table(_HEADINGS, lines, [False] * 4 + [True] * 5), path)
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

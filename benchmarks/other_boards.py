@@ -19,14 +19,14 @@ def main(path: str = "") -> None:
     given = resources.files("reports").joinpath("other_boards.toml").read_text(encoding="utf-8")
     lines = [
         [
-            *(
-                str(row["model"]),
-                str(row["chip"]),
-                str(row["source"]).partition(":")[0],
-                str(row["batch"]),
-                str(row["task"]),
-            ),
-            *(f"{1e3 * row['measured_s']:.4g}", f"{1e3 * row['predicted_s']:.4g}", f"{row['time_error_percent']:+.1f}"),
+            str(row["model"]),
+            str(row["chip"]),
+            str(row["source"]).partition(":")[0],
+            str(row["batch"]),
+            str(row["task"]),
+            f"{1e3 * row['measured_s']:.4g}",
+            f"{1e3 * row['predicted_s']:.4g}",
+            f"{row['time_error_percent']:+.1f}",
         ]
         for row in predict_models(read_measured_models(given)).to_dict("records")
     ]

@@ -3,6 +3,7 @@
 Each kind has its own size columns; FLOPs and bytes follow from them (`simulator.op_formulas`).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ def ops_from_frame(frame: pd.DataFrame) -> OpColumns:
         if names.count(name) > 1 or f"{name}.1" in names:  # as pandas names a second one that it reads
             raise SimulationError(f"the table has two columns {name!r}")
     count = len(frame)
-    kind, dtype = _codes(frame, "kind", tuple(FRAME_SIZES)), _codes(frame, "dtype", DTYPES)
+    kind, dtype = _codes(frame, "kind", tuple(FRAME_SIZES)), _type_codes(frame, "dtype")
     columns: dict[str, Any] = {name: np.zeros((count, 1)) for name in _AMOUNTS}
     columns |= {"input_element_bytes": np.zeros((count, 1)), "output_element_bytes": np.zeros((count, 1))}
     columns |= {"collective_passes": np.ones((count, 1)), "is_partial": np.zeros((count, 1), dtype=np.bool_)}
@@ -103,7 +104,7 @@ def _values(frame: pd.DataFrame, kind: str, rows: Any, dtype: Any) -> Rows:
     values["second_bytes"] = own
     for column in FRAME_DTYPES.get(kind, ()):
         if column in frame:
-            codes = _codes(frame.iloc[rows], column, DTYPES, may_be_empty=True)
+            codes = _type_codes(frame.iloc[rows], column, may_be_empty=True)
             key = "output_bytes" if column == "output_dtype" else "second_bytes"
             values[key] = np.where(codes >= 0, widths[codes], values[key])
     if kind == "moe":
@@ -120,10 +121,22 @@ def _values(frame: pd.DataFrame, kind: str, rows: Any, dtype: Any) -> Rows:
     return values
 
 
-def _codes(frame: pd.DataFrame, column: str, known: tuple[str, ...], *, may_be_empty: bool = False) -> Any:
-    """Index of each value among the known ones, types also by their short names; -1 where it is empty and may be."""
+def _type_codes(frame: pd.DataFrame, column: str, *, may_be_empty: bool = False) -> Any:
+    """Index of each value among the types, which may have short names."""
+    return _codes(frame, column, DTYPES, full_name=full_type, may_be_empty=may_be_empty)
+
+
+def _codes(
+    frame: pd.DataFrame,
+    column: str,
+    known: tuple[str, ...],
+    *,
+    full_name: Callable[[object], object] = str,
+    may_be_empty: bool = False,
+) -> Any:
+    """Index of each value's full name among the known ones; -1 where it is empty and may be."""
     codes, values = pd.factorize(frame[column], use_na_sentinel=True)
-    names = [full_type(value) if known is DTYPES else value for value in values]
+    names = [full_name(value) for value in values]
     unknown = [str(value) for value, name in zip(values, names, strict=True) if name not in known]
     if unknown:
         row = int(np.flatnonzero(codes == list(map(str, values)).index(unknown[0]))[0])

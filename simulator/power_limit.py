@@ -120,10 +120,7 @@ def stretch(energy: OpEnergy, counts: FloatArray, makespan_s: float, chip: Chip)
     >>> stretch(four_j, np.array([2.0]), 0.01, chip)  # 8 J at 500 W beside what is static
     1.6
     """
-    limit_w, always_w = kept_limit_w(chip), float(energy.static_w)
-    if limit_w is None or limit_w <= always_w or makespan_s <= 0:
-        return 1.0
-    return max(1.0, float(energy.total_j @ counts) / ((limit_w - always_w) * makespan_s))
+    return float(_stretches(energy.total_j @ counts, np.array(makespan_s), float(energy.static_w), chip))
 
 
 def repeated_stretch(energy: OpEnergy, duration_s: FloatArray, chip: Chip) -> FloatArray:
@@ -136,18 +133,26 @@ def repeated_stretch(energy: OpEnergy, duration_s: FloatArray, chip: Chip) -> Fl
         duration_s: time of each, [O].
         chip: whose limit it is.
     """
-    limit_w, always_w = kept_limit_w(chip), float(np.max(energy.static_w))
-    if limit_w is None or limit_w <= always_w or has_own_constants(chip, "gemm"):
+    if has_own_constants(chip, "gemm"):
         return np.ones(len(duration_s))
-    factor: FloatArray = np.fmax(1.0, energy.total_j / ((limit_w - always_w) * duration_s))
-    return factor
+    return _stretches(energy.total_j, duration_s, float(energy.static_w), chip)
+
+
+def _stretches(dynamic_j: FloatArray, seconds: FloatArray, static_w: float, chip: Chip) -> FloatArray:
+    """Factors on times by which their dynamic joules, spread over them, leave room for static power in the limit."""
+    limit_w = kept_limit_w(chip)
+    if limit_w is None or limit_w <= static_w:
+        return np.ones_like(seconds)
+    allowed_j = (limit_w - static_w) * seconds
+    factors: FloatArray = np.fmax(1.0, np.divide(dynamic_j, allowed_j, out=np.ones_like(seconds), where=seconds > 0))
+    return factors
 
 
 def repeated_j(energy: OpEnergy, duration_s: FloatArray, chip: Chip) -> FloatArray:
     """Joules of each op by itself, [O], static power counted, at the times that tables of kernels show.
 
     Tables hold lower clocks within long kernels already; there joules are what the limit leaves of full voltage's. On
-    other chips nothing is said of the limit here.
+    other chips nothing is said of the limit here: `repeated_stretch` keeps it.
 
     Args:
         energy: of one call of each op at full clock.

@@ -54,6 +54,12 @@ def shared_data() -> Callable[[str], Path]:
     return find
 
 
+@pytest.fixture(scope="session")
+def traces_folder(shared_data: Callable[[str], Path]) -> Path:
+    """Where the measured traces lie."""
+    return shared_data("traces")
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[object]:
     """A headless Chromium; tests that need it carry the mark `browser`."""

@@ -302,11 +302,6 @@ def test_300_000_calls_are_exported_in_few_steps_each(decoding, tmp_path):
         assert sum(line.startswith('{"ph":"X"') and '"cat":"cpu_op"' in line for line in lines) == 300_000
 
 
-@pytest.fixture(scope="module")
-def traces_folder(shared_data):
-    return shared_data("traces")
-
-
 MEASURED = ["kineto_h100_qwen1.5-0.5b-chat", "kineto_a100_nccl", "kineto_mi300x_sglang_qwen3-8b_decode"]
 
 
