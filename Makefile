@@ -36,6 +36,7 @@ validate: $(VENV)/.silicon
 	$(BIN)/python benchmarks/gpu_ranking.py docs/tables/gpu_ranking.md
 	$(BIN)/python benchmarks/untuned_experts.py docs/tables/untuned_experts.md
 	$(BIN)/python benchmarks/foreign_attention.py docs/tables/foreign_attention.md
+	$(BIN)/python benchmarks/eager_attention.py docs/tables/eager_attention.md
 	$(BIN)/python benchmarks/moved_constants.py docs/tables/moved_constants.md
 	$(BIN)/python benchmarks/settled_products.py docs/tables/settled_products.md
 	$(BIN)/python benchmarks/gemm_repeats.py docs/tables/gemm_repeats.md

@@ -26,6 +26,7 @@ _UNFITTED = {
     "array_load_clocks": "clocks in which a systolic array takes in its next weights",
     "generation": "of FlashAttention: 2, 3, 4; 0 for the default tiles",
     "split_limit": "most parts into which keys are split",
+    "softmax_instructions": "vector instructions of attention for a query and a key (4 where a chip says nothing)",
     "thread_clocks": "a core's time for a thread of eager kernels that find elements one by one",
     "dimension_clocks": "for each element, along each dimension",
     "operand_clocks": "for each element, per operand",

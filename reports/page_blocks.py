@@ -50,6 +50,7 @@ BLOCKS: dict[str, Block] = {
     "settled-products": Block(target="validate", build=table_blocks.last_table("settled_products.md")),
     "power-bands": Block(target="power-bands", build=table_blocks.last_table("power_bands.md")),
     "foreign-attention": Block(target="validate", build=table_blocks.last_table("foreign_attention.md")),
+    "eager-attention": Block(target="validate", build=table_blocks.last_table("eager_attention.md")),
     "untuned-experts": Block(target="validate", build=table_blocks.last_table("untuned_experts.md")),
     "constants-worth": Block(target="constants-worth", build=table_blocks.last_table("gemm_constants_worth.md")),
     "whole-models": Block(target="whole-models", build=table_blocks.last_table("whole_models.md")),

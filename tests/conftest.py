@@ -1,9 +1,11 @@
 """Ops, traces and toy chips that tests share, as fixtures that build them."""
 
+import importlib.util
 import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from browser_visit import running_browser
@@ -37,6 +39,22 @@ def shipped_chips() -> Callable[[], tuple[Chip, ...]]:
     from roofline.chipfile import list_chips, load_chip
 
     return lambda: tuple(load_chip(name) for name in list_chips())
+
+
+@pytest.fixture(scope="session")
+def benchmark_module() -> Callable[[str], ModuleType]:
+    """A file of `benchmarks/` as a module, by its name."""
+
+    def load(name: str) -> ModuleType:
+        file = Path(__file__).parents[1] / "benchmarks" / f"{name}.py"
+        spec = importlib.util.spec_from_file_location(f"{name}_benchmark", file)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module  # where dataclasses look for the names of their own file
+        spec.loader.exec_module(module)
+        return module
+
+    return load
 
 
 @pytest.fixture(scope="session")

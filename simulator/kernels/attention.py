@@ -28,9 +28,10 @@ __all__ = ("CONSTANTS", "KINDS", "SCOPES", "blocks_per_tile", "plan")
 
 KINDS: tuple[Kind, ...] = ("attention",)
 
-# Scale and subtract (one fused multiply-add), running maximum, running sum and conversion of every query-key pair: four
-# vector instructions, each in the slot of a fused multiply-add, which counts 2 in the peak.
-_VECTOR_FLOPS_PER_PAIR = 8.0
+# Scale and subtract (one fused multiply-add), running maximum, running sum and conversion of every query-key pair, where
+# a chip does not say how many vector instructions its kernels run.
+_INSTRUCTIONS_PER_PAIR = 4.0
+_FLOPS_PER_SLOT = 2.0  # each in the slot of a fused multiply-add, which counts 2 in the peak
 _FLOAT32 = DTYPES.index("float32")
 _HELD_SHARPNESS = 12.0  # exponent of the change from held to missed around the capacity that keeps data
 # The widest heads of flash kernels (PyTorch, `sdp_utils.cpp`). Beyond them `fmha_cutlassF_..._32x128_gmem` runs, which
@@ -99,7 +100,8 @@ def _core(ops: OpColumns, chips: ChipColumns, constants: AttentionConstants, til
     scores = occupied_macs(arrays, tiles.rows, tiles.block, tiles.query_depth)
     weighted = occupied_macs(arrays, tiles.rows, tiles.value_depth, tiles.block)
     matrix = (scores + weighted) / (constants.matrix_efficiency * chips.macs[dtype])
-    vector = pairs * _VECTOR_FLOPS_PER_PAIR / chips.vector_flops[_FLOAT32]
+    instructions = chips.constant("softmax_instructions", "attention", default=_INSTRUCTIONS_PER_PAIR)
+    vector = pairs * _FLOPS_PER_SLOT * instructions / chips.vector_flops[_FLOAT32]
     special = pairs / chips.special_flops
     computing = smooth_max(matrix, constants.softmax_ratio * (vector + special), constants.softmax_overlap_p)
     computing = np.maximum(computing, np.maximum(special, vector) * np.minimum(1.0, constants.softmax_ratio))

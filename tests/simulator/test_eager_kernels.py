@@ -1,5 +1,7 @@
 """Kernels of eager programs: FlashAttention-2 on Hopper and Blackwell, against what others measured of it."""
 
+from types import ModuleType
+
 import numpy as np
 import pytest
 import torch
@@ -10,17 +12,11 @@ from roofline.chipfile import load_chip
 from simulator import analytic, event
 from simulator.eager_kernels import eager_chip
 
-# Forward TFLOP/s of FlashAttention-2 on an H100 SXM5, arXiv:2407.08608, figure 5: 16,384 tokens, 2,048 elements of all
-# heads, sequences of 512 to 16,384; a causal mask counts half of the FLOPs.
-_LENGTHS = (512, 1024, 2048, 4096, 8192, 16384)
-_MEASURED = {
-    (64, False): (282, 306, 318, 321, 322, 324),
-    (64, True): (180, 229, 262, 284, 295, 299),
-    (128, False): (309, 350, 362, 368, 370, 370),
-    (128, True): (191, 260, 298, 319, 333, 335),
-    (256, False): (275, 313, 321, 323, 324, 326),
-    (256, True): (208, 251, 278, 293, 297, 298),
-}
+
+@pytest.fixture(scope="module")
+def measured(benchmark_module) -> ModuleType:
+    """What others measured of FlashAttention-2 on Hopper and Blackwell."""
+    return benchmark_module("eager_attention")
 
 
 def _attention(batch: int, heads: int, length: int, head_dim: int, *, causal: bool) -> Trace:
@@ -30,87 +26,116 @@ def _attention(batch: int, heads: int, length: int, head_dim: int, *, causal: bo
     return recording.trace
 
 
-def test_eager_attention_on_h100_takes_the_measured_time_of_flash_attention_2() -> None:
-    """Constants come from the A100 and one published rate of instructions; none was fitted to these figures."""
-    chip = load_chip("h100-sxm")
-    errors, engine_errors = [], []
-    for (head_dim, causal), rates in _MEASURED.items():
-        for length, measured in zip(_LENGTHS, rates, strict=True):
-            batch, heads = 16384 // length, 2048 // head_dim
-            flops = 4 * batch * heads * length**2 * head_dim * (0.5 if causal else 1.0)
-            trace = _attention(batch, heads, length, head_dim, causal=causal)
-            eager = analytic.simulate(trace, chip, mode="eager", host_dispatch_s=0.0)
-            errors.append(flops / eager.makespan_s / 1e12 / measured - 1)
-            engine_errors.append(flops / analytic.simulate(trace, chip).makespan_s / 1e12 / measured - 1)
-    assert np.abs(errors).mean() < 0.08
-    assert np.abs(errors).max() < 0.25
-    assert np.mean(engine_errors) > 0.5  # an engine's FlashAttention-3 is another kernel
+def test_constants_on_hopper_are_those_fitted_to_half_of_the_papers_rates(measured):
+    constants = measured.fitted_constants()
+    for name in ("h100-sxm", "h200-sxm"):
+        shipped = dict(load_chip(name).calibration)
+        for key, value in constants.items():
+            assert shipped[f"eager.attention.{key}"] == pytest.approx(value, rel=2e-3), (name, key)
+    b200 = dict(load_chip("b200-sxm").calibration)
+    for regime in ("prefill", "bidirectional"):
+        efficiency = b200[f"eager.attention.{regime}.matrix_efficiency"]
+        assert efficiency == pytest.approx(measured.fitted_b200_efficiency(constants), rel=2e-3)
 
 
 @pytest.mark.parametrize(
-    ("length", "measured_us", "tolerance"), [(4_096, 589.9, 0.04), (8_308, 2_368.1, 0.02), (16_384, 9_288.0, 0.03)]
+    ("head_dim", "mean_error", "largest"), [(64, 0.05, 0.12), (128, 0.025, 0.04), (256, 0.08, 0.19)]
 )
-def test_attention_of_torch_on_h200_takes_the_measured_time(length: int, measured_us: float, tolerance: float) -> None:
-    """24 heads of 128 in PyTorch 2.10 (vllm-project/vllm-omni, pull request 1923); no constant is set to them."""
-    assert _eager_us("h200-sxm", 1, 24, length, 128) == pytest.approx(measured_us, rel=tolerance)
+def test_attention_of_the_package_takes_the_papers_time_on_rows_held_out(measured, head_dim, mean_error, largest):
+    """Heads of 256 run another kernel, of 64 rows a block, which is not modeled: up to 19 % too fast."""
+    chip = measured.of_package(load_chip("h100-sxm"))
+    errors = [
+        measured.kernel_us(measured.traced(row), chip) / row.measured_us - 1
+        for row in measured.measured_rows()
+        if row.is_package and "2407" in row.source and not row.is_fitted and row.head_dim == head_dim
+    ]
+    assert len(errors) == {64: 4, 128: 6, 256: 12}[head_dim]
+    assert np.abs(errors).mean() < mean_error
+    assert np.abs(errors).max() < largest
 
 
-# PyTorch's FlashAttention-2 with a causal mask, ms (NVIDIA/cudnn-frontend, benchmark/sdpa_benchmark_training/artifacts,
-# pyt_flash_attention, @bb37575 and @d48a60e): 128 heads of 128, which share 8 of keys; these are repeated first.
-_B200_CAUSAL = {4096: 1.692, 8192: 5.889, 16384: 22.297, 32768: 87.146, 65536: 344.321}
+def test_pytorch_takes_longer_than_the_package_by_no_more_than_measured_in_one_run(measured):
+    """One H100 ran both with heads of 128; twice the instructions of the softmax explain about half of what is more."""
+    chip = load_chip("h100-sxm")
+    rows = [row for row in measured.measured_rows() if "2443" in row.source and not row.causal]
+    both = zip([row for row in rows if not row.is_package], [row for row in rows if row.is_package], strict=True)
+    for ours, theirs in both:
+        trace = measured.traced(ours)
+        predicted = measured.kernel_us(trace, chip) / measured.kernel_us(trace, measured.of_package(chip))
+        assert 1.025 < predicted < ours.measured_us / theirs.measured_us < 1.07
+
+
+def test_kernels_of_pytorch_on_hopper_take_the_measured_time(measured):
+    """Five sources, none fitted. Boards differ by several percent: the first is slower by 4 % with the package, too."""
+    tolerances = {"2443": 0.14, "97": 0.02, "128888": 0.09, "1923": 0.035, "71 (some Hopper)": 0.05}
+    errors = []
+    for row in measured.measured_rows():
+        if not row.is_package:
+            tolerance = tolerances[row.source.partition("pull request ")[2]]
+            errors.append(measured.kernel_us(measured.traced(row), load_chip(row.chip)) / row.measured_us - 1)
+            assert abs(errors[-1]) < tolerance, row
+    assert len(errors) == 15
+    assert np.abs(errors).mean() < 0.06
+
+
+def test_an_engines_flash_attention_3_is_another_kernel(measured):
+    row = next(row for row in measured.measured_rows() if row.length == 4_096 and row.head_dim == 128)
+    assert analytic.simulate(measured.traced(row), load_chip("h100-sxm")).makespan_s < 0.7e-6 * row.measured_us
+
+
+# PyTorch's FlashAttention-2 with a causal mask on a GB200, ms (NVIDIA/cudnn-frontend, benchmark/
+# sdpa_benchmark_training/artifacts, pyt_flash_attention, @d48a60e): 128 heads of 128 on 8 of keys, repeated first.
 _GB200_CAUSAL = {512: 0.053, 1024: 0.135, 2048: 0.409, 4096: 1.422, 8192: 5.308, 16384: 20.445, 32768: 80.322}
 
 
-def _grouped_ms(length: int) -> float:
-    """Attention, and keys and values written once for every head at what streams reach: two kernels more."""
-    written_s = 2 * (2 * 128 * length * 128) / (0.8243 * 8e12)
-    return 1e-3 * _eager_us("b200-sxm", 1, 128, length, 128, causal=True) + 1e3 * written_s + 2 * 0.0047
+def test_causal_attention_on_b200_takes_the_measured_time(measured):
+    """One efficiency is set to 16,384 and 65,536; shorter ones than these hold what the benchmark itself takes."""
+    chip = load_chip("b200-sxm")
+    for length, measured_ms in measured.B200_CAUSAL_MS.items():
+        tolerance = {4096: 0.09, 8192: 0.03}.get(length, 0.01)
+        assert measured.grouped_ms(length, chip) == pytest.approx(measured_ms, rel=tolerance)
+        trace = _attention(1, 128, length, 128, causal=True)
+        assert 1e3 * analytic.simulate(trace, chip).makespan_s < 0.5 * measured_ms  # an engine's kernel
 
 
-@pytest.mark.parametrize(("length", "measured_ms"), _B200_CAUSAL.items())
-def test_causal_attention_on_b200_takes_the_measured_time(length: int, measured_ms: float) -> None:
-    """One ratio is set to 16,384 and 65,536; shorter ones than these hold what the benchmark itself takes."""
-    assert _grouped_ms(length) == pytest.approx(measured_ms, rel={4096: 0.09, 8192: 0.03}.get(length, 0.01))
-    trace = _attention(1, 128, length, 128, causal=True)
-    assert 1e3 * analytic.simulate(trace, load_chip("b200-sxm")).makespan_s < 0.5 * measured_ms  # an engine's kernel
-
-
-def test_causal_attention_of_all_lengths_on_gb200_is_as_much_faster_than_on_b200() -> None:
+def test_causal_attention_of_all_lengths_on_gb200_is_as_much_faster_than_on_b200(measured):
     """No chip file is a GB200's; its clock is higher, so the shape of the times alone is held."""
-    ratios = [_grouped_ms(length) / measured_ms for length, measured_ms in _GB200_CAUSAL.items()]
+    chip = load_chip("b200-sxm")
+    ratios = [measured.grouped_ms(length, chip) / measured_ms for length, measured_ms in _GB200_CAUSAL.items()]
     assert np.mean(ratios) == pytest.approx(1.095, rel=0.01)
     assert max(ratios) - min(ratios) < 0.04
 
 
-# Without a mask, forward TFLOP/s on a B200: 16,384 tokens, 32 heads of 64 (Dao-AILab/flash-attention, issue 1589), and
-# 8 x 16 heads of 128 (meta-pytorch/tritonbench, pull request 171). No constant is set to them.
+# The package's kernels without a mask, forward TFLOP/s on a B200: 16,384 tokens, 32 heads of 64 (Dao-AILab/
+# flash-attention, issue 1589), and 8 x 16 heads of 128 (meta-pytorch/tritonbench, pull request 171). None is fitted.
 _B200_HEADS_OF_64 = {512: 308.40, 1024: 359.30, 2048: 380.99, 4096: 306.94, 8192: 343.07, 16384: 379.44}
 _B200_HEADS_OF_128 = {512: 245.26, 1024: 315.11, 2048: 352.10, 4096: 353.91, 8192: 361.59, 16384: 330.59}
 
 
+def _package_rate(measured: ModuleType, batch: int, heads: int, length: int, head_dim: int) -> float:
+    trace = _attention(batch, heads, length, head_dim, causal=False)
+    flops = 4 * batch * heads * length**2 * head_dim
+    return 1e-6 * flops / measured.kernel_us(trace, measured.of_package(load_chip("b200-sxm")))
+
+
 @pytest.mark.parametrize(("length", "rate"), _B200_HEADS_OF_64.items())
-def test_eager_attention_on_b200_with_heads_of_64(length: int, rate: float) -> None:
+def test_the_package_on_b200_with_heads_of_64(measured, length, rate):
     """Measured rates themselves go up and down by a fifth from length to length."""
-    batch = 16_384 // length
-    predicted = 4e-6 * batch * 32 * length**2 * 64 / _eager_us("b200-sxm", batch, 32, length, 64)
-    assert predicted == pytest.approx(rate, rel={4096: 0.21, 8192: 0.10}.get(length, 0.06))
+    predicted = _package_rate(measured, 16_384 // length, 32, length, 64)
+    assert predicted == pytest.approx(rate, rel={4096: 0.20, 8192: 0.09}.get(length, 0.09))
 
 
 @pytest.mark.parametrize(("length", "rate"), _B200_HEADS_OF_128.items())
-def test_eager_attention_on_another_b200_is_too_fast(length: int, rate: float) -> None:
+def test_the_package_on_another_b200_is_slower_than_predicted(measured, length, rate):
     """A board of Meta's, which others of theirs limit to 750 W (facebookexperimental/triton, pull request 407)."""
-    predicted = 4e-6 * 8 * 16 * length**2 * 128 / _eager_us("b200-sxm", 8, 16, length, 128)
-    assert 1.09 < predicted / rate < {512: 1.18, 1024: 1.17, 16384: 1.24}.get(length, 1.13)
+    predicted = _package_rate(measured, 8, 16, length, 128)
+    assert 1.11 < predicted / rate < {512: 1.20, 1024: 1.20, 16384: 1.29}.get(length, 1.17)
 
 
-def _eager_us(name: str, batch: int, heads: int, length: int, head_dim: int, *, causal: bool = False) -> float:
-    trace = _attention(batch, heads, length, head_dim, causal=causal)
-    return 1e6 * float(analytic.simulate(trace, load_chip(name), mode="eager").duration_s.sum())
-
-
-def test_constants_are_those_of_the_a100_but_for_the_rate_of_its_instructions() -> None:
-    """mma.sync reaches 62.9 % of Hopper's peak (arXiv:2501.12084); a B200's share is fitted to its own kernels."""
+def test_other_constants_are_those_of_the_a100():
+    """mma.sync reaches 62.9 % of Hopper's peak (arXiv:2501.12084), a B200's as much as its causal attention says."""
     a100 = dict(load_chip("a100-sxm-80gb").calibration)
+    fitted = {"matrix_efficiency", "softmax_ratio", "tile_clocks", "tail_ratio"}
     for name, rate in (("h100-sxm", 0.629), ("h200-sxm", 0.629), ("b200-sxm", 0.3011)):
         moved = dict(eager_chip(load_chip(name)).calibration)
         assert moved.pop("attention.mask_ratio") == pytest.approx(229.5 / 144.8, rel=1e-3)  # see the chip's sources
@@ -118,11 +143,32 @@ def test_constants_are_those_of_the_a100_but_for_the_rate_of_its_instructions() 
         assert moved.pop("attention.wide_core_flops_per_clock") == pytest.approx(144.8e12 / 132 / 1.83e9, rel=1e-3)
         alone = moved.pop("attention.wide_block_flops_per_clock")
         assert alone == pytest.approx(4 * 32 * 1024 * 384 / (70.64e-6 * 1.83e9), rel=0.08)
-        shared = {key for key in a100 if key.startswith("attention.")}
-        assert shared == {key for key in moved if key.startswith("attention.")}
-        for key in shared:
-            factor = rate if key.endswith("matrix_efficiency") else 1.0
-            assert moved[key] == pytest.approx(factor * a100[key], rel=1e-3), key
+        for key in (key for key in a100 if key.startswith("attention.")):
+            scope, _, constant = key.rpartition(".")
+            if scope == "attention.decode" and constant == "matrix_efficiency":
+                assert moved[key] == pytest.approx(rate * a100[key], rel=1e-3), key
+            elif scope != "attention.prefill" or constant not in fitted:
+                assert moved[key] == pytest.approx(a100[key], rel=1e-3), key
+        for constant in ("softmax_overlap_p", "lockstep_blocks", "setup_s", "memory_efficiency"):
+            assert moved[f"attention.bidirectional.{constant}"] == moved[f"attention.prefill.{constant}"]
+
+
+def test_a_block_takes_the_smooth_maximum_of_products_and_eight_instructions_a_pair():
+    """Closed form: the smooth maximum of products and softmax, for one tile of 128 rows and heads of 64."""
+    chip = load_chip("h100-sxm")
+    constants = dict(eager_chip(chip).calibration)
+    regime, p = "attention.bidirectional", constants["attention.bidirectional.softmax_overlap_p"]
+    pairs = 128 * 128
+    products = pairs * 128 / (constants[f"{regime}.matrix_efficiency"] * 2048)
+    softmax = constants[f"{regime}.softmax_ratio"] * (pairs * 8 * 2 / 256 + pairs / 16)
+    block_s = (products**p + softmax**p) ** (1 / p) / chip.clock_hz
+    short, long = (_attention(16, 33, length, 64, causal=False) for length in (2_048, 4_096))
+    took_s = [analytic.simulate(trace, chip, mode="eager").duration_s.sum() for trace in (short, long)]
+    # 64 and 128 whole rounds of tiles of 16 and 32 blocks, the first a third longer, and the same beyond blocks.
+    blocks = (64 - 1 + 4 / 3) * 16, (128 - 1 + 4 / 3) * 32
+    tiles_s = [constants[f"{regime}.tile_clocks"] * each / chip.clock_hz for each in (blocks[0] / 16, blocks[1] / 32)]
+    grown = took_s[1] - took_s[0] - (tiles_s[1] - tiles_s[0])
+    assert grown == pytest.approx((blocks[1] - blocks[0]) * block_s, rel=0.02)
 
 
 # Of a core of Hopper, and taken for those of other generations.

@@ -1,6 +1,5 @@
 """Error bands of joules: looked up, combined with those of time, capped by the limit, and covering measured kernels."""
 
-import importlib.util
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -126,13 +125,9 @@ def test_shipped_bands_are_those_of_the_logs(h200_log):
 
 
 @pytest.mark.skipif(package_folder() is None, reason="aiconfigurator-core is not installed")
-def test_those_of_the_b200_are_of_its_log():
-    file = Path(__file__).parents[2] / "benchmarks" / "power_bands.py"
-    spec = importlib.util.spec_from_file_location("power_bands_benchmark", file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+def test_those_of_the_b200_are_of_its_log(benchmark_module):
     chip = load_chip("b200-sxm")
-    found = [band for table in module.b200_logs() for band in bands_of_power(table, chip)]
+    found = [band for table in benchmark_module("power_bands").b200_logs() for band in bands_of_power(table, chip)]
     assert_alike([band for band in shipped_bands("power_bands.json") if band.chip == chip.name], found)
     assert all(0.85 < band.coverage < 0.95 for band in found)
 

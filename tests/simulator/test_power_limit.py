@@ -1,9 +1,7 @@
 """The clock at a power limit: fixed points by hand, what must hold for any limit, and measured kernels that settled."""
 
-import importlib.util
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -242,15 +240,12 @@ def test_a_b200_settles_likewise(file, part):
 
 
 @NEEDS_TABLES
-def test_streams_of_a_b200_read_as_different_as_its_page_says():
+def test_streams_of_a_b200_read_as_different_as_its_page_says(benchmark_module):
     """Layers of experts that main memory binds read the limit; decoding that streams faster does not, but with 8 bits.
 
     So one constant a byte cannot say both (docs/energy.md, constants at the limit).
     """
-    file = Path(__file__).parents[2] / "benchmarks" / "stream_joules.py"
-    spec = importlib.util.spec_from_file_location("stream_joules_benchmark", file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = benchmark_module("stream_joules")
     chip, (table, found) = load_chip("b200-sxm"), module.streamed_experts()
     for half in (found & table.half, found & ~table.half):
         assert np.median(table.power_w[half]) == pytest.approx(HELD_PART * chip.tdp_w, abs=2)
