@@ -28,8 +28,8 @@ __all__ = ("CONSTANTS", "KINDS", "SCOPES", "blocks_per_tile", "plan")
 
 KINDS: tuple[Kind, ...] = ("attention",)
 
-# Scale and subtract (one fused multiply-add), running maximum, running sum and conversion of every query-key pair, where
-# a chip does not say how many vector instructions its kernels run.
+# Scale and subtract (one fused multiply-add), running maximum, running sum and conversion of every query-key pair. A
+# chip may say that its kernels run more vector instructions.
 _INSTRUCTIONS_PER_PAIR = 4.0
 _FLOPS_PER_SLOT = 2.0  # each in the slot of a fused multiply-add, which counts 2 in the peak
 _FLOAT32 = DTYPES.index("float32")
