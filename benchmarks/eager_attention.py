@@ -3,10 +3,10 @@
     python benchmarks/eager_attention.py [TABLE.md]      errors by source, as a Markdown table
     python benchmarks/eager_attention.py --fit           the constants of `[calibration.eager.attention]`
 
-The constants are fitted to half of the rates of the package flash-attn on an H100 at 1.83 GHz, the clock of the chip
-file (arXiv 2407.08608: figure 5; version 2.5.8 and the clock: appendix C.1), for heads of 64 and 128. PyTorch runs the
-same kernel, compiled with more instructions: see docs/kernels/attention.md. On a B200 one number more is fitted, the
-rate of its `mma` instructions, to two times of PyTorch's own kernel.
+The constants are fitted to 14 of 24 rates of the package flash-attn on an H100 at 1.83 GHz, the clock of the chip file
+(arXiv 2407.08608: figure 5; version 2.5.8 and the clock: appendix C.1), for heads of 64 and 128. PyTorch runs the same
+kernel, compiled with more instructions: see docs/kernels/attention.md. On a B200 one number more is fitted, the rate of
+its `mma` instructions, to two times of PyTorch's own kernel.
 """
 
 import sys
@@ -28,6 +28,8 @@ from simulator import analytic
 SCOPE = "eager.attention"
 PACKAGE_INSTRUCTIONS = 4.0  # of the package's softmax, as the other chips' constants count them
 _WIDEST_FITTED = 128  # wider heads run another kernel, of 64 rows in a block on Hopper
+_REGIMES, _SHARED = ("prefill", "bidirectional"), ("matrix_efficiency", "softmax_ratio")  # with a mask and without
+_HEADINGS = ("kernel", "source", "chip", "heads of", "mask", "rows", "mean error, %", "bias, %", "largest, %")
 _PAPER, _PAIRED = "flash-attn 2.5.8, arXiv 2407.08608", "pytorch/benchmark, pull request 2443"
 
 # Forward TFLOP/s by head size and mask, at _LENGTHS: 16,384 tokens, 2,048 elements of all heads; a causal mask counts
@@ -53,6 +55,8 @@ _PAIRED_MS = {
 # sdpa_benchmark_training/artifacts, pyt_flash_attention): 128 heads of 128 on 8 of keys, which are repeated first.
 B200_CAUSAL_MS = {4_096: 1.692, 8_192: 5.889, 16_384: 22.297, 32_768: 87.146, 65_536: 344.321}
 _B200_FITTED = (16_384, 65_536)
+_B200_STREAM_BYTES_PER_S = 0.8243 * 8e12  # of large pointwise kernels (`elementwise.memory_efficiency`)
+_B200_KERNEL_S = 2.2e-6 + 2.5e-6  # the same, `setup_s` and `launch_s`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +80,7 @@ class Measured:
 
     @property
     def is_fitted(self) -> bool:
-        """Whether a constant is fitted to it: half of figure 5, by the CRC-32 of its shape."""
+        """Whether a constant is fitted to it: figure 5 up to heads of 128, where the shape's CRC-32 is even."""
         key = f"{self.batch},{self.length},{self.heads},{self.head_dim},{int(self.causal)}"
         is_even = zlib.crc32(key.encode()) % 2 == 0
         return self.source == _PAPER and self.head_dim <= _WIDEST_FITTED and is_even
@@ -134,9 +138,14 @@ def _row(
 
 def traced(row: Measured) -> Trace:
     """The row's attention as a trace."""
-    query = torch.empty(row.batch, row.heads, row.length, row.head_dim, dtype=torch.bfloat16, device="meta")
+    return attention_trace(row.batch, row.heads, row.length, row.head_dim, causal=row.causal)
+
+
+def attention_trace(batch: int, heads: int, length: int, head_dim: int, *, causal: bool) -> Trace:
+    """One call of PyTorch's attention, of as many queries as keys."""
+    query = torch.empty(batch, heads, length, head_dim, dtype=torch.bfloat16, device="meta")
     with capture(name="attention") as recording:
-        torch.nn.functional.scaled_dot_product_attention(query, query, query, is_causal=row.causal)
+        torch.nn.functional.scaled_dot_product_attention(query, query, query, is_causal=causal)
     return recording.trace
 
 
@@ -158,9 +167,8 @@ def with_constants(chip: Chip, values: Mapping[str, float]) -> Chip:
 
 def grouped_ms(length: int, chip: Chip) -> float:
     """Milliseconds of a row of B200_CAUSAL_MS: attention, and keys and values written once for every head before it."""
-    row = _row("PyTorch", "", 1, 128, length, 128, 0.0, causal=True)
-    written_s = 2 * (2 * 128 * length * 128) / (0.8243 * 8e12)
-    return 1e-3 * kernel_us(traced(row), chip) + 1e3 * written_s + 2 * 0.0047
+    written_s = 2 * (2 * 128 * length * 128 / _B200_STREAM_BYTES_PER_S + _B200_KERNEL_S)
+    return 1e-3 * kernel_us(attention_trace(1, 128, length, 128, causal=True), chip) + 1e3 * written_s
 
 
 def fitted_constants() -> dict[str, float]:
@@ -184,10 +192,6 @@ def fitted_constants() -> dict[str, float]:
     return constants(least_squares(errors, np.log(list(start.values())), diff_step=1e-3).x)
 
 
-_REGIMES = ("prefill", "bidirectional")
-_SHARED = ("matrix_efficiency", "softmax_ratio")
-
-
 def fitted_b200_efficiency(constants: Mapping[str, float]) -> float:
     """The `matrix_efficiency` of `mma` instructions on a B200, with the softmax of an H100."""
     moved = {name: value for name, value in constants.items() if name.endswith("softmax_ratio")}
@@ -198,9 +202,6 @@ def fitted_b200_efficiency(constants: Mapping[str, float]) -> float:
         return [float(np.log(grouped_ms(length, candidate) / B200_CAUSAL_MS[length])) for length in _B200_FITTED]
 
     return float(least_squares(errors, [0.2], diff_step=1e-3).x[0])
-
-
-_HEADINGS = ("kernel", "source", "chip", "heads of", "mask", "rows", "mean error, %", "bias, %", "largest, %")
 
 
 def table() -> str:

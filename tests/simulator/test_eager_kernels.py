@@ -4,10 +4,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-import torch
 
-from profiler.capture import capture
-from profiler.traces import Trace
 from roofline.chipfile import load_chip
 from simulator import analytic, event
 from simulator.eager_kernels import eager_chip
@@ -19,14 +16,9 @@ def measured(benchmark_module) -> ModuleType:
     return benchmark_module("eager_attention")
 
 
-def _attention(batch: int, heads: int, length: int, head_dim: int, *, causal: bool) -> Trace:
-    q_BHSC = torch.empty(batch, heads, length, head_dim, dtype=torch.float16, device="meta")
-    with capture(name="attention") as recording:
-        torch.nn.functional.scaled_dot_product_attention(q_BHSC, q_BHSC, q_BHSC, is_causal=causal)
-    return recording.trace
-
-
-def test_constants_on_hopper_are_those_fitted_to_half_of_the_papers_rates(measured):
+def test_constants_on_hopper_are_those_fitted_to_some_of_the_papers_rates(measured):
+    rows = [row for row in measured.measured_rows() if "2407" in row.source and row.head_dim <= 128]
+    assert (len(rows), sum(row.is_fitted for row in rows)) == (24, 14)
     constants = measured.fitted_constants()
     for name in ("h100-sxm", "h200-sxm"):
         shipped = dict(load_chip(name).calibration)
@@ -57,16 +49,16 @@ def test_attention_of_the_package_takes_the_papers_time_on_rows_held_out(measure
 def test_pytorch_takes_longer_than_the_package_by_no_more_than_measured_in_one_run(measured):
     """One H100 ran both with heads of 128; twice the instructions of the softmax explain about half of what is more."""
     chip = load_chip("h100-sxm")
-    rows = [row for row in measured.measured_rows() if "2443" in row.source and not row.causal]
+    rows = [row for row in measured.measured_rows() if "2443" in row.source]
     both = zip([row for row in rows if not row.is_package], [row for row in rows if row.is_package], strict=True)
     for ours, theirs in both:
         trace = measured.traced(ours)
         predicted = measured.kernel_us(trace, chip) / measured.kernel_us(trace, measured.of_package(chip))
-        assert 1.025 < predicted < ours.measured_us / theirs.measured_us < 1.07
+        assert 1.02 < predicted < ours.measured_us / theirs.measured_us < 1.075
 
 
 def test_kernels_of_pytorch_on_hopper_take_the_measured_time(measured):
-    """Five sources, none fitted. Boards differ by several percent: the first is slower by 4 % with the package, too."""
+    """Five sources, none fitted. Boards differ: the first runs the package 3 to 6 % slower than the paper's."""
     tolerances = {"2443": 0.14, "97": 0.02, "128888": 0.09, "1923": 0.035, "71 (some Hopper)": 0.05}
     errors = []
     for row in measured.measured_rows():
@@ -94,16 +86,24 @@ def test_causal_attention_on_b200_takes_the_measured_time(measured):
     for length, measured_ms in measured.B200_CAUSAL_MS.items():
         tolerance = {4096: 0.09, 8192: 0.03}.get(length, 0.01)
         assert measured.grouped_ms(length, chip) == pytest.approx(measured_ms, rel=tolerance)
-        trace = _attention(1, 128, length, 128, causal=True)
+        trace = measured.attention_trace(1, 128, length, 128, causal=True)
         assert 1e3 * analytic.simulate(trace, chip).makespan_s < 0.5 * measured_ms  # an engine's kernel
 
 
 def test_causal_attention_of_all_lengths_on_gb200_is_as_much_faster_than_on_b200(measured):
-    """No chip file is a GB200's; its clock is higher, so the shape of the times alone is held."""
+    """No chip file is a GB200's; its clock is higher, so the shape of the times alone is held.
+
+    It is why the B200 has the A100's tiles with a mask: with Hopper's the ratios are 1.09 to 1.29.
+    """
     chip = load_chip("b200-sxm")
     ratios = [measured.grouped_ms(length, chip) / measured_ms for length, measured_ms in _GB200_CAUSAL.items()]
-    assert np.mean(ratios) == pytest.approx(1.095, rel=0.01)
+    assert min(ratios) > 1.0
     assert max(ratios) - min(ratios) < 0.04
+    hopper = dict(load_chip("h100-sxm").calibration)
+    tiles = {name: hopper[f"eager.attention.{name}"] for name in ("prefill.tile_clocks", "prefill.tail_ratio")}
+    with_hoppers = measured.with_constants(chip, tiles)
+    others = [measured.grouped_ms(length, with_hoppers) / measured_ms for length, measured_ms in _GB200_CAUSAL.items()]
+    assert max(others) - min(others) > 0.15
 
 
 # The package's kernels without a mask, forward TFLOP/s on a B200: 16,384 tokens, 32 heads of 64 (Dao-AILab/
@@ -113,7 +113,7 @@ _B200_HEADS_OF_128 = {512: 245.26, 1024: 315.11, 2048: 352.10, 4096: 353.91, 819
 
 
 def _package_rate(measured: ModuleType, batch: int, heads: int, length: int, head_dim: int) -> float:
-    trace = _attention(batch, heads, length, head_dim, causal=False)
+    trace = measured.attention_trace(batch, heads, length, head_dim, causal=False)
     flops = 4 * batch * heads * length**2 * head_dim
     return 1e-6 * flops / measured.kernel_us(trace, measured.of_package(load_chip("b200-sxm")))
 
@@ -122,7 +122,7 @@ def _package_rate(measured: ModuleType, batch: int, heads: int, length: int, hea
 def test_the_package_on_b200_with_heads_of_64(measured, length, rate):
     """Measured rates themselves go up and down by a fifth from length to length."""
     predicted = _package_rate(measured, 16_384 // length, 32, length, 64)
-    assert predicted == pytest.approx(rate, rel={4096: 0.20, 8192: 0.09}.get(length, 0.09))
+    assert predicted == pytest.approx(rate, rel=0.18 if length == 4096 else 0.08)
 
 
 @pytest.mark.parametrize(("length", "rate"), _B200_HEADS_OF_128.items())
@@ -135,8 +135,11 @@ def test_the_package_on_another_b200_is_slower_than_predicted(measured, length, 
 def test_other_constants_are_those_of_the_a100():
     """mma.sync reaches 62.9 % of Hopper's peak (arXiv:2501.12084), a B200's as much as its causal attention says."""
     a100 = dict(load_chip("a100-sxm-80gb").calibration)
-    fitted = {"matrix_efficiency", "softmax_ratio", "tile_clocks", "tail_ratio"}
+    hopper = dict(eager_chip(load_chip("h100-sxm")).calibration)
     for name, rate in (("h100-sxm", 0.629), ("h200-sxm", 0.629), ("b200-sxm", 0.3011)):
+        fitted = {"matrix_efficiency", "softmax_ratio"}
+        if name != "b200-sxm":
+            fitted |= {"tile_clocks", "tail_ratio"}
         moved = dict(eager_chip(load_chip(name)).calibration)
         assert moved.pop("attention.mask_ratio") == pytest.approx(229.5 / 144.8, rel=1e-3)  # see the chip's sources
         # 144.8 TFLOP/s on 132 cores of 1.83 GHz; 32 x 1,024 x 384 products of either kind in 70.64 us, all included.
@@ -151,24 +154,30 @@ def test_other_constants_are_those_of_the_a100():
                 assert moved[key] == pytest.approx(a100[key], rel=1e-3), key
         for constant in ("softmax_overlap_p", "lockstep_blocks", "setup_s", "memory_efficiency"):
             assert moved[f"attention.bidirectional.{constant}"] == moved[f"attention.prefill.{constant}"]
+        for key in ("prefill.softmax_ratio", "bidirectional.softmax_ratio", "bidirectional.tile_clocks"):
+            assert moved[f"attention.{key}"] == hopper[f"attention.{key}"]
 
 
-def test_a_block_takes_the_smooth_maximum_of_products_and_eight_instructions_a_pair():
-    """Closed form: the smooth maximum of products and softmax, for one tile of 128 rows and heads of 64."""
+def test_a_block_takes_the_smooth_maximum_of_products_and_eight_instructions_a_pair(measured):
+    """Closed form for tiles of 128 rows and heads of 64, where blocks of keys are 128 and Hopper has 132 cores.
+
+    A clock of a core: 2,048 multiply-adds of products, 256 FLOP of vectors, 16 exponentials.
+    """
     chip = load_chip("h100-sxm")
     constants = dict(eager_chip(chip).calibration)
     regime, p = "attention.bidirectional", constants["attention.bidirectional.softmax_overlap_p"]
     pairs = 128 * 128
     products = pairs * 128 / (constants[f"{regime}.matrix_efficiency"] * 2048)
     softmax = constants[f"{regime}.softmax_ratio"] * (pairs * 8 * 2 / 256 + pairs / 16)
-    block_s = (products**p + softmax**p) ** (1 / p) / chip.clock_hz
-    short, long = (_attention(16, 33, length, 64, causal=False) for length in (2_048, 4_096))
-    took_s = [analytic.simulate(trace, chip, mode="eager").duration_s.sum() for trace in (short, long)]
-    # 64 and 128 whole rounds of tiles of 16 and 32 blocks, the first a third longer, and the same beyond blocks.
-    blocks = (64 - 1 + 4 / 3) * 16, (128 - 1 + 4 / 3) * 32
-    tiles_s = [constants[f"{regime}.tile_clocks"] * each / chip.clock_hz for each in (blocks[0] / 16, blocks[1] / 32)]
-    grown = took_s[1] - took_s[0] - (tiles_s[1] - tiles_s[0])
-    assert grown == pytest.approx((blocks[1] - blocks[0]) * block_s, rel=0.02)
+    block = (products**p + softmax**p) ** (1 / p)
+    # 64 and 128 whole rounds of tiles of 16 and 32 blocks, the first a third longer; what is beside them is the same.
+    short, long = (
+        (rounds - 1 + constants["attention.first_tile_ratio"]) * (constants[f"{regime}.tile_clocks"] + blocks * block)
+        for rounds, blocks in ((64, 16), (128, 32))
+    )
+    traces = [measured.attention_trace(16, 33, length, 64, causal=False) for length in (2_048, 4_096)]
+    took_s = [analytic.simulate(trace, chip, mode="eager").duration_s.sum() for trace in traces]
+    assert took_s[1] - took_s[0] == pytest.approx((long - short) / chip.clock_hz, rel=1e-4)
 
 
 # Of a core of Hopper, and taken for those of other generations.
@@ -219,15 +228,15 @@ def test_other_constants_of_the_chip_stay() -> None:
     assert "attention.split_limit" not in after  # of FlashAttention-3: a whole scope changes
 
 
-def test_both_engines_run_the_same_kernels() -> None:
-    chip, trace = load_chip("h100-sxm"), _attention(2, 16, 4096, 128, causal=False)
+def test_both_engines_run_the_same_kernels(measured) -> None:
+    chip, trace = load_chip("h100-sxm"), measured.attention_trace(2, 16, 4096, 128, causal=False)
     closed, played = (engine.simulate(trace, chip, mode="eager") for engine in (analytic, event))
     assert played.makespan_s == pytest.approx(closed.makespan_s, rel=0.03)
     assert closed.makespan_s > 1.5 * analytic.simulate(trace, chip).makespan_s
 
 
-def test_no_band_of_the_replaced_kernels_is_taken() -> None:
-    chip, trace = load_chip("h100-sxm"), _attention(2, 16, 4096, 128, causal=False)
+def test_no_band_of_the_replaced_kernels_is_taken(measured) -> None:
+    chip, trace = load_chip("h100-sxm"), measured.attention_trace(2, 16, 4096, 128, causal=False)
     assert analytic.simulate(trace, chip).band_basis == ("attention_bidirectional measured on h100-sxm",)
     eager = analytic.simulate(trace, chip, mode="eager")
     assert eager.band_basis == ("attention_bidirectional with constants of another family",)
