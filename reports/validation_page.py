@@ -25,7 +25,7 @@ _COLUMNS = (
         bias_percent="bias %",
     ),
     *numbers(
-        or_else(format_number, "all rows only"),
+        or_else(format_number, "-"),
         datasheet_mape_percent="datasheet roofline %",
         fitted_roofline_mape_percent="fitted roofline %",
     ),
@@ -41,7 +41,10 @@ def build_validation_page(runs: Sequence[Run], scores: pd.DataFrame) -> Report:
         f"{row.datasheet_mape_percent:.0f} % off."
         for row in whole[whole["fitted_here"]].itertuples()
     )
-    note = "Measured by others, predicted here; errors in percent of the measured time, over rows that no fit has seen."
+    note = (
+        "Measured by others, predicted here; errors in percent of the measured time, over rows that no fit has seen. "
+        "The rooflines are for all rows of a table; the fitted one needs four that are not scored."
+    )
     table = TableView(title="", frame=scores, columns=_COLUMNS, note=note)
     sections = [Section(title="Errors", tables=(table,))]
     sections += [_section(run.held_out()) for run in runs]

@@ -9,6 +9,8 @@ from simulator.op_columns import FloatArray, IntArray
 from simulator.stages import smooth_max
 from simulator.validation.tables import MeasuredTable
 
+_START = [3.0, 0.8, 0.8, 3.0]  # us of a launch, efficiencies of computing and memory, sharpness of the maximum
+
 
 def roofline_times_s(table: MeasuredTable, chip: Chip) -> tuple[FloatArray, FloatArray]:
     """Seconds of every row's required FLOPs and of its bytes at the datasheet's peaks, [rows] each."""
@@ -24,9 +26,14 @@ def datasheet_roofline_s(table: MeasuredTable, chip: Chip) -> FloatArray:
 
 
 def fitted_roofline_s(table: MeasuredTable, chip: Chip) -> FloatArray:
-    """t0 + smooth maximum of both over their efficiencies, four constants fitted to the rows not held out, [rows]."""
+    """t0 + smooth maximum of both over their efficiencies, four constants fitted to the rows not held out, [rows].
+
+    NaN where those are fewer than the constants.
+    """
     compute_s, memory_s = roofline_times_s(table, chip)
     seen = np.flatnonzero(~table.held_out)
+    if len(seen) < len(_START):
+        return np.full(len(table), np.nan)
     seen = seen[:: max(1, len(seen) // 4000)]
 
     def predicted(x: FloatArray, rows: IntArray | slice) -> FloatArray:
@@ -36,7 +43,7 @@ def fitted_roofline_s(table: MeasuredTable, chip: Chip) -> FloatArray:
 
     fit = least_squares(
         lambda x: np.log(predicted(x, seen) / table.measured_s[seen]),
-        x0=[3.0, 0.8, 0.8, 3.0],
+        x0=_START,
         bounds=([0.01, 0.05, 0.05, 1.0], [100.0, 1.5, 1.5, 20.0]),
         loss="soft_l1",
         f_scale=0.1,

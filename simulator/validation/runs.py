@@ -1,9 +1,10 @@
 """What a validation goes through: every table there is, or those asked for; and its scores as a frame."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from roofline.chip import Chip
@@ -61,7 +62,14 @@ class Run:
 
 
 def chosen_tables(
-    *, chip: str = "", op: str = "", dtype: str = "", backend: str = "", file: Path | None = None, donor: str = ""
+    *,
+    chip: str = "",
+    op: str = "",
+    dtype: str = "",
+    backend: str = "",
+    file: Path | None = None,
+    donor: str = "",
+    all_rows: bool = False,
 ) -> list[tuple[MeasuredTable, Chip]]:
     """The measured tables asked for; an empty name stands for all there are.
 
@@ -72,8 +80,16 @@ def chosen_tables(
         backend: library.
         file: a table of one's own instead of the package's.
         donor: a chip whose constants stand in for those of all others, to see how far they move.
+        all_rows: hold out every row of the file, as constants were fitted to none of them.
+
+    Raises:
+        SimulationError: there is no such table, or all rows are asked for of tables that constants were fitted to.
     """
+    if all_rows and file is None:
+        raise SimulationError("--all-rows is for a --table of your own: constants were fitted to the package's rows")
     found = _tables(chip, op, dtype, backend, file)
+    if all_rows:
+        found = [(replace(table, held_out=np.ones_like(table.held_out)), loaded) for table, loaded in found]
     if not donor:
         return found
     other = load_chip(donor)

@@ -13,6 +13,7 @@ from simulator.validation.tables import MeasuredTable, chosen, own_tables, read_
 
 _log = logging.getLogger(__name__)
 _COLLECTIVES = frozenset(family for family, kind in TABLES.items() if kind.file == "nccl_perf")
+_NAMELESS = "(empty)"
 _COLUMNS = frozenset({"framework", "version", "op_name", "latency"})
 
 
@@ -44,7 +45,7 @@ def _has_package_columns(frame: pd.DataFrame) -> bool:
 def _package_tables(
     frame: pd.DataFrame, path: str | Path, chip: Chip, *, op: str = "", dtype: str = "", backend: str = ""
 ) -> list[MeasuredTable]:
-    """The rows as tables, one a family, type, library and version; a warning counts rows of names that no family has.
+    """The rows as tables, one a family, type, library and version; warnings count rows that are left out.
 
     Args:
         frame: rows with the package's columns.
@@ -57,33 +58,44 @@ def _package_tables(
     Raises:
         SimulationError: nothing in the file is what was asked for.
     """
-    frame = frame.fillna({"framework": "own", "version": "unknown"}).assign(latency=_latency_ms(frame, path))
-    tables, skipped = [], Counter[str]()
-    named = frame.groupby(["framework", "version", "op_name"])
-    for (framework, version, op_name), rows in named:
+    frame = frame.fillna({"framework": "own", "version": "unknown", "op_name": _NAMELESS})
+    frame = frame.assign(latency=_latency_ms(frame, path))
+    names = frame["op_name"].unique()
+    is_named = any(op in _named_families(str(name)) for name in names)
+    tables, skipped, unread = [], Counter[str](), Counter[str]()
+    for (framework, version, op_name), rows in frame.groupby(["framework", "version", "op_name"]):
         library = "nccl" if op_name in _COLLECTIVES else str(framework).lower()
         if backend and library != backend:
             continue
-        families = _families(str(op_name), op)
+        families = _families(str(op_name), op, is_named)
         if not families and not op:
             skipped[str(op_name)] += len(rows)
+        read = pd.Index([])
         for family in families:
             for each in [dtype] if dtype else table_kind(family).dtypes:
                 try:
                     tables.append(
                         table_of_rows(rows, chip, family, each, library, version=str(version), source=str(path))
                     )
+                    read = read.union(TABLES[family].read(rows, each).query("latency > 0").index)
                 except KeyError as error:
                     raise SimulationError(f"{path}: has no column {error}, which {family} needs") from None
                 except NoRowsError:
                     continue
+        if families and not dtype:
+            unread[str(op_name)] += len(rows) - len(read)
     if not tables:
-        there = ", ".join(sorted(frame["op_name"].dropna().astype(str).unique())) or "nothing"
+        there = ", ".join(sorted(map(str, names))) or "nothing"
         raise SimulationError(f"{path}: has no rows of {chosen(op, dtype, backend)}; op_name is {there}")
-    if skipped:
-        counts = ", ".join(f"{name} {rows:,}" for name, rows in sorted(skipped.items()))
-        _log.warning("%s: rows left out, since no model is for their op_name: %s", path, counts)
+    _warn_of(path, skipped, "no model is for their op_name")
+    _warn_of(path, unread, "no table holds their type, kernel or time")
     return tables
+
+
+def _warn_of(path: str | Path, rows: Counter[str], reason: str) -> None:
+    """Count rows that are left out, by name."""
+    if counts := ", ".join(f"{name} {count:,}" for name, count in sorted(rows.items()) if count):
+        _log.warning("%s: rows left out, since %s: %s", path, reason, counts)
 
 
 def _latency_ms(frame: pd.DataFrame, path: str | Path) -> pd.Series:
@@ -97,9 +109,17 @@ def _latency_ms(frame: pd.DataFrame, path: str | Path) -> pd.Series:
     return latency_ms
 
 
-def _families(op_name: str, op: str) -> list[str]:
-    """Families that rows of this name are: the one asked for, if it is, else all but other views of the same rows."""
-    named = [family for family, kind in TABLES.items() if op_name in (family, kind.file.removesuffix("_perf"))]
+def _families(op_name: str, op: str, is_named: bool) -> list[str]:
+    """Families that rows of this name are: the one asked for, if it is, else all but other views of the same rows.
+
+    Rows of a name that no family has are taken for the family asked for where no other rows in the file are of it.
+    """
+    named = _named_families(op_name)
     if op:
-        return [op] if op in named or not named else []
+        return [op] if op in named or not (named or is_named) else []
     return [family for family in named if family != "attention_block" and not TABLES[family].joined]
+
+
+def _named_families(op_name: str) -> list[str]:
+    """Families whose rows have this name."""
+    return [family for family, kind in TABLES.items() if op_name in (family, kind.file.removesuffix("_perf"))]

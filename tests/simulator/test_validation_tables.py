@@ -134,6 +134,28 @@ def test_rows_of_unknown_operations_beside_known_ones_are_counted_aloud(tmp_path
     assert message.endswith("kernels.csv: rows left out, since no model is for their op_name: rope 2, swizzle 1")
 
 
+def test_rows_without_a_name_or_of_unknown_types_or_without_a_time_are_counted_aloud(tmp_path, caplog):
+    said = {"framework": "VLLM", "version": "0.1", "latency": 0.25}
+    product = {**said, "op_name": "gemm", "gemm_dtype": "bfloat16", "m": 16, "n": 4096, "k": 4096}
+    rows = [product, {**product, "op_name": None}, {**product, "gemm_dtype": "fp3"}, {**product, "latency": 0.0}]
+    pd.DataFrame(rows).to_csv(tmp_path / "kernels.csv", index=False)
+    (table,) = file_tables(tmp_path / "kernels.csv", load_chip("h100-sxm"))
+    assert (table.op, len(table)) == ("gemm", 1)
+    reasons = [message.partition("left out, since ")[2] for message in caplog.messages]
+    assert reasons == ["no model is for their op_name: (empty) 1", "no table holds their type, kernel or time: gemm 2"]
+
+
+def test_rows_of_unknown_names_are_what_is_asked_for_only_where_no_row_says_so(tmp_path):
+    said = {"framework": "VLLM", "version": "0.1", "latency": 0.25}
+    product = {**said, "op_name": "gemm", "gemm_dtype": "bfloat16", "m": 16, "n": 4096, "k": 4096}
+    other = {**product, "op_name": "my_gemm"}
+    path, chip = tmp_path / "kernels.csv", load_chip("h100-sxm")
+    pd.DataFrame([product, other, other]).to_csv(path, index=False)
+    assert [len(table) for table in file_tables(path, chip, op="gemm")] == [1]
+    pd.DataFrame([other, other]).to_csv(path, index=False)
+    assert [len(table) for table in file_tables(path, chip, op="gemm")] == [2]
+
+
 @pytest.mark.skipif(package_folder() is None, reason="the extra `silicon` (aiconfigurator-core) is not installed")
 def test_silicon_tables_are_what_the_package_holds():
     chip = load_chip("h100-sxm")
