@@ -42,14 +42,14 @@ validate: $(VENV)/.silicon
 	$(BIN)/python benchmarks/gemm_repeats.py docs/tables/gemm_repeats.md
 	$(PAGES)
 
-# All tables of errors and constants in docs/tables, and the blocks of the pages that show parts of them; ten minutes.
+# All tables of errors and constants in docs/tables, and the blocks of the pages that show parts of them; five minutes.
 tables: validate whole-models known-chips constants
 
 # The generated blocks of all pages, from the tables of docs/tables as they are; every target that makes tables does it.
 pages: $(VENV)/.demo
 	$(PAGES)
 
-# The tables of docs/scenarios.md; about five minutes of CPU time.
+# The tables of docs/scenarios.md; about two minutes of CPU time.
 scenario-tables: $(VENV)/.dev
 	for name in infill edit lengths rollouts budget budget-few-shot; do \
 		$(BIN)/roofscape scenario $$name --markdown docs/tables/scenario-$$name.md || exit 1; \
