@@ -14,6 +14,7 @@ from reports.formatting import (
     shorten,
 )
 from reports.frames import ratio
+from reports.subject import UNNAMED_DEVICE
 from reports.tables import Tables
 
 # Phases with a smaller share of a subject's bound are set-up work and get no sentence.
@@ -114,7 +115,8 @@ def measured_findings(tables: Tables) -> tuple[str, ...]:
     for _, row in tables.summary[tables.summary["measured_s"].notna()].iterrows():
         text = f"{row['subject']} was measured at {format_seconds(row['measured_s'])} on {row['measured_on']}"
         if pd.isna(row["efficiency"]):
-            sentences.append(f"{text}, which is not {row['chip']}, the chip that it is held against here.")
+            is_not = "which may not be" if row["measured_on"] == UNNAMED_DEVICE else "which is not"
+            sentences.append(f"{text}, {is_not} {row['chip']}, the chip that it is held against here.")
             continue
         if row["unknown_calls"] > 0:
             sentences.append(
@@ -154,6 +156,12 @@ def unknown_findings(tables: Tables) -> tuple[str, ...]:
             f"by no operation. Operations with shapes and FLOPs explain {format_ratio(row['gemm_explained_ratio'])} of "
             "the time of GEMM kernels."
         )
+        if row["host_copy_s"] > 0.01 * row["busy_s"]:
+            sentences.append(
+                f"{row['subject']}: copies between host and device ({format_count(row['host_copy_count'])}) took "
+                f"{format_seconds(row['host_copy_s'])}; their bound is that of the device's memory alone, since no "
+                "chip file holds the link to the host."
+            )
     return tuple(sentences)
 
 
@@ -168,5 +176,8 @@ def band_findings(tables: Tables) -> tuple[str, ...]:
             sentences.append(f"Simulated times of {subjects} carry {band}.")
     for _, row in simulated[simulated["simulated_low_s"].notna()].iterrows():
         low, high = format_seconds(row["simulated_low_s"]), format_seconds(row["simulated_high_s"])
-        sentences.append(f"{row['subject']}: simulated {format_seconds(row['simulated_s'])}, between {low} and {high}.")
+        text = f"{row['subject']}: simulated {format_seconds(row['simulated_s'])}, between {low} and {high}"
+        if row["unknown_calls"] > 0:
+            text += f", without what is unknown of {format_count(row['unknown_calls'])} calls"
+        sentences.append(f"{text}.")
     return tuple(sentences)

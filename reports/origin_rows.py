@@ -23,7 +23,7 @@ _KERNELS = columns_of(text="subject name category attribution", number="kernels 
 _KERNEL_TOTALS = columns_of(
     text="subject device",
     number="kernel_count copy_count kernel_s copy_s busy_s span_s unexplained_count unexplained_s repeated_count "
-    "repeated_s gemm_s gemm_explained_ratio",
+    "repeated_s host_copy_count host_copy_s gemm_s gemm_explained_ratio",
 )
 _SOURCES = columns_of(text="chip title section source", number="")
 

@@ -12,6 +12,7 @@ from simulator.result import SimulationResult
 
 Paradigm = Literal["autoregressive", "diffusion", "other"]
 PARADIGMS: tuple[Paradigm, ...] = get_args(Paradigm)
+UNNAMED_DEVICE = "a device that the trace does not name"
 
 
 # Words that tell variants of one model apart: a chip and a device that differ in one of them are not the same.
@@ -87,7 +88,7 @@ class Subject:
         """Device that the measured times belong to, empty where nothing was measured."""
         if not self.trace.is_measured:
             return ""
-        return self.trace.provenance.device or "a device that the trace does not name"
+        return self.trace.provenance.device or UNNAMED_DEVICE
 
 
 def is_same_device(device: str, chip: Chip) -> bool:

@@ -66,6 +66,11 @@ def show(trace: Trace, path: Path) -> None:
 
 def unknown_line(trace: Trace, summary: TraceSummary) -> str:
     """Which ops have unknown FLOPs or bytes, and how much of the trace that is: sums hold nothing of them."""
+    return f"unknown FLOPs or bytes, not counted as zero ({unknown_share(trace)}): {name_counts(summary.unknown_ops)}"
+
+
+def unknown_share(trace: Trace) -> str:
+    """How much of a trace has unknown FLOPs or bytes, in calls and, where it was measured, in time."""
     unknown = {id(op) for op in trace.unknown_ops}
     is_unknown = np.array([id(op) in unknown for op in trace.ops])[trace.calls.op]
     shares = f"{formatting.format_count(int(is_unknown.sum()))} of {formatting.format_count(len(trace.calls))} calls"
@@ -73,7 +78,7 @@ def unknown_line(trace: Trace, summary: TraceSummary) -> str:
     if trace.is_measured and measured_s > 0:
         share = float(np.nansum(trace.calls.duration_s[is_unknown])) / measured_s
         shares += f" and {formatting.format_ratio(share)} of the measured time"
-    return f"unknown FLOPs or bytes, not counted as zero ({shares}): {name_counts(summary.unknown_ops)}"
+    return shares
 
 
 def _intensity(row: Any) -> float | None:

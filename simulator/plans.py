@@ -14,6 +14,7 @@ from simulator.op_columns import BoolArray, FloatArray, OpColumns, kind_code
 from simulator.stages import PLAN_FIELDS, PlanColumns, level_seconds, missed_overlap_s
 
 _BY_LEVEL = ("traffic_bytes", "level_efficiency")
+_SHOWN_NAMES, _NAME_LIMIT = 6, 60  # of ops in a note
 # Columns whose cells a `KernelPlan` holds as they are.
 _CELLS = tuple(name for name in PLAN_FIELDS if name not in (*_BY_LEVEL, "smooth_max_p", "launch_s"))
 
@@ -270,13 +271,19 @@ def _least_core_s(ops: OpColumns, chips: ChipColumns) -> FloatArray:
     return least
 
 
+def _named(names: Sequence[str]) -> str:
+    """The first few names; a kernel's may be a thousand characters of template arguments."""
+    shown = [name if len(name) <= _NAME_LIMIT else f"{name[:_NAME_LIMIT]}..." for name in names[:_SHOWN_NAMES]]
+    more = [f"and {len(names) - _SHOWN_NAMES} more"] if len(names) > _SHOWN_NAMES else []
+    return ", ".join([*shown, *more])
+
+
 def op_notes(ops: OpColumns, names: Sequence[str], chip: Chip) -> tuple[str, ...]:
     """What a reader must know of these plans: ops that are incomplete, constants that are defaults."""
     notes = []
     partial = [name for name, is_partial in zip(names, ops.is_partial[:, 0], strict=True) if is_partial]
     if partial:
-        unique = sorted(set(partial))
-        notes.append(f"{len(partial)} ops cost only their known bytes and FLOPs: {', '.join(unique)}")
+        notes.append(f"{len(partial)} ops cost only their known bytes and FLOPs: {_named(sorted(set(partial)))}")
     if all(key.startswith("eager.") for key, _ in chip.calibration):
         notes.append(f"chip {chip.name} has no calibration: kernels run at peak rates with latencies of the chip file")
     elif not own_scopes(chip):

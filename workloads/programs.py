@@ -100,6 +100,10 @@ def resolve_program(
     if weights is not None and request.device.type == "meta":
         raise WorkloadError(f"program {spec!r}: device meta holds no values, so it takes no weights")
     scheme, _, target = spec.partition(":")
+    if scheme == "py" and (batch != 1 or dtype is not None):
+        raise WorkloadError(
+            f"program {spec!r}: a script takes no {'batch' if batch != 1 else 'dtype'}; it decides both"
+        )
     if scheme in _SCHEMES and target:
         return _SCHEMES[scheme](request, target)
     name, _, way = spec.partition("@")
@@ -117,6 +121,8 @@ def _load_named(spec: str, name: str) -> ModelPreset:
     except WorkloadError as error:
         if name.endswith(".toml"):
             raise
+        if name.partition(":")[0].endswith(".py"):
+            raise WorkloadError(f"unknown program {spec!r}; a Python file is given as py:{name}") from error
         near = f"{did_you_mean(name, list_presets())} ".lstrip()
         raise WorkloadError(
             f"unknown program {spec!r}; {near}give a model preset ({', '.join(list_presets())}), PRESET@forward, "

@@ -19,12 +19,15 @@ def read_foreign(path: Path) -> bytes:
     """The contents of a file, unpacked where it is gzip.
 
     Raises:
-        TraceError: where it cannot be read, is too large, is damaged gzip, or is none although its name says so.
+        TraceError: where it cannot be read, is too large, is empty, is damaged gzip, or is none although its name says
+            so.
     """
     try:
         with path.open("rb") as handle:
             head = handle.read(2)
             handle.seek(0)
+            if not head:
+                raise TraceError(f"{path}: the file is empty")
             if head == GZIP_MAGIC:
                 return _unpack(path, handle)
             if path.suffix == ".gz":

@@ -10,6 +10,7 @@ from profiler.op import MATRIX_KINDS
 from profiler.traces import ATTRIBUTIONS, KERNEL_CATEGORIES, FloatArray, Kernels, Trace
 
 _GEMM_KERNEL = re.compile(r"gemm|nvjet|cutlass|cublas|Cijk_|implicit_convolve|scudnn|hcudnn|gemv", re.IGNORECASE)
+_HOST_COPY = re.compile(r"htod|dtoh", re.IGNORECASE)
 _NOT_GEMM = re.compile(r"flash|fmha|attention|splitKreduce|ReduceSplitK", re.IGNORECASE)
 
 
@@ -29,6 +30,8 @@ class KernelSummary:
         unexplained_s: sum of their durations.
         repeated_count: kernels whose op is inferred from an equal run.
         repeated_s: sum of their durations.
+        host_copy_count: copies between host and device.
+        host_copy_s: sum of their durations.
         gemm_s: sum of the durations of kernels that are matrix products by name.
         gemm_explained_ratio: share of `gemm_s` whose op has shapes and FLOPs; None where there is no such kernel.
     """
@@ -43,6 +46,8 @@ class KernelSummary:
     unexplained_s: float | None
     repeated_count: int
     repeated_s: float | None
+    host_copy_count: int
+    host_copy_s: float | None
     gemm_s: float
     gemm_explained_ratio: float | None
 
@@ -74,6 +79,9 @@ def summarize_kernels(trace: Trace) -> KernelSummary:
     """Totals over the kernels of an imported trace; all zero where it has none."""
     kernels = trace.kernels
     is_copy = np.isin(kernels.category, [KERNEL_CATEGORIES.index("memcpy"), KERNEL_CATEGORIES.index("memset")])
+    is_host_copy = np.array([_HOST_COPY.search(name) is not None for name in trace.kernel_names], dtype=bool)[
+        kernels.name
+    ] & (kernels.category == KERNEL_CATEGORIES.index("memcpy"))
     is_gemm = np.array([is_gemm_kernel(name) for name in trace.kernel_names], dtype=bool)[kernels.name] & ~is_copy
     has_flops = np.array([op.kind in MATRIX_KINDS and bool(op.matrix_flops) for op in trace.ops], dtype=bool)
     is_explained = has_flops[trace.calls.op[kernels.call]]
@@ -92,6 +100,8 @@ def summarize_kernels(trace: Trace) -> KernelSummary:
         unexplained_s=_known_sum(kernels.duration_s[unexplained]),
         repeated_count=int(repeated.sum()),
         repeated_s=_known_sum(kernels.duration_s[repeated]),
+        host_copy_count=int(is_host_copy.sum()),
+        host_copy_s=_known_sum(kernels.duration_s[is_host_copy]),
         gemm_s=gemm_s,
         gemm_explained_ratio=float(np.nansum(kernels.duration_s[is_gemm & is_explained])) / gemm_s if gemm_s else None,
     )

@@ -178,6 +178,8 @@ def capture(
         print_json({**trace_json(done.trace, done.path), "generation": generation_json(done.made), **measured})
         return
     show(done.trace, done.path)
+    if not len(done.trace.calls):
+        remark("warning: the program ran no operation of PyTorch in this process, so there is nothing to look at")
     if line := generation_line(done.made):
         print_line(line)
     if done.match is not None:

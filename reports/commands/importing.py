@@ -9,6 +9,7 @@ from reports.commands.options import AsJson, chip_for, default_output, writable
 
 if TYPE_CHECKING:
     from profiler.importers.summary import KernelSummary
+    from profiler.traces import Trace
 
 
 def import_trace(
@@ -31,6 +32,12 @@ def import_trace(
             "--onto",
             metavar="TRACE",
             help="Put the counters of FILE onto the kernels of this trace of the same program, whose ops are known.",
+        ),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="The GPU that it was measured on, where the file names none: 'NVIDIA H100 SXM', for example."
         ),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Fail where a kernel or an op cannot be explained.")] = False,
@@ -63,6 +70,8 @@ def import_trace(
             trace = join_counters(load_trace(onto), trace)
             if strict:
                 refuse_unknown(onto, trace)
+    if device is not None:
+        trace = _measured_on(device, trace)
     path = output or default_output(file.name.partition(".")[0])
     save_trace(trace, path)
     kernels = summarize_kernels(trace)
@@ -74,6 +83,19 @@ def import_trace(
     for note in trace.provenance.notes:
         remark(f"note: {note}")
     remark(f"next: roofscape roofline {path} --chip {chip_for((trace,), None)}")
+
+
+def _measured_on(device: str, trace: "Trace") -> "Trace":
+    """The trace with the name of its GPU, which its file does not hold."""
+    from dataclasses import replace
+
+    from reports.errors import ReportError
+
+    named = trace.provenance.device
+    if named:
+        raise ReportError(f"--device is for files that name no GPU; this one names {named!r}, got {device!r}")
+    notes = (*trace.provenance.notes, f"The name of the GPU, {device}, was given by hand.")
+    return replace(trace, provenance=replace(trace.provenance, device=device, notes=notes))
 
 
 def _print_kernels(kernels: "KernelSummary") -> None:

@@ -10,6 +10,7 @@ import typer
 from reports.commands.options import AsJson, MeasuredChip, TraceFile, View, ViewOption, chip_for, read_trace, writable
 
 if TYPE_CHECKING:
+    from profiler.traces import Trace
     from roofline.points import RooflinePoint
 
 
@@ -90,6 +91,8 @@ def roofline(
         remark(
             f"measured on {trace.provenance.device or 'an unnamed device'}, not on {loaded_chip.title}: no efficiency"
         )
+    for note in _notes(trace, whole[0]) if whole else ():
+        remark(f"note: {note}")
     partial = _partly_judged(whole[0]) if whole and is_here else ""
     if partial:
         remark(partial)
@@ -106,6 +109,27 @@ def roofline(
 def _longest_first(point: "RooflinePoint") -> tuple[float, float]:
     """Sorts by measured time where there is any, so that what nobody can bound is not hidden behind trifles."""
     return -(point.measured_s or 0.0), -(point.bound_s or 0.0)
+
+
+def _notes(trace: "Trace", whole: "RooflinePoint") -> list[str]:
+    """What a reader of the table must know: FLOPs that it leaves out, and copies whose limit it does not know."""
+    from profiler.importers.summary import summarize_kernels
+    from reports import formatting
+
+    notes = []
+    if whole.flops and whole.required_flops and whole.flops > 1.0001 * whole.required_flops:
+        notes.append(
+            f"FLOPs and intensity leave out what a causal mask lets a kernel skip; with it there are "
+            f"{formatting.format_flops(whole.flops)}"
+        )
+    kernels = summarize_kernels(trace)
+    if kernels.host_copy_s and whole.measured_s and kernels.host_copy_s > 0.01 * whole.measured_s:
+        notes.append(
+            f"copies between host and device ({formatting.format_count(kernels.host_copy_count)}) took "
+            f"{formatting.format_seconds(kernels.host_copy_s)}; their bound is that of the device's memory alone, "
+            "since no chip file holds the link to the host"
+        )
+    return notes
 
 
 def _partly_judged(whole: "RooflinePoint") -> str:

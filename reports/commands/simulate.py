@@ -62,9 +62,10 @@ def simulate(
       roofscape simulate llada.parquet --chip my-chip.toml --change sram.bandwidth_bytes_per_s*2 --change cores*2
     """
     from reports.chip_variants import chip_variants
-    from reports.console import print_json, progress, remark
+    from reports.console import print_json, print_line, progress, remark
     from reports.memory_fit import trace_does_not_fit
     from reports.simulation_table import print_side_by_side
+    from reports.trace_summary import unknown_share
     from simulator.policy import Policy
 
     trace = read_trace(trace_file, view)
@@ -87,6 +88,10 @@ def simulate(
         _print(results[0])
     else:
         print_side_by_side([each.label for each in variants], results)
+    if not as_json and trace.unknown_ops:
+        print_line(
+            f"unknown FLOPs or bytes: {unknown_share(trace)}; of these a prediction holds what is known, no more"
+        )
 
 
 def play(
@@ -116,7 +121,7 @@ def _print(result: "SimulationResult") -> None:
 
     rows = [
         (
-            f"{row.phase or '(none)'} / {row.kind}",
+            f"{formatting.shorten(row.phase, 80) or '(none)'} / {row.kind}",
             formatting.format_count(row.calls),
             formatting.format_seconds(row.duration_s),
             formatting.format_seconds(row.bound_s),

@@ -435,6 +435,14 @@ def test_overlapping_kernels_count_once_as_busy_time(load: Any) -> None:
     assert summary.span_s == pytest.approx(21e-6, rel=1e-9)
 
 
+def test_copies_between_host_and_device_are_counted_apart(load: Any) -> None:
+    names = ("Memcpy HtoD (Pinned -> Device)", "Memcpy DtoD (Device -> Device)", "Memcpy DtoH (Device -> Host)")
+    copies = [kernel(name, 10 * i, 2**i, i + 1, cat="gpu_memcpy", bytes=8) for i, name in enumerate(names)]
+    summary = summarize_kernels(load(*copies, kernel("dtoh_kernel", 90, 5, 9)))
+    assert (summary.copy_count, summary.host_copy_count) == (3, 2)
+    assert summary.host_copy_s == pytest.approx((1 + 4) * 1e-6, rel=1e-9)
+
+
 def test_strict_mode_names_what_is_unknown(load: Any) -> None:
     known = (mm(10, 5), launch(12, 1), kernel("gemm", 20, 2, 1))
     assert len(load(*known, strict=True).calls) == 1

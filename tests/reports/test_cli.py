@@ -550,3 +550,21 @@ def test_two_runs_of_one_program_stand_in_one_report(trace_file, tmp_path):
         "small (again)",
         "small (again) 3",
     ]
+
+
+def test_roofline_says_how_many_flops_it_leaves_out_for_a_causal_mask(tmp_path):
+    with torch.no_grad(), capture(name="masked") as recording:
+        query = torch.ones(1, 1, 2, 8)
+        torch.nn.functional.scaled_dot_product_attention(query, query, query, is_causal=True)
+    save_trace(recording.trace, tmp_path / "t.parquet")
+    # Two products of 2 x 2 x 8 multiply-adds: 128 FLOP, of which one of four entries is masked, beside those of ones().
+    assert (
+        "leave out what a causal mask lets a kernel skip; with it there are 128 FLOP"
+        in run("roofline", tmp_path / "t.parquet").output
+    )
+
+
+def test_a_program_that_runs_nothing_is_a_warning(tmp_path):
+    (tmp_path / "idle.py").write_text("x = 1\n")
+    output = run("capture", f"py:{tmp_path / 'idle.py'}", "-o", tmp_path / "t.parquet").output
+    assert "warning: the program ran no operation of PyTorch" in output

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -52,6 +54,14 @@ def test_incomplete_ops_and_missing_calibration_are_named(build):
     result = simulate(build.trace([build.unknown(10)], [0]), build.chip())
     assert any("my::op" in note for note in result.notes)
     assert any("no calibration" in note for note in result.notes)
+
+
+def test_a_note_names_the_first_of_many_incomplete_ops_and_no_more_than_a_line_of_each(build):
+    ops = [replace(build.unknown(10), name=f"{letter}{'x' * 2000}") for letter in "abcdefgh"]
+    (note,) = [note for note in simulate(build.trace(ops, range(8)), build.chip()).notes if "known bytes" in note]
+    assert note.startswith("8 ops cost only their known bytes and FLOPs: axxx")
+    assert note.endswith("xxx..., and 2 more")
+    assert len(note) < 500
 
 
 def test_unknown_mode_lists_the_known(build):

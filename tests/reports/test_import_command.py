@@ -1,0 +1,73 @@
+"""What `import`, `roofline`, `simulate` and `report` say of a profile of a real device, beside their tables."""
+
+import json
+
+import pytest
+from command_line import refused
+from typer.testing import CliRunner
+
+from reports.cli import app
+
+GEMM = {"Input Dims": [[64, 128], [128, 32]], "Input Strides": [[128, 1], [1, 128]], "Input type": ["float"] * 2}
+
+
+def _event(category, name, start_us, duration_us, **args):
+    on_device = category in ("kernel", "gpu_memcpy")
+    place = {"pid": 0, "tid": 7} if on_device else {"pid": 1, "tid": 1}
+    args |= {"device": 0, "stream": 7} if on_device else {}
+    return {"ph": "X", "cat": category, "name": name, "ts": start_us, "dur": duration_us, "args": args, **place}
+
+
+@pytest.fixture
+def profile(tmp_path):
+    """A copy from the host of 60 us, a product of 30 us and a kernel of 10 us that nobody launched; no device named."""
+    events = [
+        _event("cpu_op", "aten::mm", 10, 20, **{"External id": 7}, **GEMM),
+        _event("cuda_runtime", "cudaLaunchKernel", 15, 5, correlation=3, **{"External id": 7}),
+        _event("gpu_memcpy", "Memcpy HtoD (Pageable -> Device)", 40, 60, bytes=1_000_000, correlation=1),
+        _event("kernel", "gemm", 110, 30, correlation=3, **{"External id": 7}),
+        _event("kernel", "mystery", 150, 10, correlation=99),
+    ]
+    path = tmp_path / "profile.json"
+    path.write_text(json.dumps({"traceEvents": events}))
+    return path
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [*map(str, arguments)], catch_exceptions=False)
+
+
+@pytest.fixture
+def trace(profile, tmp_path):
+    run("import", "kineto", profile, "-o", tmp_path / "t.parquet", "--device", "NVIDIA H100 SXM")
+    return tmp_path / "t.parquet"
+
+
+def test_a_device_that_the_file_does_not_name_can_be_named(profile, trace, tmp_path):
+    run("import", "kineto", profile, "-o", tmp_path / "unnamed.parquet")
+    unnamed = json.loads(run("roofline", tmp_path / "unnamed.parquet", "--json").stdout)
+    named = json.loads(run("roofline", trace, "--json").stdout)
+    assert (unnamed["is_measured_on_chip"], named["is_measured_on_chip"]) == (False, True)
+    assert (named["measured_on"], named["chip"]) == ("NVIDIA H100 SXM", "h100-sxm")
+
+
+def test_a_device_that_the_file_names_is_not_named_otherwise(profile, tmp_path, capsys, monkeypatch):
+    named = {**json.loads(profile.read_text()), "deviceProperties": [{"id": 0, "name": "NVIDIA A100-SXM4-80GB"}]}
+    profile.write_text(json.dumps(named))
+    out = tmp_path / "t.parquet"
+    line = refused(capsys, monkeypatch, "import", "kineto", profile, "-o", out, "--device", "NVIDIA H100 SXM")
+    assert "this one names 'NVIDIA A100-SXM4-80GB', got 'NVIDIA H100 SXM'" in line
+    assert not out.exists()
+
+
+def test_copies_from_the_host_are_told_apart_from_what_the_device_limits(trace, tmp_path):
+    said = run("roofline", trace).output
+    assert "copies between host and device (1) took 60.0 µs" in said
+    run("report", trace, "-o", tmp_path / "page.html", "--page", "overview")
+    assert "copies between host and device (1) took" in (tmp_path / "page.html").read_text()
+
+
+def test_simulations_say_how_much_of_the_trace_they_know_nothing_of(trace, tmp_path):
+    assert "1 of 3 calls and 10 % of the measured time" in run("simulate", trace).output
+    run("report", trace, "-o", tmp_path / "page.html", "--page", "overview")
+    assert ", without what is unknown of 1 calls" in (tmp_path / "page.html").read_text()
