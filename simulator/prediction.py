@@ -102,7 +102,7 @@ def bound_by(table: PlanTable, chip: Chip) -> list[str]:
     is_unit_bound = units.max(axis=0) > 0.5 * core_s
     exposed_s = plans.prologue_s[:, 0] + plans.epilogue_s[:, 0] + plans.reduction_s[:, 0]
     latency_s = np.maximum(exposed_s, np.where(is_unit_bound, 0.0, core_s))
-    rows = [*np.where(is_unit_bound, units, 0.0), *levels, plans.link_s[:, 0], table.launch_s[:, 0], latency_s]
+    rows = [*units, *levels, plans.link_s[:, 0], table.launch_s[:, 0], latency_s]
     names = ["matrix", "vector", "special", *(memory.name for memory in reversed(chip.memories))]
     names += [""] * (len(levels) - len(chip.memories)) + ["link", "launch", "latency"]
     return [names[i] for i in np.argmax(np.stack(rows), axis=0)]

@@ -69,7 +69,6 @@ def plan(ops: OpColumns, chips: ChipColumns) -> PlanColumns:
     tiles = attention_tiles(ops, chips, constants)
     core = _wide_core(ops, chips, _core(ops, chips, constants, tiles))
     moved = _traffic(ops, chips, constants, tiles)
-    prologue_s = chips.first_access_s * 0.0 + constants.setup_s + _around_s(ops, chips, constants, tiles, moved)
     return PlanColumns(
         tile_m=tiles.rows,
         tile_n=tiles.block,
@@ -84,7 +83,7 @@ def plan(ops: OpColumns, chips: ChipColumns) -> PlanColumns:
         special_s=core.special_s,
         traffic_bytes=moved.traffic_bytes,
         link_s=np.zeros_like(core.core_s),
-        prologue_s=prologue_s,
+        prologue_s=constants.setup_s + _around_s(ops, chips, constants, tiles, moved),
         epilogue_s=np.zeros_like(core.core_s),
         reduction_s=np.where(tiles.split > 1, _combine_s(ops, chips, constants, tiles), 0.0),
         level_efficiency=moved.level_efficiency,
@@ -104,7 +103,6 @@ def _core(ops: OpColumns, chips: ChipColumns, constants: AttentionConstants, til
     vector = pairs * _FLOPS_PER_SLOT * instructions / chips.vector_flops[_FLOAT32]
     special = pairs / chips.special_flops
     computing = smooth_max(matrix, constants.softmax_ratio * (vector + special), constants.softmax_overlap_p)
-    computing = np.maximum(computing, np.maximum(special, vector) * np.minimum(1.0, constants.softmax_ratio))
     key_bytes = tiles.block * (ops.size("head_dim") + ops.size("value_dim")) * ops.input_element_bytes
     block = np.maximum(computing + constants.block_clocks, key_bytes / chips.ingest)
     mean, longest = blocks_per_tile(ops, tiles)

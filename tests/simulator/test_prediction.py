@@ -31,6 +31,14 @@ def test_equal_rows_are_planned_once_and_all_answered(monkeypatch):
     assert predicted.predicted_s.iloc[0] == predicted.predicted_s.iloc[2]
 
 
+def test_a_long_table_is_planned_in_parts(monkeypatch):
+    monkeypatch.setattr(prediction, "_CHUNK_ROWS", 2)
+    rows = pd.DataFrame({"kind": "gemm", "dtype": "bfloat16", "m": [16, 4096, 256, 8192, 1], "n": 4096, "k": 4096})
+    chip = load_chip("h100-sxm")
+    alone = [prediction.predict(rows.iloc[[i]], chip).predicted_s.item() for i in range(len(rows))]
+    assert prediction.predict(rows, chip).predicted_s.tolist() == alone
+
+
 def test_what_binds_is_told():
     rows = [
         {"kind": "gemm", "dtype": "bfloat16", "m": 8192, "n": 8192, "k": 8192},
