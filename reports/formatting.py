@@ -79,7 +79,11 @@ def low_to_high(low: float | None, high: float | None, format_value: Formatter) 
 
     >>> low_to_high(0.05, 1234.0, format_joules)
     '50.0 mJ to 1.23 kJ'
+    >>> low_to_high(None, None, format_joules)
+    'unknown'
     """
+    if low is None or high is None or isnan(low) or isnan(high):
+        return UNKNOWN
     return f"{format_value(low)} to {format_value(high)}"
 
 

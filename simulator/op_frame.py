@@ -78,6 +78,28 @@ def mistaken_columns(frame: pd.DataFrame) -> list[str]:
     return [f"column {column!r} is not read; {hint}" for column, hint in hints.items() if hint]
 
 
+def doubtful_rows(frame: pd.DataFrame) -> list[str]:
+    """Rows that mean something else than they seem to.
+
+    >>> sizes = {"batch": 1, "queries": [9], "keys": 5, "heads": 1, "head_dim": 64}
+    >>> doubtful_rows(pd.DataFrame({"kind": "attention", "dtype": "bfloat16", "causal": 1, **sizes}))
+    ['row 1: a causal mask is aligned at the end, so the first 4 of 9 queries see none of 5 keys']
+    """
+    if not {"kind", "causal", "queries", "keys"} <= set(frame):
+        return []
+    queries, keys = (pd.to_numeric(frame[name], errors="coerce") for name in ("queries", "keys"))
+    is_causal = pd.to_numeric(frame["causal"].replace({True: 1, False: 0}), errors="coerce") > 0
+    blind = np.flatnonzero((frame["kind"] == "attention") & is_causal & (queries > keys))
+    if not len(blind):
+        return []
+    row = int(blind[0])
+    first = (
+        f"row {row + 1}: a causal mask is aligned at the end, so the first {queries.iloc[row] - keys.iloc[row]:.0f} of "
+        f"{queries.iloc[row]:.0f} queries see none of {keys.iloc[row]:.0f} keys"
+    )
+    return [first + (f"; so it is in {len(blind) - 1:,} more" if len(blind) > 1 else "")]
+
+
 def _known_columns() -> set[str]:
     """Names of all columns that some kind reads."""
     by_kind = (*FRAME_SIZES.values(), *FRAME_OPTIONS.values(), *FRAME_DTYPES.values())
@@ -93,7 +115,9 @@ def _values(frame: pd.DataFrame, kind: str, rows: Any, dtype: Any) -> Rows:
     for name in FRAME_SIZES[kind]:
         if name not in frame:
             needed = ", ".join(FRAME_SIZES[kind])
-            raise SimulationError(f"the table has no column {name!r}, which {kind} needs (with {needed})")
+            near = next((str(column) for column in frame if str(column).strip().lower() == name), "")
+            hint = f"; it has {near!r}, but names are in small letters without spaces" if near else ""
+            raise SimulationError(f"the table has no column {name!r}, which {kind} needs (with {needed}){hint}")
         values[name] = _numbers(frame, name, rows, default=None)
     for name, default in FRAME_OPTIONS.get(kind, {}).items():
         values[name] = _numbers(frame, name, rows, default=np.nan if default is None else default)

@@ -10,7 +10,7 @@ from simulator.bands import OpBands, op_bands
 from simulator.conditions import Conditions, with_conditions
 from simulator.energy import op_energy
 from simulator.op_columns import FloatArray, IntArray, OpColumns
-from simulator.op_frame import ops_from_frame
+from simulator.op_frame import full_type, ops_from_frame
 from simulator.plans import PlanTable, plan_columns
 from simulator.power_bands import off_ratio, power_bands
 from simulator.power_limit import repeated_j, repeated_stretch
@@ -75,6 +75,27 @@ def _predicted(table: PlanTable, chip: Chip) -> pd.DataFrame:
             "joules_low": joules_low,
             "joules_high": joules_high,
         }
+    )
+
+
+def energy_gap(predicted: pd.DataFrame, chip: Chip) -> str:
+    """Why rows have no joules, empty where all have.
+
+    Args:
+        predicted: what `predict` returned.
+        chip: what it was predicted on.
+    """
+    lacking = predicted["joules"].isna()
+    if not lacking.any():
+        return ""
+    if chip.energy is None:
+        return f"joules are unknown: chip {chip.name} has no energy constants"
+    if lacking.all() and chip.main_memory.name not in dict(chip.energy.memory_j_per_byte):
+        return f"joules are unknown: chip {chip.name} has no energy per byte of its main memory {chip.main_memory.name}"
+    types = ", ".join(sorted({str(full_type(each)) for each in predicted["dtype"][lacking]}))
+    return (
+        f"joules of {int(lacking.sum()):,} rows are unknown: chip {chip.name} has no energy per FLOP of its matrix "
+        f"units of {types}"
     )
 
 

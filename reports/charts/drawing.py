@@ -9,6 +9,8 @@ from profiler.files import write_atomically
 from profiler.traces import Trace
 from reports.charts.roofline import drawn_phases, kind_roofline, phase_roofline
 from reports.errors import ReportError
+from reports.html import render
+from reports.report import Figure, Report, Section
 from reports.roofline_rows import ceilings_frame, points_frame
 from reports.subject import Subject
 from reports.tables import Tables
@@ -22,7 +24,7 @@ def draw_roofline(trace: Trace, chip_name: str, path: Path) -> Path:
     Args:
         trace: what ran.
         chip_name: name or file of the chip.
-        path: picture to write, `.svg` or `.png`.
+        path: picture to write, `.svg`, `.png` or `.html`.
 
     Returns:
         The path written.
@@ -47,7 +49,7 @@ def draw_phases(tables: Tables, chip_name: str, path: Path) -> Path:
     Args:
         tables: of a report.
         chip_name: name of the chip, as in the tables.
-        path: picture to write, `.svg` or `.png`.
+        path: picture to write, `.svg`, `.png` or `.html`.
     """
     chart = phase_roofline(
         drawn_phases(tables.points, chip_name),
@@ -57,12 +59,20 @@ def draw_phases(tables: Tables, chip_name: str, path: Path) -> Path:
     return save_chart(chart, path)
 
 
+def _page(chart: alt.typing.ChartType) -> str:
+    """A page with this chart alone, that runs no text of a trace."""
+    named = chart.to_dict().get("title", "Chart")
+    title = str(named["text"] if isinstance(named, dict) else named)
+    section = Section(title=title, figures=(Figure(chart=chart),))
+    return render([Report(title="Roofline", findings=(), sections=(section,))], title)
+
+
 def save_chart(chart: alt.typing.ChartType, path: Path, *, scale: float = 2.0) -> Path:
     """Write a chart as a picture.
 
     Args:
         chart: any chart of this folder.
-        path: ending in `.svg` or `.png`.
+        path: ending in `.svg`, `.png` or `.html`.
         scale: pixels of the picture per CSS pixel, for `.png`.
 
     Returns:
@@ -76,8 +86,10 @@ def save_chart(chart: alt.typing.ChartType, path: Path, *, scale: float = 2.0) -
         content = vl_convert.vegalite_to_svg(spec).encode()
     elif path.suffix == ".png":
         content = vl_convert.vegalite_to_png(spec, scale=scale)
+    elif path.suffix == ".html":
+        content = _page(chart).encode()
     else:
-        raise ReportError(f"a chart is saved as .svg or .png, got {path.name!r}")
+        raise ReportError(f"a chart is saved as .svg, .png or .html, got {path.name!r}")
     try:
         write_atomically(path, lambda temporary: temporary.write_bytes(content))
     except OSError as error:

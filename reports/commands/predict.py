@@ -22,6 +22,9 @@ _CONDITIONS = {
 }
 
 
+_ENDINGS = ("", ".csv", ".gz", ".txt", ".parquet")  # without one: a pipe or a device
+
+
 def predict(
     ops_file: Annotated[
         Path, typer.Argument(help="CSV or Parquet file with one op a row; its columns: docs/predict.md.")
@@ -55,21 +58,27 @@ def predict(
     """
     from reports import formatting
     from reports.console import print_json, print_line, print_table, progress, remark
+    from reports.errors import ReportError
     from roofline.chipfile import load_chip
     from simulator import prediction
-    from simulator.op_frame import mistaken_columns
+    from simulator.op_frame import doubtful_rows, mistaken_columns
     from simulator.validation.tables import read_frame, write_frame
 
     loaded = load_chip(chip)
+    if output is not None and output.suffix not in _ENDINGS:
+        raise ReportError(f"predictions are written as .csv, .csv.gz or .parquet, got {str(output)!r}")
     frame = read_frame(ops_file)
-    for mistake in mistaken_columns(frame):
-        remark(mistake)
+    if "kind" in frame:  # else it is no table of ops, and what its columns are like says nothing
+        for remarked in (*mistaken_columns(frame), *doubtful_rows(frame)):
+            remark(remarked)
     if frame.empty:
         remark(f"{ops_file} has no rows")
     with progress(f"predicting {len(frame):,} ops on {loaded.name}"):
         predicted = prediction.predict(frame, loaded, conditions=conditions.value)
         if output is not None:
             write_frame(predicted, output)
+    if gap := prediction.energy_gap(predicted, loaded):
+        remark(gap)
     if as_json:
         print_json(predicted.astype(object).where(predicted.notna(), None).to_dict("records"))
         return

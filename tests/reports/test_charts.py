@@ -124,14 +124,22 @@ def test_decades_hold_all_values():
     assert high == pytest.approx(1e5)
 
 
-@pytest.mark.parametrize(("suffix", "head"), [(".svg", b"<svg"), (".png", b"\x89PNG")])
+@pytest.mark.parametrize(("suffix", "head"), [(".svg", b"<svg"), (".png", b"\x89PNG"), (".html", b"<!DOCTYPE html>")])
 def test_chart_is_saved_as_a_picture(tables, tmp_path, suffix, head):
     path = save_chart(CHARTS["energy"](tables), tmp_path / "folder" / f"energy{suffix}")
     assert path.read_bytes().startswith(head)
 
 
+def test_a_chart_as_a_page_runs_no_text_of_a_trace(tables, tmp_path):
+    data = pd.DataFrame({"name": ["</script><script>alert(1)</script>"], "value": [1.0]})
+    chart = alt.Chart(data).mark_bar().encode(x="value:Q", y="name:N")
+    page = save_chart(chart, tmp_path / "bar.html").read_text()
+    assert "alert(1)" in page
+    assert "<script>alert" not in page
+
+
 def test_unknown_picture_format_is_refused(tables, tmp_path):
-    with pytest.raises(ReportError, match=r"saved as \.svg or \.png, got 'energy\.gif'"):
+    with pytest.raises(ReportError, match=r"saved as \.svg, \.png or \.html, got 'energy\.gif'"):
         save_chart(CHARTS["energy"](tables), tmp_path / "energy.gif")
 
 

@@ -4,6 +4,7 @@ import json
 
 import pandas as pd
 import pytest
+from command_line import refused
 from typer.testing import CliRunner
 
 from reports.cli import app
@@ -47,3 +48,20 @@ def test_conditions_that_are_none_are_told(ops_file):
     result = run(ops_file, "--conditions", "warm")
     assert result.exit_code == 2
     assert "'benchmark', 'program'" in result.output + result.stderr
+
+
+def test_joules_that_are_unknown_come_with_a_reason(tmp_path):
+    file = tmp_path / "ops.csv"
+    file.write_text("kind,dtype,m,n,k\ngemm,float64,64,64,64\ngemm,bf16,64,64,64\n")
+    types = run(file, "--json")
+    assert [row["joules"] is None for row in json.loads(types.stdout)] == [True, False]
+    assert "joules of 1 rows are unknown: chip h100-sxm has no energy per FLOP of its matrix units of float64" in (
+        types.stderr
+    )
+    assert "joules are unknown: chip tpu-v5e has no energy constants" in run(file, "--chip", "tpu-v5e").stderr
+
+
+def test_predictions_are_not_written_as_csv_into_a_file_that_says_json(ops_file, tmp_path, capsys, monkeypatch):
+    line = refused(capsys, monkeypatch, "predict", ops_file, "-o", tmp_path / "out.json")
+    assert "written as .csv, .csv.gz or .parquet" in line
+    assert not (tmp_path / "out.json").exists()

@@ -9,7 +9,7 @@ from torch.nn import functional
 from profiler.capture import capture
 from simulator.errors import SimulationError
 from simulator.op_columns import DTYPES, OpColumns
-from simulator.op_frame import mistaken_columns, ops_from_frame
+from simulator.op_frame import doubtful_rows, mistaken_columns, ops_from_frame
 
 META = {"device": "meta", "dtype": torch.bfloat16}
 AMOUNTS = ("read_bytes", "write_bytes", "matrix_flops", "required_matrix_flops", "vector_flops", "special_flops")
@@ -164,6 +164,21 @@ def test_a_column_that_stands_twice_is_refused(names):
     frame = pd.DataFrame([["gemm", "bfloat16", *range(1, len(names) + 1)]], columns=["kind", "dtype", *names])
     with pytest.raises(SimulationError, match="the table has two columns"):
         ops_from_frame(frame)
+
+
+def test_a_column_in_capital_letters_is_told_from_a_missing_one():
+    with pytest.raises(SimulationError, match=r"no column 'k', which gemm needs \(with m, n, k\); it has 'K'"):
+        ops_from_frame(pd.DataFrame([{"kind": "gemm", "dtype": "bfloat16", "m": 2, "n": 4, "K": 5}]))
+
+
+def test_rows_whose_mask_hides_every_key_of_some_queries_are_named():
+    sizes = {"kind": "attention", "dtype": "bfloat16", "batch": 1, "heads": 1, "head_dim": 64}
+    shapes = ((5, 5, 1), (9, 5, 0), (9, 5, None), (7, 5, 1), (6, 1, 1))
+    rows = [{**sizes, "queries": queries, "keys": keys, "causal": causal} for queries, keys, causal in shapes]
+    (told,) = doubtful_rows(pd.DataFrame(rows))
+    assert told.startswith("row 4: a causal mask is aligned at the end, so the first 2 of 7 queries")
+    assert told.endswith("; so it is in 1 more")
+    assert doubtful_rows(pd.DataFrame(rows[:3])) == []
 
 
 def test_a_missing_column_is_named():
