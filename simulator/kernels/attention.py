@@ -235,7 +235,7 @@ def _traffic(ops: OpColumns, chips: ChipColumns, constants: AttentionConstants, 
     rate = np.maximum(chips.shared_bandwidth * constants.cache_efficiency, main_rate)
     once = np.maximum(held * ops.moved_bytes * chips.shared_bandwidth / rate, 1.0)
     efficiency = np.where((near & is_last)[:, None, :], np.clip(traffic / once, 1e-6, 1.0), 1.0)
-    efficiency[0] = np.where(near[0], efficiency[0], constants.memory_efficiency)
+    efficiency[0] = constants.memory_efficiency
     return _Traffic(
         traffic_bytes=traffic,
         level_efficiency=efficiency,

@@ -141,6 +141,22 @@ def test_a_core_of_two_tiles_reads_keys_again_only_after_both(toy, build):
     assert plan(chip, **sizes).columns.waves.item() == 2
 
 
+def test_a_window_reads_again_what_its_queries_see(toy, build):
+    """2,048 queries at the end of 65,536 keys, of which each sees 897: tiles of 128 queries go through 8 whole blocks.
+
+    16 tiles on 4 cores are four rounds, so of what is read again 3 of 15 parts come from afar, as far as the
+    897 + 2,048 keys of one head do not fit: half of them do.
+    """
+    depth_bytes = (64 + 64) * 2
+    own, shared, main = build.memories()
+    memories = (own, replace(shared, capacity_bytes=(897 + 2048) * depth_bytes / 2), main)
+    sizes = {"batch": 1, "queries": 2048, "keys": 65_536, "window": 897, "causal": 1, "head_dim": 64, "value_dim": 64}
+    moved = (2 * 2048 * 64 * 2) + (897 + 2048 - 1) * depth_bytes
+    again = 16 * (8 * 128 + 128) * depth_bytes - moved
+    table = plan(toy(cores=4, memories=memories), **sizes)
+    assert table.columns.traffic_bytes[:2, 0, 0] == pytest.approx([moved + again * 3 / 15 / 2, moved + again])
+
+
 def test_replays_find_what_the_cache_keeps(toy, build):
     """One tile a head, 100 x 128 x 640 x 2 = 16,384,000 bytes, in a cache that keeps half of its capacity.
 
@@ -239,6 +255,8 @@ def test_parts_of_split_keys_are_written_and_read_as_32_bit_numbers(toy, cache_e
         kv_heads=8,
     )
     assert table.columns.split.item() == 12  # see test_attention.py
+    # 512 blocks in 12 parts: the busiest core has 43, of 16 rows (the fewest of a tile) x 128 x 320 / 1,024 clocks.
+    assert 1e9 * table.columns.matrix_s.item() == pytest.approx(43 * 640)
     partial = 4 * 32 * 129 * 12
     both = 2 * partial / (5e12 * cache_efficiency), partial / (4 * ingest * 1e9)
     assert table.columns.reduction_s.item() == pytest.approx(5e-6 + max(both))

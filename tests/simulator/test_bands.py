@@ -10,7 +10,7 @@ import pytest
 from roofline.chip_families import with_constants_of
 from roofline.chipfile import load_chip
 from simulator.analytic import simulate
-from simulator.bands import Band, OpBands, combine, load_bands, op_bands, save_bands
+from simulator.bands import Band, OpBands, combine, kernel_families, load_bands, op_bands, save_bands
 from simulator.errors import SimulationError
 from simulator.op_frame import ops_from_frame
 from simulator.validation.bands_from_tables import own_bands
@@ -110,6 +110,61 @@ def test_a_block_against_a_cache_takes_the_wider_of_its_neighbors():
     assert ends({**ATTENTION, "queries": 32, "keys": 999}) == (0.85, 1.4)
 
 
+@pytest.mark.parametrize(
+    ("row", "families"),
+    [
+        ({"kind": "gemm", "m": 1, "n": 1, "k": 1}, ("gemm",)),
+        ({"kind": "pointwise", "elements": 9}, ("elementwise",)),
+        ({**ATTENTION, "queries": 1, "keys": 99, "causal": 1}, ("attention_decode",)),
+        ({**ATTENTION, "queries": 99, "keys": 99, "causal": 1}, ("attention_prefill",)),
+        ({**ATTENTION, "queries": 9, "keys": 99, "causal": 1}, ("attention_prefill",)),
+        ({**ATTENTION, "queries": 9, "keys": 99}, ("attention_decode", "attention_bidirectional")),
+        ({**ATTENTION, "queries": 99, "keys": 99}, ("attention_bidirectional",)),
+        # The filters that Mamba-2 was measured with: up to four positions of each channel by itself.
+        ({"kind": "conv", "sequences": 1, "positions": 64, "channels": 8, "window": 4}, ("mamba2",)),
+        ({"kind": "conv", "sequences": 1, "positions": 64, "channels": 8, "window": 5}, ("conv",)),
+        ({"kind": "conv", "sequences": 1, "positions": 64, "channels": 1, "window": 4}, ("conv",)),
+        ({"kind": "scan", "rows": 8, "columns": 8}, ("scan",)),
+        ({"kind": "scan", "rows": 64, "columns": 64, "state": 64, "head_dim": 64, "delta": 1}, ("delta_rule",)),
+        ({"kind": "collective", "elements": 9, "ranks": 8, "name": "all_reduce"}, ("all_reduce",)),
+        ({"kind": "collective", "elements": 9, "ranks": 8, "name": "alltoall"}, ("alltoall",)),
+        ({"kind": "collective", "elements": 9, "ranks": 8, "name": "all_gather"}, ("all_gather", "reduce_scatter")),
+    ],
+)
+def test_ops_are_validated_as_the_kernels_that_tables_measure(row, families):
+    ops = ops_from_frame(pd.DataFrame([{"dtype": "bfloat16", **row}]))
+    assert [found for found, chosen in kernel_families(ops) if chosen.any()] == [families]
+
+
+@pytest.mark.parametrize(
+    ("kind", "relative"),
+    [
+        *((kind, "elementwise") for kind in ("copy", "random", "gather", "scatter")),
+        *((kind, "row_scale") for kind in ("reduction", "norm", "softmax")),
+    ],
+)
+def test_kinds_without_a_table_take_the_foreign_band_of_their_relative(kind, relative):
+    """Elements go one way, rows another; even where the relative was measured on this very chip."""
+    bands = [band(0.9, 1.1, op="elementwise"), band(0.9, 1.1, op="row_scale")]
+    bands += [band(0.6, 1.7, chip="*", basis="foreign", op="elementwise")]
+    bands += [band(0.4, 2.2, chip="*", basis="foreign", op="row_scale")]
+    sizes = {"elements": 9, "rows": 3, "row_bytes": 4, "columns": 4}
+    found = op_bands(
+        ops_from_frame(pd.DataFrame([{"kind": kind, "dtype": "bfloat16", **sizes}])), load_chip("l40s"), bands
+    )
+    assert found.low_ratio.item() == {"elementwise": 0.6, "row_scale": 0.4}[relative]
+    assert found.basis == (f"{kind} by its nearest relative, {relative}, with constants of another family",)
+
+
+def test_the_widest_band_is_the_widest_by_its_ratio_of_chips_with_constants_of_another_family():
+    """2.2 over 0.4 is wider than 3.9 over 0.8, and chips without constants tell nothing of those that have some."""
+    bands = [band(0.4, 2.2, chip="*", basis="foreign"), band(0.8, 3.9, chip="*", basis="foreign", op="moe")]
+    bands += [band(0.1, 9.0, chip="*", basis="datasheet")]
+    ops = ops_from_frame(pd.DataFrame([{"kind": "softmax", "dtype": "float32", "rows": 3, "columns": 4}]))
+    found = op_bands(ops, load_chip("h100-sxm"), bands)
+    assert (found.low_ratio.item(), found.high_ratio.item()) == (0.4, 2.2)
+
+
 def test_what_no_table_holds_takes_the_widest_band_and_says_so():
     ops = ops_from_frame(pd.DataFrame([{"kind": "softmax", "dtype": "float32", "rows": 3, "columns": 4}]))
     found = op_bands(ops, load_chip("h100-sxm"), BANDS)
@@ -124,11 +179,13 @@ def test_what_nobody_knows_errs_together():
         {"kind": "copy", "elements": 5},
         {**GEMM, "m": 8},
         {**GEMM, "m": 99},
+        {**GEMM, "m": 99},
     ]
-    ops = ops_from_frame(pd.DataFrame(rows).assign(dtype=["float32", "bfloat16", "bfloat16", "bfloat16"]))
-    first, second, small, large = op_bands(ops, load_chip("h100-sxm"), BANDS).group
+    ops = ops_from_frame(pd.DataFrame(rows).assign(dtype=["float32", "bfloat16", "bfloat16", "bfloat16", "int8"]))
+    first, second, small, large, narrow = op_bands(ops, load_chip("h100-sxm"), BANDS).group
     assert first == second != small
     assert small == large  # of two size classes, but by one model
+    assert narrow not in (first, small)  # units of another type
 
 
 def test_deviations_add_within_a_group_and_in_squares_between_groups():
@@ -137,7 +194,7 @@ def test_deviations_add_within_a_group_and_in_squares_between_groups():
     )
     low_s, high_s = combine(np.array([1.0, 1.0]), np.array([1.0, 1.0]), bands)
     assert (low_s, high_s) == pytest.approx((2 - 0.5, 2 + 0.5))  # 0.3 and 0.4 combine to 0.5
-    low_s, high_s = combine(np.array([1.0, 1.0]), np.array([1.0, 1.0]), replace(bands, group=np.array([0, 0])))
+    low_s, high_s = combine(np.array([1.0, 0.5]), np.array([1.0, 2.0]), replace(bands, group=np.array([0, 0])))
     assert (low_s, high_s) == pytest.approx((2 - 0.7, 2 + 0.7))
 
 

@@ -221,6 +221,24 @@ def test_chip_without_eager_constants_stays_as_it_is() -> None:
     assert eager_chip(chip) is chip
 
 
+def test_constants_of_one_regime_replace_the_whole_scope(build) -> None:
+    """No engine's constant of decoding stays beside eager ones of prompts; of products all stay."""
+    engines = {"attention.decode.tile_clocks": 1.0, "attention.generation": 3.0, "gemm.setup_s": 2.0}
+    sources = (("calibration.attention.decode", "a table"), ("calibration.gemm", "another"), ("clock_hz", "a page"))
+    chip = build.chip(
+        calibration=(*engines.items(), ("eager.attention.prefill.tile_clocks", 4.0)),
+        sources=sources,
+    )
+    eager = eager_chip(chip)
+    left = {key: value for key, value in eager.calibration if not key.startswith("eager.")}
+    assert left == {"gemm.setup_s": 2.0, "attention.prefill.tile_clocks": 4.0}
+    assert dict(eager.sources) == {
+        "calibration.gemm": "another",
+        "clock_hz": "a page",
+        "calibration.attention": "constants of the kernels of eager programs: no source given",
+    }
+
+
 def test_other_constants_of_the_chip_stay() -> None:
     chip = load_chip("h100-sxm")
     before, after = dict(chip.calibration), dict(eager_chip(chip).calibration)
