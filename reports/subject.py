@@ -16,7 +16,9 @@ UNNAMED_DEVICE = "a device that the trace does not name"
 
 
 # Words that tell variants of one model apart: a chip and a device that differ in one of them are not the same.
-_VARIANTS = frozenset({"pcie", "nvl", "sxm", "sxm4", "sxm5"})
+_VARIANTS = frozenset({"pcie", "nvl", "sxm", "sxm4", "sxm5", "ti", "super", "laptop"})
+_MEMORY_SIZE = re.compile(r"(\d+) ?(GB|GiB)\b")
+_MEMORY = re.compile(r" \(\d+ GiB\)$")  # what importers put behind a name that does not tell it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,15 +97,23 @@ def is_same_device(device: str, chip: Chip) -> bool:
     """Whether the name that a driver gives a device is that of this chip.
 
     It is where it equals the chip's title (that of a calibrated machine goes on behind the name), or holds the model
-    (the part of the chip's name before the first dash, such as `h100`) as a word, and names no variant that the chip's
-    name and title do not name.
+    (the parts of the chip's name up to the first with a digit, such as `h100` or `rtx-a6000`) as words, and names no
+    variant that the chip's name and title do not name. A name with another size of memory is that of another board.
     """
-    words, known = _words(device), _words(f"{chip.name} {chip.title}")
-    if device and (device == chip.title or (chip.is_measured and chip.title.startswith(device))):
+    named, words, known = _MEMORY.sub("", device).strip(), _words(device), _words(f"{chip.name} {chip.title}")
+    if not _may_hold(device, chip.main_memory.capacity_bytes):
+        return False
+    if named and (chip.title in (device, named) or (chip.is_measured and chip.title.startswith(named))):
         return True
-    model = chip.name.partition("-")[0].lower()
-    is_model = any(letter.isdigit() for letter in model) and model in words
+    model = re.match(r"([a-z]+-)*[a-z]*\d[a-z0-9]*", chip.name.lower())
+    is_model = model is not None and _words(model[0]) <= words
     return is_model and not (words & _VARIANTS) - known
+
+
+def _may_hold(device: str, capacity_bytes: float) -> bool:
+    """Whether the memory that a device's name tells, if any, is about this capacity; names mix GB and GiB."""
+    sizes = [float(size) * (2**30 if unit == "GiB" else 1e9) for size, unit in _MEMORY_SIZE.findall(device)]
+    return not sizes or any(abs(size / capacity_bytes - 1.0) < 0.25 for size in sizes)
 
 
 def chip_of(trace: Trace) -> str | None:

@@ -16,12 +16,17 @@ _PACKAGES = (*TRACKED_PACKAGES, "triton", "vllm", "sglang")
 
 
 def recorded_device(file: KinetoFile) -> str:
-    """Name of the device that ran the kernels, empty where the file does not say or names several."""
+    """Name of the device that ran the kernels, empty where the file does not say or names several.
+
+    Its memory stands behind the name where that does not hold it, since it tells boards of one name apart.
+    """
     properties = file.header.get("deviceProperties")
     found: dict[int | None, str] = {}
     for entry in properties if isinstance(properties, list) else []:
         if isinstance(entry, dict) and isinstance(entry.get("name"), str):
-            found[as_integer(entry.get("id"))] = entry["name"]
+            memory_gib = (as_integer(entry.get("totalGlobalMem")) or 0) / 2**30
+            is_told = memory_gib < 1 or "GB" in entry["name"]
+            found[as_integer(entry.get("id"))] = entry["name"] + ("" if is_told else f" ({memory_gib:.0f} GiB)")
     used = {found[kernel.device] for kernel in file.kernels if kernel.device in found}
     names = used or set(found.values())
     return names.pop() if len(names) == 1 else ""

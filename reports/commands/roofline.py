@@ -89,7 +89,8 @@ def roofline(
         show_traffic(trace, top)
     if trace.is_measured and not is_here:
         remark(
-            f"measured on {trace.provenance.device or 'an unnamed device'}, not on {loaded_chip.title}: no efficiency"
+            f"measured on {trace.provenance.device or 'an unnamed device'}, not on {loaded_chip.title}: no efficiency "
+            "(a chip file is that device where its title is the device's name)"
         )
     for note in _notes(trace, whole[0]) if whole else ():
         remark(f"note: {note}")

@@ -102,7 +102,7 @@ def test_alexnet_ignores_external_ids_that_number_launches(traces_folder: Path) 
     assert op_of["ampere_sgemm_32x32_sliced1x4_tn"] == "aten::addmm"
     assert {op for name, op in op_of.items() if "implicit_gemm" in name} == {"aten::cudnn_convolution"}
     assert summary.gemm_explained_ratio == 0.0
-    assert trace.provenance.device == "NVIDIA A100-PG509-200"
+    assert trace.provenance.device == "NVIDIA A100-PG509-200 (39 GiB)"  # of 42,297,524,224 bytes
 
 
 def test_ddp_training_keeps_collectives_with_their_sizes(traces_folder: Path) -> None:
@@ -124,7 +124,7 @@ def test_graph_replayed_decode_keeps_every_kernel(traces_folder: Path) -> None:
     assert summary.kernel_s == pytest.approx(9.77e-3, rel=1e-3)
     assert summary.busy_s == pytest.approx(9.77e-3, rel=1e-3)
     assert summary.unexplained_count == 547
-    assert trace.provenance.device == "AMD Instinct MI300X"
+    assert trace.provenance.device == "AMD Instinct MI300X (192 GiB)"
     assert any("544 kernels were replayed from a captured graph" in note for note in trace.provenance.notes)
     assert sum(is_gemm_kernel(name) for name in trace.kernel_names) == 5
 

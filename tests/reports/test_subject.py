@@ -43,6 +43,14 @@ def test_counts_below_one_are_refused(decoding, figures):
         ("NVIDIA GH100", "h100-sxm", False),
         ("AMD Instinct MI300X", "mi300x", True),
         ("NVIDIA A100-SXM4-80GB", "a100-sxm-80gb", True),
+        ("NVIDIA A100-SXM4-40GB", "a100-sxm-80gb", False),  # its memory is slower
+        ("NVIDIA A100-PG509-200 (39 GiB)", "a100-sxm-80gb", False),
+        ("AMD Instinct MI300X (192 GiB)", "mi300x", True),  # of 192 GB, as it is sold
+        ("NVIDIA B200 (179 GiB)", "b200-sxm", True),
+        ("NVIDIA RTX A6000", "rtx-a6000", True),
+        ("Quadro RTX 6000", "rtx-a6000", False),
+        ("NVIDIA L40S", "l40s", True),
+        ("Google v5e", "tpu-v5e", False),
         ("Intel(R) Xeon(R) Processor", "h100-sxm", False),
         ("", "h100-sxm", False),
     ],
@@ -62,3 +70,11 @@ def test_calibrated_machine_is_the_device_that_it_was_measured_on():
     assert is_same_device("Some Processor", chip)
     assert not is_same_device("Other Processor", chip)
     assert not is_same_device("", chip)
+
+
+def test_a_chip_file_whose_title_is_the_name_of_a_device_is_that_device():
+    chip = dataclasses.replace(load_chip("h100-sxm"), name="mine", title="NVIDIA H100 NVL")
+    assert is_same_device("NVIDIA H100 NVL", chip)
+    assert is_same_device("NVIDIA H100 NVL (80 GiB)", chip)
+    assert not is_same_device("NVIDIA H100 PCIe", chip)
+    assert not is_same_device("NVIDIA H100 NVL (24 GiB)", chip)  # a part of it
