@@ -132,7 +132,7 @@ def _split(
     """Parts of the keys in every kernel but Blackwell's for decoding, by what kernels never split."""
     generation, causal = constants.generation, ops.size("causal") > 0
     has_no_cache = ops.size("keys") <= ops.size("queries")
-    is_plain = ~causal & has_no_cache & (ops.size("queries") > 1.0)
+    is_plain = ~causal & has_no_cache
     is_whole = (causal & has_no_cache) | (~packs & ~((generation == 4.0) & is_plain))
     return split_keys(generation, tiles, blocks, cores, constants.split_limit, is_whole=is_whole, is_plain=is_plain)
 

@@ -70,6 +70,32 @@ def test_known_operands_count_where_one_is_unknown(toy_chip, softmax_op):
     assert bounds.bound_s[0] == pytest.approx(80e-6)
 
 
+def test_what_is_unknown_of_either_kind_is_said(toy_chip, softmax_op):
+    hidden = Operand(shape=(5,), dtype="float32", moved_bytes=None)
+    unread = Operand(shape=(5,), dtype="float32", moved_bytes=0)
+    ops = [
+        softmax_op,
+        replace(softmax_op, vector_flops=None),
+        replace(softmax_op, matrix_flops=None),
+        replace(softmax_op, inputs=(*softmax_op.inputs, hidden)),
+        replace(softmax_op, outputs=(hidden,)),
+        replace(softmax_op, inputs=(*softmax_op.inputs, unread)),  # no bytes are known, too
+    ]
+    bounds = op_bounds(ops, toy_chip)
+    assert bounds.flops_known.tolist() == [True, False, False, True, True, True]
+    assert bounds.bytes_known.tolist() == [True, True, True, False, False, True]
+    assert bounds.has_unknown.tolist() == [False, True, True, True, True, False]
+
+
+def test_warm_caches_hold_as_much_as_all_nearer_levels_together(toy_chip, gemm):
+    """1 MB and 3 MB of cache spare 4 MB of the 33,562,624 bytes that are read from main memory."""
+    near, main = toy_chip.memories
+    middle = replace(near, name="l3", capacity_bytes=3e6)
+    chip = replace(toy_chip, memories=(near, middle, main))
+    warm = op_bounds([gemm(1, 4096, 4096)], chip, caches="warm")
+    assert warm.level_bytes[0].tolist() == [33_570_816, 32_562_624, 29_562_624]
+
+
 def test_nothing_known_is_no_bound_and_nothing_to_do_is_zero(toy_chip):
     secret = Op(kind="unknown", name="x::y", dtype="float32", matrix_flops=None, vector_flops=None)
     idle = Op(kind="pointwise", name="aten::add", dtype="float32", sizes=(("elements", 0),))

@@ -1,0 +1,130 @@
+"""Tiles of attention by kernel generation, against what the launchers of the libraries choose.
+
+FlashAttention-2: Dao-AILab/flash-attention, `csrc/flash_attn/src/flash_fwd_launch_template.h` on an A100; -3:
+`hopper/tile_size.h`, 16-bit operands.
+"""
+
+import pandas as pd
+import pytest
+
+from simulator.chip_columns import ChipColumns
+from simulator.kernels.attention_constants import attention_constants
+from simulator.kernels.attention_tiles import attention_tiles
+from simulator.op_frame import ops_from_frame
+
+
+@pytest.fixture
+def tiles_of(build):
+    """Tiles of one op on a toy chip of 100 cores with kernels of a generation."""
+
+    def tiles(generation, **sizes):
+        row = {"kind": "attention", "dtype": "bfloat16", "batch": 4, "queries": 4096, "keys": 4096, "heads": 8}
+        ops = ops_from_frame(pd.DataFrame([{**row, "head_dim": 128, "causal": 0, **sizes}]))
+        chips = ChipColumns.from_chips([build.chip(calibration=(("attention.generation", float(generation)),))])
+        return attention_tiles(ops, chips, attention_constants(ops, chips))
+
+    return tiles
+
+
+def shape(tiles):
+    return tiles.rows.item(), tiles.block.item()
+
+
+@pytest.mark.parametrize(
+    ("head_dim", "plain", "paged"),
+    [
+        (32, (128, 128), (64, 256)),
+        (64, (128, 128), (64, 256)),
+        (96, (128, 64), (64, 128)),
+        (128, (128, 64), (64, 128)),
+        (192, (128, 64), (64, 64)),
+        (256, (128, 64), (64, 64)),
+    ],
+)
+def test_flash_attention_2_by_head_size(tiles_of, head_dim, plain, paged):
+    """On a paged cache, where keys and values are stored or longer than the queries, its kernel of split keys runs."""
+    for causal in (0, 1):
+        sizes = {"head_dim": head_dim, "causal": causal}
+        assert shape(tiles_of(2, **sizes)) == plain
+        assert shape(tiles_of(2, **sizes, stores_kv=1)) == shape(tiles_of(2, **sizes, keys=8192)) == paged
+    assert tiles_of(2, head_dim=head_dim).resident.item() == 2
+
+
+@pytest.mark.parametrize(
+    ("head_dim", "none", "causal", "window"),
+    [
+        (64, (192, 192), (192, 128), None),  # of a window the versions differ
+        (96, (192, 144), None, (192, 128)),  # and here of a causal mask
+        (128, (128, 176), (128, 128), (128, 128)),
+        (192, (128, 112), (128, 112), (128, 96)),
+        (256, (128, 80), (128, 80), (128, 64)),
+    ],
+)
+def test_flash_attention_3_by_head_size_and_mask(tiles_of, head_dim, none, causal, window):
+    assert shape(tiles_of(3, head_dim=head_dim)) == none
+    assert causal is None or shape(tiles_of(3, head_dim=head_dim, causal=1)) == causal
+    assert window is None or shape(tiles_of(3, head_dim=head_dim, causal=1, window=1024)) == window
+    # A window as wide as the keys hides nothing.
+    assert shape(tiles_of(3, head_dim=head_dim, window=4096)) == none
+
+
+def test_flash_attention_3_takes_smaller_blocks_from_pages(tiles_of):
+    assert shape(tiles_of(3, keys=8192)) == (128, 128)
+    assert shape(tiles_of(3, head_dim=192, keys=8192)) == (128, 96)
+
+
+@pytest.mark.parametrize("generation", [2, 3, 4])
+def test_heads_run_the_next_wider_kernel(tiles_of, generation):
+    narrowest = 32 if generation == 2 else 64
+    sizes = {24: narrowest, 33: 64, 72: 96, 100: 128, 130: 192, 200: 256, 300: 512, 576: 576}
+    for head_dim, kernel in sizes.items():
+        tiles = tiles_of(generation, head_dim=head_dim)
+        assert (tiles.query_depth.item(), tiles.is_padded.item()) == (kernel, kernel != head_dim)
+    generic = tiles_of(0, head_dim=72)  # whole steps of 16
+    assert (generic.query_depth.item(), generic.is_padded.item()) == (80, False)
+
+
+def test_flash_attention_2_packs_no_heads_under_a_window(tiles_of):
+    single = {"queries": 1, "heads": 32, "kv_heads": 8}
+    assert tiles_of(2, **single).group.item() == 4
+    assert tiles_of(2, **single, window=128).group.item() == 1
+
+
+def test_kernels_of_blackwell_pack_up_to_1024_rows_of_tokens_and_heads(tiles_of):
+    """256 tokens of 4 heads are 1,024 rows, 8 tiles of 128; one more are prompts' tiles of 256, head by head."""
+    packed, prompt, first = (
+        tiles_of(4, queries=queries, keys=keys, heads=32, kv_heads=8, causal=1)
+        for queries, keys in ((256, 4096), (257, 4096), (1, 1))
+    )
+    assert (packed.group.item(), packed.row_tiles.item(), shape(packed)) == (4, 8, (128, 256))
+    assert (prompt.group.item(), prompt.row_tiles.item(), shape(prompt)) == (1, 2, (256, 128))
+    assert (first.group.item(), shape(first)) == (4, (8, 256))  # the first token of an answer to nothing
+
+
+def test_prompts_on_blackwell_take_two_tiles_of_128_rows_but_for_wide_heads_and_short_ones(tiles_of):
+    """FlashAttention-4 without a mask takes one tile for up to 128 rows of the heads that share keys."""
+    assert shape(tiles_of(4, causal=1)) == (256, 128)
+    assert shape(tiles_of(4, causal=1, head_dim=192)) == (128, 128)
+    rows = [tiles_of(4, queries=length, keys=length).rows.item() for length in (128, 129)]
+    assert rows == [128, 256]
+    assert tiles_of(4, queries=128, keys=128, causal=1).rows.item() == 256
+
+
+def test_two_cores_share_wide_values_on_blackwell(tiles_of):
+    """Latent attention: 512 values, 256 for each of two cores, unless keys take the place of rows (up to 32)."""
+    sizes = {"batch": 1, "queries": 1, "keys": 256, "kv_heads": 1, "head_dim": 576}
+    shared = tiles_of(4, **sizes, heads=64, value_dim=512)
+    assert (shared.value_depth.item(), shared.tiles.item(), shared.query_depth.item()) == (256, 2, 576)
+    few = tiles_of(4, **sizes, heads=32, value_dim=512)
+    assert (few.value_depth.item(), few.tiles.item()) == (512, 1)
+    narrow = tiles_of(4, **sizes, heads=64, value_dim=256)
+    assert (narrow.value_depth.item(), narrow.tiles.item()) == (256, 1)
+    assert tiles_of(3, **sizes, heads=64, value_dim=512).value_depth.item() == 512
+
+
+def test_parts_are_summed_by_the_rows_that_a_tile_holds_on_blackwell(tiles_of):
+    """One token of 4 heads has 4 outputs to sum at a time, 64 have 128 of a tile; other generations sum 8."""
+    sizes = {"keys": 65_536, "heads": 32, "kv_heads": 8}
+    found = [tiles_of(4, queries=queries, **sizes).combined_rows.item() for queries in (1, 64)]
+    assert found == [4, 128]
+    assert tiles_of(3, queries=1, **sizes).combined_rows.item() == 8
