@@ -20,6 +20,7 @@ from reports.tables import Tables
 # Phases with a smaller share of a subject's bound are set-up work and get no sentence.
 _MAIN_SHARE = 0.02
 _SHOWN_NAMES = 8
+_SHOWN_KINDS = 4
 _NAME_LIMIT = 60
 
 
@@ -130,8 +131,20 @@ def measured_findings(tables: Tables) -> tuple[str, ...]:
             text += (
                 f"; the simulation predicts {format_seconds(row['simulated_s'])} ({format_factor(factor)} the measured)"
             )
-        sentences.append(f"{text}.")
+        sentences.append(f"{text}.{_gap(tables, str(row['subject']))}")
     return tuple(sentences)
+
+
+def _gap(tables: Tables, subject: str) -> str:
+    """Which kinds of operation the time above the bound is of, the most first; empty where there is none."""
+    points = tables.points[(tables.points["subject"] == subject) & (tables.points["grouping"] == "kind")]
+    times = points.pivot_table(index="label", columns="basis", values="duration_s", aggfunc="sum")
+    above_s = (times["measured"] - times["bound"]).sort_values(ascending=False, kind="stable")
+    total_s = float(above_s.sum())
+    if not total_s > 0:
+        return ""
+    shares = (f"{kind} {format_ratio(gap_s / total_s)}" for kind, gap_s in above_s.items() if gap_s > 0)
+    return f" Of the {format_seconds(total_s)} above the roofline: {', '.join(list(shares)[:_SHOWN_KINDS])}."
 
 
 def unknown_findings(tables: Tables) -> tuple[str, ...]:
