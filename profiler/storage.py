@@ -18,21 +18,22 @@ from profiler.trace_tables import (
 from profiler.traces import Trace
 
 
-def save_trace(trace: Trace, path: Path) -> None:
+def save_trace(trace: Trace, path: str | Path) -> None:
     """Write a trace; the file appears whole or not at all.
 
     Raises:
         TraceError: where the file cannot be written.
     """
-    write_table(call_table(trace), TRACE_KEY, trace_header(trace, TableSizes()), path)
+    write_table(call_table(trace), TRACE_KEY, trace_header(trace, TableSizes()), Path(path))
 
 
-def load_trace(path: Path) -> Trace:
+def load_trace(path: str | Path) -> Trace:
     """Read a trace that `save_trace` wrote, or what a recording that was cut off left in its folder of parts.
 
     Raises:
         TraceError: where the file or folder is missing, damaged, no trace, or of another schema version.
     """
+    path = Path(path)
     if path.is_dir():
         return load_parts(path)
     if not path.exists() and has_parts(parts_folder(path)):
