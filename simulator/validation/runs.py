@@ -1,6 +1,7 @@
 """What a validation goes through: every table there is, or those asked for; and its scores as a frame."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from roofline.chip import Chip
 from roofline.chip_families import has_own_constants, with_constants_of
 from roofline.chipfile import load_chip
 from simulator.bands import Band
-from simulator.errors import SimulationError
+from simulator.errors import NoRowsError, SimulationError
 from simulator.op_columns import FloatArray
 from simulator.validation.bands_from_tables import datasheet_bands, moved_bands, own_bands
 from simulator.validation.baselines import datasheet_roofline_s, fitted_roofline_s
@@ -25,9 +26,6 @@ from simulator.validation.tables import MeasuredTable
 _DTYPES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("gemm", "moe"), ("bfloat16", "float8_e4m3fn")),
     "topk": ("float32",),
-}
-_LACKING: dict[tuple[str, str], frozenset[str]] = {  # backends whose tables of a family do not hold a type
-    ("moe", "float8_e4m3fn"): frozenset({"sglang"}),
 }
 _WITHOUT: dict[str, frozenset[str]] = {  # chips that the package has no such table of, or whose units lack the type
     "float8_e4m3fn": frozenset({"a100-sxm-80gb"}),
@@ -107,13 +105,21 @@ def _tables(chip: str, op: str, dtype: str, backend: str, file: Path | None) -> 
             for each_dtype in [dtype] if dtype else _DTYPES.get(each_op, ("bfloat16",)):
                 if not (dtype and op) and loaded.name in _WITHOUT.get(each_dtype, frozenset()):
                     continue
-                lacking = _LACKING.get((each_op, each_dtype), frozenset())
-                there = [each for each in silicon_backends(loaded.name, each_op) if each not in lacking]
-                backends = [backend] if backend else there
-                found += [(silicon_table(loaded, each_op, each_dtype, each), loaded) for each in backends]
+                found += [(table, loaded) for table in _of_backends(loaded, each_op, each_dtype, backend)]
     if not found:
-        raise SimulationError(f"no measured table of op {op or 'any'!r} on {chip or 'any chip'}")
+        of_type = f" in {dtype}" if dtype else ""
+        raise SimulationError(f"no measured table of op {op or 'any'!r}{of_type} on {chip or 'any chip'}")
     return found
+
+
+def _of_backends(chip: Chip, op: str, dtype: str, backend: str) -> Iterator[MeasuredTable]:
+    """The package's tables of one family and type; of all backends, those that hold the type."""
+    if backend:
+        yield silicon_table(chip, op, dtype, backend)
+        return
+    for each in silicon_backends(chip.name, op):
+        with suppress(NoRowsError):
+            yield silicon_table(chip, op, dtype, each)
 
 
 def chosen_table(chip: Chip, op: str, dtype: str, backend: str, file: Path | None) -> MeasuredTable:

@@ -197,11 +197,22 @@ def test_tables_of_single_kernels_only():
     [
         ({"chip": "h100-sxm", "op": "row_scale", "backend": "trtllm"}, "no measured row_scale of backend 'trtllm'"),
         ({"op": "moe_as_measured"}, r"op must be one of gemm, moe, .*, got 'moe_as_measured'"),
+        ({"chip": "a100-sxm-80gb", "op": "gemm", "dtype": "int8", "backend": "vllm"}, "no rows of dtype int8 in the"),
+        ({"chip": "a100-sxm-80gb", "op": "moe", "dtype": "float8_e4m3fn"}, "op 'moe' in float8_e4m3fn on a100-sxm"),
     ],
 )
 def test_tables_that_there_are_not_are_one_clear_line(asked, message):
     with pytest.raises(SimulationError, match=message):
         chosen_tables(**asked)
+
+
+@needs_tables
+def test_backends_whose_tables_lack_a_type_are_left_out_unless_they_are_named():
+    """On an A100 only TensorRT-LLM's table of products holds int8; SGLang's tables of experts hold no 8-bit floats."""
+    found = chosen_tables(chip="a100-sxm-80gb", op="gemm", dtype="int8")
+    assert [table.backend.split()[0] for table, _ in found] == ["trtllm"]
+    experts = chosen_tables(chip="h100-sxm", op="moe", dtype="float8_e4m3fn")
+    assert [table.backend.split()[0] for table, _ in experts] == ["trtllm", "vllm"]
 
 
 @needs_tables
