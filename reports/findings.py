@@ -129,7 +129,8 @@ def measured_findings(tables: Tables) -> tuple[str, ...]:
         if not pd.isna(row["simulated_s"]):
             factor = ratio(row["simulated_s"], row["measured_s"])
             text += (
-                f"; the simulation predicts {format_seconds(row['simulated_s'])} ({format_factor(factor)} the measured)"
+                f"; simulated in {row['mode']} mode it takes {format_seconds(row['simulated_s'])} "
+                f"({format_factor(factor)} the measured)"
             )
         sentences.append(f"{text}.{_gap(tables, str(row['subject']))}")
     return tuple(sentences)

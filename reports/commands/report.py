@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reports.commands.options import SeveralChips, View, ViewOption, chip_for, read_trace, unique_chips, writable
+from reports.commands.options import (
+    Mode,
+    ModeOption,
+    SeveralChips,
+    View,
+    ViewOption,
+    chip_for,
+    read_trace,
+    unique_chips,
+    writable,
+)
 
 if TYPE_CHECKING:
     from profiler.traces import Trace
@@ -23,6 +33,7 @@ def report(
         list[str] | None, typer.Option("--page", "-p", help="Only these pages (default: all); see --list-pages.")
     ] = None,
     view: ViewOption = View.eager,
+    mode: ModeOption = Mode.graph,
     list_pages: Annotated[bool, typer.Option("--list-pages", help="Name the pages and stop.")] = False,
 ) -> None:
     """Write one self-contained HTML report; it works offline and in print.
@@ -55,7 +66,7 @@ def report(
                         trace=trace,
                         chip=each,
                         paradigm=guess_paradigm(trace),
-                        simulation=simulate(trace, each),
+                        simulation=simulate(trace, each, mode=mode.value),
                     )
                 )
         title = f"Roofscape on {', '.join(each.title for each in chips)}"

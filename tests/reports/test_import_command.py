@@ -71,3 +71,12 @@ def test_simulations_say_how_much_of_the_trace_they_know_nothing_of(trace, tmp_p
     assert "1 of 3 calls and 10 % of the measured time" in run("simulate", trace).output
     run("report", trace, "-o", tmp_path / "page.html", "--page", "overview")
     assert ", without what is unknown of 1 calls" in (tmp_path / "page.html").read_text()
+
+
+def test_a_report_simulates_in_the_mode_that_is_asked_for(trace, tmp_path):
+    pages = {}
+    for mode in ("graph", "eager"):
+        run("report", trace, "-o", tmp_path / "page.html", "--mode", mode, "--chip", "h100-sxm")
+        pages[mode] = (tmp_path / "page.html").read_text()
+        assert f"analytic engine, {mode} mode" in pages[mode]
+    assert pages["graph"] != pages["eager"]
