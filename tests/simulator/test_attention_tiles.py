@@ -4,23 +4,27 @@ FlashAttention-2: Dao-AILab/flash-attention, `csrc/flash_attn/src/flash_fwd_laun
 `hopper/tile_size.h`, 16-bit operands.
 """
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from simulator.chip_columns import ChipColumns
 from simulator.kernels.attention_constants import attention_constants
+from simulator.kernels.attention_splits import decoding_split, fullest_split
 from simulator.kernels.attention_tiles import attention_tiles
 from simulator.op_frame import ops_from_frame
 
 
 @pytest.fixture
 def tiles_of(build):
-    """Tiles of one op on a toy chip of 100 cores with kernels of a generation."""
+    """Tiles of one op on a toy chip of 100 cores, unless said, with kernels of a generation."""
 
-    def tiles(generation, **sizes):
+    def tiles(generation, *, cores=100, matrix_array=(1, 1), **sizes):
         row = {"kind": "attention", "dtype": "bfloat16", "batch": 4, "queries": 4096, "keys": 4096, "heads": 8}
         ops = ops_from_frame(pd.DataFrame([{**row, "head_dim": 128, "causal": 0, **sizes}]))
-        chips = ChipColumns.from_chips([build.chip(calibration=(("attention.generation", float(generation)),))])
+        constants = (("attention.generation", float(generation)),)
+        chip = build.chip(calibration=constants, cores=cores, matrix_array=matrix_array)
+        chips = ChipColumns.from_chips([chip])
         return attention_tiles(ops, chips, attention_constants(ops, chips))
 
     return tiles
@@ -128,3 +132,45 @@ def test_parts_are_summed_by_the_rows_that_a_tile_holds_on_blackwell(tiles_of):
     found = [tiles_of(4, queries=queries, **sizes).combined_rows.item() for queries in (1, 64)]
     assert found == [4, 128]
     assert tiles_of(3, queries=1, **sizes).combined_rows.item() == 8
+
+
+def test_flash_attention_2_fills_two_slots_a_core(tiles_of):
+    """8 tiles on 200 slots: 21 parts fill 0.84 of them, 22 parts 0.88, and 25, the best, all."""
+    sizes = {"batch": 1, "queries": 1, "keys": 8192, "heads": 32, "kv_heads": 8}
+    assert tiles_of(2, **sizes).split.item() == 22
+
+
+def test_the_smallest_number_of_parts_that_is_nearly_the_best_is_taken():
+    """45 tiles on 100 slots: 2 parts fill 0.9 of a round, 11 parts 0.99 of five, 20 parts all of nine."""
+    tiles, blocks, slots = (np.array([value]) for value in (45.0, 64.0, 100.0))
+    assert fullest_split(tiles, blocks, slots, np.ones(1, dtype=np.bool_), most=128).tolist() == [2]
+
+
+def test_flash_attention_3_splits_more_than_four_blocks_without_a_mask(tiles_of):
+    """4 heads of 64: 768 positions are 4 tiles and 4 blocks of 192 each; 960 are 5, where 5 parts fill the most.
+
+    44 tiles of 128 rows on 1,000 cores: 22 parts fill 0.968, 19 parts 0.836, which is 0.85 of it, 18 parts 0.792.
+    """
+    short, longer = (
+        tiles_of(3, batch=1, heads=4, head_dim=64, queries=length, keys=length).split.item() for length in (768, 960)
+    )
+    assert (short, longer) == (1, 5)
+    assert tiles_of(3, cores=1000, batch=1, heads=1, queries=5632, keys=5632).split.item() == 19
+
+
+def test_flash_attention_4_splits_into_as_many_parts_as_fit_the_cores(tiles_of):
+    """100 cores: 8 tiles of 256 rows leave room for 12 parts; 4 tiles for 25, but there are 8 blocks of 128 keys."""
+    long, short = (tiles_of(4, batch=1, heads=1, queries=length, keys=length).split.item() for length in (2048, 1024))
+    assert (long, short) == (12, 8)
+
+
+def test_decoding_on_blackwell_splits_what_a_window_reaches():
+    """Parts of two blocks of 256 keys: 4,097 keys are 9; a window of 512 may begin within a block, so it is two."""
+    tiles, block, cores = np.array([8.0]), np.array([256.0]), np.array([148.0])
+    for keys, window, parts in ((4096, 0, 8), (4097, 0, 9), (4097, 512, 2), (4097, 257, 1)):
+        assert decoding_split(tiles, np.array([float(keys)]), np.array([float(window)]), block, cores).item() == parts
+
+
+def test_tiles_fill_both_sides_of_a_systolic_array_twice(tiles_of):
+    """An array of 128 rows and 256 columns: 256 rows of queries, and 512 keys."""
+    assert shape(tiles_of(0, matrix_array=(128, 256))) == (256, 512)
