@@ -132,6 +132,24 @@ def _scatter(call: AtenCall) -> Op:
     )
 
 
+def _label_losses(call: AtenCall) -> Op:
+    """`nll_loss`: of each row of scores the one at its label is read; what is summed is added up."""
+    scores, labels = call.tensor(0), call.tensor(1)
+    others = [tensor for tensor in call.tensors() if tensor is not scores]
+    element_bytes = dtype_bits(scores.dtype) // 8
+    inputs = (scores.operand(labels.elements * element_bytes), *(tensor.operand() for tensor in others))
+    sizes = (("rows", labels.elements), ("row_bytes", element_bytes))
+    return _op(call, "gather", inputs, _outputs(call), sizes, labels.elements if call.output.elements == 1 else 0)
+
+
+def _label_losses_backward(call: AtenCall) -> Op:
+    """Zeros for all scores, and one number of each row at its label; the scores themselves are not read."""
+    labels = call.tensor(2)
+    inputs = tuple(tensor.operand() for tensor in call.tensors() if tensor is not call.args[1])
+    sizes = (("rows", labels.elements), ("row_bytes", dtype_bits(call.output.dtype) // 8))
+    return _op(call, "scatter", inputs, _outputs(call), sizes)
+
+
 def is_in_place(name: str) -> bool:
     """Whether an ATen name is that of an in-place operation.
 
@@ -173,5 +191,7 @@ RULES: dict[str, Callable[[AtenCall], Op]] = {
         select_scatter masked_scatter put""".split(),
         _scatter,
     ),
+    **dict.fromkeys(("nll_loss_forward", "nll_loss2d_forward"), _label_losses),
+    **dict.fromkeys(("nll_loss_backward", "nll_loss2d_backward"), _label_losses_backward),
     **dict.fromkeys(_COLLECTIVES, _collective),
 }

@@ -51,6 +51,16 @@ def test_embedding_reads_the_rows_asked_for():
     assert (built.size("rows"), built.size("row_bytes")) == (3, 32)
 
 
+def test_loss_of_labels_reads_one_score_of_each_row_and_its_gradient_is_as_large_as_the_scores():
+    scores, labels, one = f32(8, 100), TensorMeta(shape=(8,), dtype="int64"), f32()
+    forward = op("nll_loss_forward", scores, labels, None, 1, -100, out=(one, one))
+    assert (forward.read_bytes(), forward.write_bytes()) == (8 * 4 + 8 * 8, 4 + 4)
+    assert (forward.kind, forward.vector_flops, forward.size("row_bytes")) == ("gather", 8, 4)
+    backward = op("nll_loss_backward", one, scores, labels, None, 1, -100, one, out=f32(8, 100))
+    assert (backward.read_bytes(), backward.write_bytes()) == (4 + 8 * 8 + 4, 8 * 100 * 4)
+    assert (backward.kind, backward.vector_flops) == ("scatter", 0)
+
+
 def test_in_place_scatter_moves_what_it_puts():
     index = TensorMeta(shape=(3, 1), dtype="int64")
     target = f32(3, 100)
