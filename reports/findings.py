@@ -47,10 +47,13 @@ def _phase_sentence(row: pd.Series) -> str:
 
 
 def _intensity_sentence(what: str, row: pd.Series, moved_bytes: float) -> str:
+    inside = f"one {what.removeprefix('One ')}" if what.startswith("One ") else what
+    if pd.isna(row["intensity"]) and pd.isna(moved_bytes):
+        return f"Nothing is known of the FLOPs and bytes of {inside}."
     sentence = f"{what} has {format_intensity(row['intensity'])} on {row['chip']}: {bound_text(str(row['bound_by']))}; "
     if row["unknown_calls"] > 0:
         known = f"{format_count(row['calls'] - row['unknown_calls'])} of {format_count(row['calls'])} calls"
-        sentence = f"What is known of {what[0].lower()}{what[1:]}, {known}," + sentence.removeprefix(what)
+        sentence = f"What is known of {inside}, {known}," + sentence.removeprefix(what)
     if row["origin"].startswith("import"):
         return f"{sentence}it moves {format_bytes(moved_bytes)} (the trace does not record which bytes are weights)."
     sentence += f"weights are {format_ratio(row['weights_share'])} of its {format_bytes(moved_bytes)}"
@@ -115,11 +118,11 @@ def measured_findings(tables: Tables) -> tuple[str, ...]:
     sentences = []
     for _, row in tables.summary[tables.summary["measured_s"].notna()].iterrows():
         text = f"{row['subject']} was measured at {format_seconds(row['measured_s'])} on {row['measured_on']}"
-        if pd.isna(row["efficiency"]):
+        if not row["measured_here"]:
             is_not = "which may not be" if row["measured_on"] == UNNAMED_DEVICE else "which is not"
             sentences.append(f"{text}, {is_not} {row['chip']}, the chip that it is held against here.")
             continue
-        if row["unknown_calls"] > 0:
+        if row["unknown_calls"] > 0 or pd.isna(row["efficiency"]):
             sentences.append(
                 f"{text}; {format_count(row['unknown_calls'])} of its {format_count(row['calls'])} calls have unknown "
                 "FLOPs or bytes, so neither its bound nor its simulation compares with that."
@@ -163,13 +166,7 @@ def unknown_findings(tables: Tables) -> tuple[str, ...]:
     if not len(tables.unknown):
         sentences.append("Every operation of every trace has known FLOPs and bytes.")
     for _, row in tables.kernel_totals.iterrows():
-        sentences.append(
-            f"{row['subject']}: {format_count(row['kernel_count'])} kernels took {format_seconds(row['kernel_s'])} and "
-            f"kept the device busy for {format_seconds(row['busy_s'])} with the copies; "
-            f"{format_count(row['unexplained_count'])} of them ({format_seconds(row['unexplained_s'])}) are explained "
-            f"by no operation. Operations with shapes and FLOPs explain {format_ratio(row['gemm_explained_ratio'])} of "
-            "the time of GEMM kernels."
-        )
+        sentences.append(_kernels_sentence(row))
         if row["host_copy_s"] > 0.01 * row["busy_s"]:
             sentences.append(
                 f"{row['subject']}: copies between host and device ({format_count(row['host_copy_count'])}) took "
@@ -177,6 +174,22 @@ def unknown_findings(tables: Tables) -> tuple[str, ...]:
                 "chip file holds the link to the host."
             )
     return tuple(sentences)
+
+
+def _kernels_sentence(row: pd.Series) -> str:
+    """How many kernels there are, and how long they took as far as that is known."""
+    kernels = f"{row['subject']}: {format_count(row['kernel_count'])} kernels"
+    unexplained = f"{format_count(row['unexplained_count'])} of them"
+    if pd.isna(row["kernel_s"]):
+        return f"{kernels} of unknown times; {unexplained} are explained by no operation."
+    text = f"{kernels} took {format_seconds(row['kernel_s'])}"
+    if not pd.isna(row["busy_s"]):
+        text += f" and kept the device busy for {format_seconds(row['busy_s'])} with the copies"
+    text += f"; {unexplained} ({format_seconds(row['unexplained_s'])}) are explained by no operation."
+    if pd.isna(row["gemm_explained_ratio"]):
+        return text
+    share = format_ratio(row["gemm_explained_ratio"])
+    return f"{text} Operations with shapes and FLOPs explain {share} of the time of GEMM kernels."
 
 
 def band_findings(tables: Tables) -> tuple[str, ...]:
@@ -188,7 +201,8 @@ def band_findings(tables: Tables) -> tuple[str, ...]:
         if band:
             subjects = "all programs" if len(rows) == len(tables.summary) else ", ".join(rows["subject"])
             sentences.append(f"Simulated times of {subjects} carry {band}.")
-    for _, row in simulated[simulated["simulated_low_s"].notna()].iterrows():
+    is_empty = simulated["unknown_calls"] == simulated["calls"]  # a simulation of launches alone
+    for _, row in simulated[simulated["simulated_low_s"].notna() & ~is_empty].iterrows():
         low, high = format_seconds(row["simulated_low_s"]), format_seconds(row["simulated_high_s"])
         text = f"{row['subject']}: simulated {format_seconds(row['simulated_s'])}, between {low} and {high}"
         if row["unknown_calls"] > 0:

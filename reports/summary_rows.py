@@ -19,7 +19,7 @@ _SUMMARY = columns_of(
     number="calls ops flops bytes weights_share kv_cache_share activations_share logits_share intensity bound_s "
     "measured_s simulated_s simulated_low_s simulated_high_s energy_j energy_low_j energy_high_j "
     "average_power_w tokens nfe "
-    "measured_tokens_per_s simulated_tokens_per_s j_per_token efficiency unknown_calls",
+    "measured_tokens_per_s simulated_tokens_per_s j_per_token efficiency measured_here unknown_calls",
 )
 _COMPARISON = columns_of(text="subject paradigm chip per metric", number="value")
 _PHASES = columns_of(
@@ -59,6 +59,7 @@ def _summary_row(subject: Subject) -> dict[str, object]:
         "measured_s": point.measured_s,
         "measured_on": subject.measured_on,
         "efficiency": point.efficiency if subject.is_measured_here else None,
+        "measured_here": float(subject.is_measured_here),
         "simulated_s": simulated_s,
         "simulated_low_s": simulation.low_s if simulation else None,
         "simulated_high_s": simulation.high_s if simulation else None,

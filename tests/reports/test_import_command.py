@@ -80,3 +80,27 @@ def test_a_report_simulates_in_the_mode_that_is_asked_for(trace, tmp_path):
         pages[mode] = (tmp_path / "page.html").read_text()
         assert f"analytic engine, {mode} mode" in pages[mode]
     assert pages["graph"] != pages["eager"]
+
+
+def test_a_profile_of_which_nothing_is_known_claims_nothing(tmp_path):
+    events = [_event("kernel", "mystery", 150, 10, correlation=99)]
+    (tmp_path / "p.json").write_text(
+        json.dumps({"traceEvents": events, "deviceProperties": [{"id": 0, "name": "NVIDIA H100 80GB HBM3"}]})
+    )
+    run("import", "kineto", tmp_path / "p.json", "-o", tmp_path / "p.parquet")
+    run("report", tmp_path / "p.parquet", "-o", tmp_path / "page.html", "--page", "overview")
+    page = (tmp_path / "page.html").read_text()
+    assert "Nothing is known of the FLOPs and bytes of p as a whole." in page
+    assert "on NVIDIA H100 80GB HBM3; 1 of its 1 calls have unknown FLOPs or bytes" in page
+    assert "which is not h100-sxm" not in page
+    assert "p: simulated" not in page
+
+
+def test_kernels_whose_times_nobody_knows_are_counted_in_a_sentence_of_their_own(tmp_path):
+    lines = ["Index,KernelName,BeginNs,EndNs,FETCH_SIZE,WRITE_SIZE", "0,copy,8.1E+14,8.1E+14,64,32"]
+    (tmp_path / "wide.csv").write_text("\n".join(lines))
+    run("import", "rocprof", tmp_path / "wide.csv", "-o", tmp_path / "t.parquet")
+    run("report", tmp_path / "t.parquet", "-o", tmp_path / "page.html", "--page", "overview")
+    assert (
+        "1 kernels of unknown times; 1 of them are explained by no operation." in (tmp_path / "page.html").read_text()
+    )
