@@ -93,6 +93,10 @@ def test_a_causal_mask_makes_tiles_of_one_to_eight_blocks(toy):
     table = plan(toy({"tail_ratio": 0.25}), causal=1)
     assert core_clocks(table) == pytest.approx(8 * further + 0.25 * first)
     assert 1e9 * table.columns.matrix_s.item() == pytest.approx(8 * 4.5 * PRODUCTS)
+    # One sequence more is 8.08 tiles a core, no whole rounds.
+    more = plan(toy({"lockstep_blocks": 1.0}), causal=1, batch=101).columns
+    assert 1e9 * more.matrix_s.item() == pytest.approx(8.08 * 4.5 * PRODUCTS)
+    assert more.stages.item() == pytest.approx(8.08 * 4.5)
     # 13 sequences: 1.04 tiles a core, less than the longest takes, alone on its core.
     assert core_clocks(plan(toy({"tail_ratio": 0.25}), causal=1, batch=13)) == pytest.approx(first)
     # 80 tiles on 80 cores are one each, without a tail.
@@ -262,6 +266,14 @@ def test_parts_of_split_keys_are_written_and_read_as_32_bit_numbers(toy, cache_e
     assert table.columns.reduction_s.item() == pytest.approx(5e-6 + max(both))
 
 
+def test_no_more_cores_sum_parts_than_there_are(toy):
+    """32 queries of 32 heads are 1,024 rows, eight for each of 128 cores: 100 take in a byte a clock each."""
+    chip = toy({"split_s": 0.0}, calibration={"ingest_bytes_per_clock_per_core": 1.0})
+    columns = plan(chip, batch=1, queries=32, keys=65_536, heads=32, kv_heads=8).columns
+    assert columns.split.item() == 12
+    assert columns.reduction_s.item() == pytest.approx(4 * 1024 * 129 * 12 / (100 * 1e9))
+
+
 def test_cores_drift_apart_within_some_blocks(toy):
     """8 rounds of 8 blocks are 64 steps; with a lockstep of 4 blocks 16 stages."""
     assert plan(toy({"lockstep_blocks": 4.0})).columns.stages.item() == 16
@@ -283,6 +295,9 @@ def test_wide_heads_run_blocks_of_32_queries_of_which_four_share_a_core(toy):
     assert core_clocks(plan(toy(rates), batch=40, **wide)) == pytest.approx(13 * flops / 600)
     slow_alone = rates | {"wide_block_flops_per_clock": 100.0}
     assert core_clocks(plan(toy(slow_alone), batch=40, **wide)) == pytest.approx(4 * flops / 100)
+    # No unit is busy for longer than the core: one block of a flash kernel's products would be 12,288 clocks.
+    quick = plan(toy(dict.fromkeys(rates, 5_000.0)), batch=1, **wide).columns
+    assert quick.matrix_s.item() == quick.core_s.item() == pytest.approx(1e-9 * flops / 5_000)
     flash = {"batch": 1, "head_dim": 256, "value_dim": 256}
     assert core_clocks(plan(toy(rates), **flash)) == core_clocks(plan(toy(), **flash))
 

@@ -10,7 +10,7 @@ import pytest
 
 from simulator.chip_columns import ChipColumns
 from simulator.kernels.attention_constants import attention_constants
-from simulator.kernels.attention_splits import decoding_split, fullest_split
+from simulator.kernels.attention_splits import decoding_split, equal_split, fullest_split
 from simulator.kernels.attention_tiles import attention_tiles
 from simulator.op_frame import ops_from_frame
 
@@ -52,6 +52,9 @@ def test_flash_attention_2_by_head_size(tiles_of, head_dim, plain, paged):
         assert shape(tiles_of(2, **sizes)) == plain
         assert shape(tiles_of(2, **sizes, stores_kv=1)) == shape(tiles_of(2, **sizes, keys=8192)) == paged
     assert tiles_of(2, head_dim=head_dim).resident.item() == 2
+    # Queries and keys wider than values, or narrower: one head size is compiled for both.
+    assert shape(tiles_of(2, head_dim=head_dim, value_dim=32, keys=8192)) == paged
+    assert shape(tiles_of(2, head_dim=32, value_dim=head_dim, keys=8192)) == paged
 
 
 @pytest.mark.parametrize(
@@ -144,6 +147,19 @@ def test_the_smallest_number_of_parts_that_is_nearly_the_best_is_taken():
     """45 tiles on 100 slots: 2 parts fill 0.9 of a round, 11 parts 0.99 of five, 20 parts all of nine."""
     tiles, blocks, slots = (np.array([value]) for value in (45.0, 64.0, 100.0))
     assert fullest_split(tiles, blocks, slots, np.ones(1, dtype=np.bool_), most=128).tolist() == [2]
+
+
+def test_parts_on_pages_are_whole_blocks_and_equal():
+    """7 tiles of 64 blocks on 95 cores, a tenth more: a share of 5.2 blocks is 6, in 11 parts.
+
+    10 blocks in at most 6 parts are 2 for each, so 5 parts.
+    """
+
+    def split(tiles, blocks, slots, limit):
+        return equal_split(*(np.array([float(value)]) for value in (tiles, blocks, slots, limit))).item()
+
+    assert split(7, 64, 95, 128) == 11
+    assert split(1, 10, 100, 6) == 5
 
 
 def test_flash_attention_3_splits_more_than_four_blocks_without_a_mask(tiles_of):

@@ -182,7 +182,9 @@ def test_what_nobody_knows_errs_together():
         {**GEMM, "m": 99},
     ]
     ops = ops_from_frame(pd.DataFrame(rows).assign(dtype=["float32", "bfloat16", "bfloat16", "bfloat16", "int8"]))
-    first, second, small, large, narrow = op_bands(ops, load_chip("h100-sxm"), BANDS).group
+    found = op_bands(ops, load_chip("h100-sxm"), BANDS)
+    first, second, small, large, narrow = found.group
+    assert found.basis == ("kinds that no table holds: the widest band taken", "gemm measured on h100-sxm")
     assert first == second != small
     assert small == large  # of two size classes, but by one model
     assert narrow not in (first, small)  # units of another type
