@@ -68,7 +68,8 @@ def describe_import(file: KinetoFile, calls: Sequence[LaunchedCall]) -> tuple[st
     if replayed:
         notes.append(f"{replayed} kernels were replayed from a captured graph, which records no ops.")
     if file.ops and not any(has_shapes(op.args) for op in file.ops):
-        notes.append("No input shapes were recorded, so FLOPs and bytes of the ops are unknown.")
+        remedy = "" if "nsys_version" in file.header else "; torch.profiler.profile(record_shapes=True) records them"
+        notes.append(f"No input shapes were recorded, so FLOPs and bytes of the ops are unknown{remedy}.")
     if len({kernel.device for kernel in file.kernels}) > 1:
         notes.append("Several devices are in this file; stream numbers are 100000 x device + stream.")
     if any(operand.role == "weights" for call in calls for operand in call.op.inputs):

@@ -118,7 +118,7 @@ def _notes(trace: "Trace", whole: "RooflinePoint") -> list[str]:
     from reports import formatting
 
     notes = []
-    if whole.flops and whole.required_flops and whole.flops > 1.0001 * whole.required_flops:
+    if whole.flops and whole.required_flops and whole.flops > 1.01 * whole.required_flops:
         notes.append(
             f"FLOPs and intensity leave out what a causal mask lets a kernel skip; with it there are "
             f"{formatting.format_flops(whole.flops)}"

@@ -92,6 +92,7 @@ def test_alexnet_ignores_external_ids_that_number_launches(traces_folder: Path) 
     trace = import_kineto(traces_folder / "kineto_a100_alexnet.json.gz")
     summary = summarize_kernels(trace)
     assert (summary.kernel_count, summary.copy_count, summary.unexplained_count) == (79, 19, 0)
+    assert any("(record_shapes=True) records them." in note for note in trace.provenance.notes)
     assert summary.kernel_s == pytest.approx(10.692e-3, rel=1e-6)
     # Of its 19 events that are no kernels, 16 are called "Memcpy HtoD (Pageable -> Device)".
     assert (summary.host_copy_count, summary.copy_count - summary.host_copy_count) == (16, 3)
