@@ -88,10 +88,7 @@ def roofline(
     if trace.is_counted:
         show_traffic(trace, top)
     if trace.is_measured and not is_here:
-        remark(
-            f"measured on {trace.provenance.device or 'an unnamed device'}, not on {loaded_chip.title}: no efficiency "
-            "(a chip file is that device where its title is the device's name)"
-        )
+        remark(_elsewhere(trace.provenance.device, loaded_chip.title))
     for note in _notes(trace, whole[0]) if whole else ():
         remark(f"note: {note}")
     partial = _partly_judged(whole[0]) if whole and is_here else ""
@@ -131,6 +128,16 @@ def _notes(trace: "Trace", whole: "RooflinePoint") -> list[str]:
             "since no chip file holds the link to the host"
         )
     return notes
+
+
+def _elsewhere(device: str, chip: str) -> str:
+    """Why a trace that was not measured on this chip has no efficiency, and what to do where it was."""
+    if not device:
+        return "measured on an unnamed device: no efficiency (`roofscape import --device` names it)"
+    return (
+        f"measured on {device}, not on {chip}: no efficiency (a chip file is that device where its title is the "
+        "device's name)"
+    )
 
 
 def _partly_judged(whole: "RooflinePoint") -> str:

@@ -48,6 +48,7 @@ def test_a_device_that_the_file_does_not_name_can_be_named(profile, trace, tmp_p
     unnamed = json.loads(run("roofline", tmp_path / "unnamed.parquet", "--json").stdout)
     named = json.loads(run("roofline", trace, "--json").stdout)
     assert (unnamed["is_measured_on_chip"], named["is_measured_on_chip"]) == (False, True)
+    assert "`roofscape import --device` names it" in run("roofline", tmp_path / "unnamed.parquet").output
     assert (named["measured_on"], named["chip"]) == ("NVIDIA H100 SXM", "h100-sxm")
 
 
