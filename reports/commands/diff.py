@@ -1,6 +1,7 @@
 """`roofscape diff`: two traces side by side, for people and for CI."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -111,10 +112,10 @@ def _compare(
         raise ReportError("--chip may be given once or twice, and not with --counted")
     if chips:
         with progress("simulating"):
-            cost_a, cost_b = (
-                play(trace, name, *how).duration_s for trace, name in zip(traces, (chips[0], chips[-1]), strict=True)
-            )
-        return [compare_traces(a, b, basis="simulated", cost_a=cost_a, cost_b=cost_b, **settings)]
+            on_a, on_b = (play(trace, name, *how) for trace, name in zip(traces, (chips[0], chips[-1]), strict=True))
+        found = compare_traces(a, b, basis="simulated", cost_a=on_a.duration_s, cost_b=on_b.duration_s, **settings)
+        note = f"A was simulated on {on_a.chip}, B on {on_b.chip}, by the {on_a.engine} engine in {on_a.mode} mode"
+        return [replace(found, notes=(note, *found.notes))]
     if a.is_measured and b.is_measured and not counted:
         return [compare_traces(a, b, **settings)]
     if a.is_measured != b.is_measured and not counted:

@@ -105,3 +105,9 @@ def test_kernels_whose_times_nobody_knows_are_counted_in_a_sentence_of_their_own
     assert (
         "1 kernels of unknown times; 1 of them are explained by no operation." in (tmp_path / "page.html").read_text()
     )
+
+
+def test_a_diff_of_simulations_says_on_which_chips(trace):
+    result = run("diff", trace, trace, "--chip", "h100-sxm", "--chip", "b200-sxm", "--by", "kind", "--json")
+    notes = json.loads(result.stdout)["comparisons"][0]["notes"]
+    assert "A was simulated on h100-sxm, B on b200-sxm, by the analytic engine in graph mode" in notes
