@@ -26,7 +26,6 @@ from roofline.chipfile import load_chip
 from simulator import analytic
 
 SCOPE = "eager.attention"
-PACKAGE_INSTRUCTIONS = 4.0  # of the package's softmax, as the other chips' constants count them
 _WIDEST_FITTED = 128  # wider heads run another kernel, of 64 rows in a block on Hopper
 _REGIMES, _SHARED = ("prefill", "bidirectional"), ("matrix_efficiency", "softmax_ratio")  # with a mask and without
 _HEADINGS = ("kernel", "source", "chip", "heads of", "mask", "rows", "mean error, %", "bias, %", "largest, %")
@@ -59,19 +58,19 @@ _B200_STREAM_BYTES_PER_S = 0.8243 * 8e12  # of large pointwise kernels (`element
 _B200_KERNEL_S = 2.2e-6 + 2.5e-6  # the same, `setup_s` and `launch_s`
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Measured:
-    """One measured kernel: whose, on which chip, its shape, and microseconds."""
+    """One measured kernel: whose, its shape, microseconds, and on which chip."""
 
     kernel: str
     source: str
-    chip: str
     batch: int
     heads: int
     length: int
     head_dim: int
-    causal: bool
     measured_us: float
+    causal: bool = False
+    chip: str = "h100-sxm"
 
     @property
     def is_package(self) -> bool:
@@ -93,47 +92,24 @@ def measured_rows() -> list[Measured]:
         for length, rate in zip(_LENGTHS, rates, strict=True):
             batch, heads = 16_384 // length, 2_048 // head_dim
             flops = 4 * batch * heads * length**2 * head_dim * (0.5 if causal else 1.0)
-            rows.append(_row("package", _PAPER, batch, heads, length, head_dim, flops / rate / 1e6, causal=causal))
+            rows.append(Measured("package", _PAPER, batch, heads, length, head_dim, flops / rate / 1e6, causal=causal))
     for causal, (torch_ms, package_ms) in _PAIRED_MS.items():
         for kernel, times in (("PyTorch", torch_ms), ("package", package_ms)):
             for length, ms in zip(_LENGTHS, times, strict=False):
-                rows.append(_row(kernel, _PAIRED, 16_384 // length, 16, length, 128, 1e3 * ms, causal=causal))
+                rows.append(Measured(kernel, _PAIRED, 16_384 // length, 16, length, 128, 1e3 * ms, causal=causal))
     flux_flops = 4 * 24 * 4_608**2 * 128
-    rows.append(_row("PyTorch", "meta-pytorch/tritonbench, pull request 97", 1, 24, 4_608, 128, flux_flops / 329.483e6))
-    rows.append(_row("PyTorch", "pytorch/pytorch, pull request 128888", 1, 16, 4_096, 128, 457.07))
+    rows.append(
+        Measured("PyTorch", "meta-pytorch/tritonbench, pull request 97", 1, 24, 4_608, 128, flux_flops / 329.483e6)
+    )
+    rows.append(Measured("PyTorch", "pytorch/pytorch, pull request 128888", 1, 16, 4_096, 128, 457.07))
     for length, us in ((4_096, 589.9), (8_308, 2_368.1), (16_384, 9_288.0)):
         rows.append(
-            _row("PyTorch", "vllm-project/vllm-omni, pull request 1923", 1, 24, length, 128, us, chip="h200-sxm")
+            Measured("PyTorch", "vllm-project/vllm-omni, pull request 1923", 1, 24, length, 128, us, chip="h200-sxm")
         )
     for head_dim, ms in ((64, 16.802874), (96, 23.631645)):
         source = "DeepLink-org/DLBlas, pull request 71 (some Hopper)"
-        rows.append(_row("PyTorch", source, 1, 32, 25_600, head_dim, 1e3 * ms))
+        rows.append(Measured("PyTorch", source, 1, 32, 25_600, head_dim, 1e3 * ms))
     return rows
-
-
-def _row(
-    kernel: str,
-    source: str,
-    batch: int,
-    heads: int,
-    length: int,
-    head_dim: int,
-    measured_us: float,
-    *,
-    causal: bool = False,
-    chip: str = "h100-sxm",
-) -> Measured:
-    return Measured(
-        kernel=kernel,
-        source=source,
-        chip=chip,
-        batch=batch,
-        heads=heads,
-        length=length,
-        head_dim=head_dim,
-        causal=causal,
-        measured_us=measured_us,
-    )
 
 
 def traced(row: Measured) -> Trace:
@@ -155,8 +131,9 @@ def kernel_us(trace: Trace, chip: Chip) -> float:
 
 
 def of_package(chip: Chip) -> Chip:
-    """The chip with the softmax of the package's kernel in place of PyTorch's."""
-    return with_constants(chip, {"softmax_instructions": PACKAGE_INSTRUCTIONS})
+    """The chip with the softmax of the package's kernel, which is that of other chips' constants, not PyTorch's."""
+    kept = tuple(entry for entry in chip.calibration if entry[0] != f"{SCOPE}.softmax_instructions")
+    return replace(chip, calibration=kept)
 
 
 def with_constants(chip: Chip, values: Mapping[str, float]) -> Chip:

@@ -167,13 +167,19 @@ def unknown_findings(tables: Tables) -> tuple[str, ...]:
         sentences.append("Every operation of every trace has known FLOPs and bytes.")
     for _, row in tables.kernel_totals.iterrows():
         sentences.append(_kernels_sentence(row))
-        if row["host_copy_s"] > 0.01 * row["busy_s"]:
-            sentences.append(
-                f"{row['subject']}: copies between host and device ({format_count(row['host_copy_count'])}) took "
-                f"{format_seconds(row['host_copy_s'])}; their bound is that of the device's memory alone, since no "
-                "chip file holds the link to the host."
-            )
+        if copies := host_copies_text(row["host_copy_count"], row["host_copy_s"], row["busy_s"]):
+            sentences.append(f"{row['subject']}: {copies}.")
     return tuple(sentences)
+
+
+def host_copies_text(count: int, copies_s: float | None, whole_s: float | None) -> str:
+    """What to know of copies between host and device, empty where they are a hundredth of the whole time or less."""
+    if not (copies_s and whole_s and copies_s > 0.01 * whole_s):
+        return ""
+    return (
+        f"copies between host and device ({format_count(count)}) took {format_seconds(copies_s)}; their bound is that "
+        "of the device's memory alone, since no chip file holds the link to the host"
+    )
 
 
 def _kernels_sentence(row: pd.Series) -> str:

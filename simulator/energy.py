@@ -61,11 +61,14 @@ def op_energy(
     """
     described = table.chips[chip]
     constants = described.energy
+    gap = lacking_constants(described)
     if constants is None:
-        return f"chip {described.name} has no energy constants"
+        return gap
     matrix_j, lacking = _matrix_j(table, described, constants)
     if lacking and not may_lack_types:
         return f"chip {described.name} has no energy per {lacking[0]} FLOP of its matrix units"
+    if gap:
+        return gap
     ops, per_op_j = table.op_columns, np.square(voltage_ratio(clock_ratio))
     vector = np.maximum(ops.vector_flops[:, 0] + softmax_flops(ops), _issued_flops(table, chip, clock_ratio))
     parts = [("matrix", matrix_j * per_op_j), ("vector", vector * constants.vector_j_per_flop * per_op_j)]
@@ -79,11 +82,18 @@ def op_energy(
         if memory.name in per_byte:
             joules = table.columns.traffic_bytes[level, :, chip] * per_byte[memory.name]
             parts.append((memory.name, joules * (per_op_j if level else 1.0)))
-        elif level == 0:
-            return f"chip {described.name} has no energy per byte of its main memory {memory.name}"
         else:
             notes.append(f"energy leaves out {memory.name}: chip {described.name} has no constant for it")
     return OpEnergy(parts=tuple(parts), static_w=static_w(described, clock_ratio), notes=tuple(notes))
+
+
+def lacking_constants(chip: Chip) -> str:
+    """What a chip file lacks without which no energy of any op is known, empty where it has all of that."""
+    if chip.energy is None:
+        return f"chip {chip.name} has no energy constants"
+    if chip.main_memory.name not in dict(chip.energy.memory_j_per_byte):
+        return f"chip {chip.name} has no energy per byte of its main memory {chip.main_memory.name}"
+    return ""
 
 
 def voltage_ratio(clock_ratio: FloatArray | float) -> FloatArray | float:

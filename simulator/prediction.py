@@ -8,7 +8,7 @@ import pandas as pd
 from roofline.chip import Chip
 from simulator.bands import OpBands, op_bands
 from simulator.conditions import Conditions, with_conditions
-from simulator.energy import op_energy
+from simulator.energy import lacking_constants, op_energy
 from simulator.op_columns import FloatArray, IntArray, OpColumns
 from simulator.op_frame import full_type, ops_from_frame
 from simulator.plans import PlanTable, plan_columns
@@ -88,10 +88,8 @@ def energy_gap(predicted: pd.DataFrame, chip: Chip) -> str:
     lacking = predicted["joules"].isna()
     if not lacking.any():
         return ""
-    if chip.energy is None:
-        return f"joules are unknown: chip {chip.name} has no energy constants"
-    if lacking.all() and chip.main_memory.name not in dict(chip.energy.memory_j_per_byte):
-        return f"joules are unknown: chip {chip.name} has no energy per byte of its main memory {chip.main_memory.name}"
+    if gap := lacking_constants(chip):
+        return f"joules are unknown: {gap}"
     types = ", ".join(sorted({str(full_type(each)) for each in predicted["dtype"][lacking]}))
     return (
         f"joules of {int(lacking.sum()):,} rows are unknown: chip {chip.name} has no energy per FLOP of its matrix "

@@ -1,10 +1,11 @@
 """Summary of the kernels of an imported trace: how many, how long, and how much of them is explained."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from profiler.op import MATRIX_KINDS
 from profiler.traces import ATTRIBUTIONS, KERNEL_CATEGORIES, FloatArray, Kernels, Trace
@@ -61,6 +62,16 @@ def is_gemm_kernel(name: str) -> bool:
     return _GEMM_KERNEL.search(name) is not None and _NOT_GEMM.search(name) is None
 
 
+def _is_host_copy(name: str) -> bool:
+    return _HOST_COPY.search(name) is not None
+
+
+def _by_name(trace: Trace, is_one: Callable[[str], bool]) -> NDArray[np.bool_]:
+    """Kernels whose name is one of those, [kernels]; each distinct name is judged once."""
+    judged: NDArray[np.bool_] = np.array([is_one(name) for name in trace.kernel_names], dtype=bool)[trace.kernels.name]
+    return judged
+
+
 def union_ps(spans: Iterable[tuple[int, int]]) -> int:
     """Time covered by at least one of the spans (start, end).
 
@@ -79,10 +90,8 @@ def summarize_kernels(trace: Trace) -> KernelSummary:
     """Totals over the kernels of an imported trace; all zero where it has none."""
     kernels = trace.kernels
     is_copy = np.isin(kernels.category, [KERNEL_CATEGORIES.index("memcpy"), KERNEL_CATEGORIES.index("memset")])
-    is_host_copy = np.array([_HOST_COPY.search(name) is not None for name in trace.kernel_names], dtype=bool)[
-        kernels.name
-    ] & (kernels.category == KERNEL_CATEGORIES.index("memcpy"))
-    is_gemm = np.array([is_gemm_kernel(name) for name in trace.kernel_names], dtype=bool)[kernels.name] & ~is_copy
+    is_host_copy = _by_name(trace, _is_host_copy) & (kernels.category == KERNEL_CATEGORIES.index("memcpy"))
+    is_gemm = _by_name(trace, is_gemm_kernel) & ~is_copy
     has_flops = np.array([op.kind in MATRIX_KINDS and bool(op.matrix_flops) for op in trace.ops], dtype=bool)
     is_explained = has_flops[trace.calls.op[kernels.call]]
     unexplained = (kernels.attribution == ATTRIBUTIONS.index("unexplained")) & ~is_copy

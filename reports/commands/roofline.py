@@ -113,6 +113,7 @@ def _notes(trace: "Trace", whole: "RooflinePoint") -> list[str]:
     """What a reader of the table must know: FLOPs that it leaves out, and copies whose limit it does not know."""
     from profiler.importers.summary import summarize_kernels
     from reports import formatting
+    from reports.findings import host_copies_text
 
     notes = []
     if whole.flops and whole.required_flops and whole.flops > 1.01 * whole.required_flops:
@@ -121,12 +122,8 @@ def _notes(trace: "Trace", whole: "RooflinePoint") -> list[str]:
             f"{formatting.format_flops(whole.flops)}"
         )
     kernels = summarize_kernels(trace)
-    if kernels.host_copy_s and whole.measured_s and kernels.host_copy_s > 0.01 * whole.measured_s:
-        notes.append(
-            f"copies between host and device ({formatting.format_count(kernels.host_copy_count)}) took "
-            f"{formatting.format_seconds(kernels.host_copy_s)}; their bound is that of the device's memory alone, "
-            "since no chip file holds the link to the host"
-        )
+    if copies := host_copies_text(kernels.host_copy_count, kernels.host_copy_s, whole.measured_s):
+        notes.append(copies)
     return notes
 
 

@@ -250,16 +250,32 @@ def silicon_table(chip: Chip, op: str, dtype: str, backend: str) -> MeasuredTabl
         other = pd.read_parquet(newest / f"{kind.joined}.parquet")
         frame = frame.merge(other[[*kind.keys, "latency"]], on=list(kind.keys), suffixes=("", "_joined"))
     source = f"aiconfigurator-core {'/'.join(path.parts[-5:])}"
-    return table_of_rows(frame, chip, op, dtype, backend, version=newest.name, source=source)
+    rows = rows_of_type(frame, op, dtype)
+    return table_of_rows(rows, chip, op, dtype, backend, version=newest.name, source=source)
 
 
-def table_of_rows(
-    frame: pd.DataFrame, chip: Chip, op: str, dtype: str, backend: str, *, version: str, source: str
-) -> MeasuredTable:
-    """Rows with the package's columns as a table.
+def rows_of_type(frame: pd.DataFrame, op: str, dtype: str) -> pd.DataFrame:
+    """The rows of one type with the package's columns, their keys and seconds beside them; none where none is.
 
     Args:
         frame: the rows, with the latency of a second file as `latency_joined` where the family has one.
+        op: family of kernels.
+        dtype: type, one of the family's.
+    """
+    kind = table_kind(op, dtype)
+    if "window_size" not in frame and "window_size" in kind.keys:
+        frame = frame.assign(window_size=0)
+    rows = kind.read(frame.assign(**{f"key_{key}": frame[key] for key in kind.keys}), dtype)
+    return rows.assign(measured_s=rows["latency"] * 1e-3)
+
+
+def table_of_rows(
+    rows: pd.DataFrame, chip: Chip, op: str, dtype: str, backend: str, *, version: str, source: str
+) -> MeasuredTable:
+    """What `rows_of_type` read as a table.
+
+    Args:
+        rows: the rows.
         chip: what was measured.
         op: family of kernels.
         dtype: type, one of the family's.
@@ -268,16 +284,10 @@ def table_of_rows(
         source: where the rows are from.
 
     Raises:
-        NoRowsError: none of the rows is of this type.
+        NoRowsError: there is none.
     """
-    kind = table_kind(op, dtype)
-    if "window_size" not in frame and "window_size" in kind.keys:
-        frame = frame.assign(window_size=0)
-    frame = frame.assign(**{f"key_{key}": frame[key] for key in kind.keys})
-    rows = kind.read(frame, dtype)
     if rows.empty:
         raise NoRowsError(f"no rows of dtype {dtype} in the {op} table of {backend} on {chip.name}")
-    rows = rows.assign(measured_s=rows["latency"] * 1e-3)
     if op == "gemm":
         rows = rows.assign(weight_copies=weight_copies(rows, chip, backend, version))
     return measured_table(
@@ -286,7 +296,7 @@ def table_of_rows(
         op=op,
         dtype=dtype,
         backend=f"{backend} {version}",
-        keys=[f"key_{key}" for key in kind.keys],
+        keys=[f"key_{key}" for key in table_kind(op, dtype).keys],
         source=source,
     )
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from roofline.chip import Chip
 from simulator.errors import NoRowsError, SimulationError
-from simulator.validation.silicon import TABLES, table_kind, table_of_rows
+from simulator.validation.silicon import TABLES, rows_of_type, table_kind, table_of_rows
 from simulator.validation.tables import MeasuredTable, chosen, own_tables, read_frame
 
 _log = logging.getLogger(__name__)
@@ -74,10 +74,11 @@ def _package_tables(
         for family in families:
             for each in [dtype] if dtype else table_kind(family).dtypes:
                 try:
+                    found = rows_of_type(rows, family, each)
                     tables.append(
-                        table_of_rows(rows, chip, family, each, library, version=str(version), source=str(path))
+                        table_of_rows(found, chip, family, each, library, version=str(version), source=str(path))
                     )
-                    read = read.union(TABLES[family].read(rows, each).query("latency > 0").index)
+                    read = read.union(found[found["measured_s"] > 0].index)
                 except KeyError as error:
                     raise SimulationError(f"{path}: has no column {error}, which {family} needs") from None
                 except NoRowsError:
